@@ -1,0 +1,2 @@
+//! Weir and Apache Kafka side by side.
+fn main() {}

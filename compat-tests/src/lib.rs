@@ -1,0 +1,1 @@
+//! Real clients and tools against the built binary.

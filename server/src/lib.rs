@@ -1,0 +1,2 @@
+//! The edge: sockets, threads, configuration.
+pub mod wire;

@@ -1,0 +1,2 @@
+//! Arguments, configuration, run, shut down.
+fn main() {}

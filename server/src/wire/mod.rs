@@ -1,0 +1,1 @@
+//! The Kafka wire format: the only users of `kafka-protocol`.

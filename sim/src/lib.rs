@@ -1,0 +1,1 @@
+//! Simulation of whole nodes on a seeded clock, disk and network.

@@ -1,0 +1,2 @@
+//! `cargo run --release -p sim -- --seed N` replays one seed.
+fn main() {}
