@@ -1,1 +1,3 @@
-//! storage
+//! Bytes on one disk: logs, journal, checkpoint, recovery. No thread of its own, no network, no Kafka requests.
+
+pub mod disk;

@@ -1,0 +1,232 @@
+//! What can be asked of a node, and what it answers. Wire types stop before here; these are checked values.
+//!
+//! Owns the shapes only. Invariant: each request handed to the node with a `ReplyTo` gets exactly one `Answer`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::batch::Batch;
+use model::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName, TopicPartition};
+use replication::group::GroupAnswer;
+
+use crate::effects::ReplyTo;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+/// Checked batches, at most one for each partition, all of one request.
+#[derive(Debug)]
+pub struct Produce {
+    pub acks: Acks,
+    pub timeout: Duration,
+    pub parts: Vec<ProducePart>,
+    /// With `Acks::None` nothing is sent there.
+    pub reply: ReplyTo,
+}
+
+#[derive(Debug)]
+pub struct ProducePart {
+    pub partition: TopicPartition,
+    /// Structure, CRC and records were checked.
+    pub batch: Batch,
+}
+
+/// In the order of the request's parts.
+#[derive(Debug)]
+pub struct ProduceAnswer {
+    pub parts: Vec<Result<Appended, AppendError>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    pub base_offset: Offset,
+    /// Only where the topic stamps records itself.
+    pub log_append_time_ms: Option<i64>,
+    pub log_start: Offset,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("this node has no such partition")]
+    UnknownPartition,
+    #[error("this node does not lead the partition; leader {leader:?}, epoch {epoch}")]
+    NotLeader { leader: Option<NodeId>, epoch: LeaderEpoch },
+    #[error("batch of {bytes} bytes, {allowed} are allowed here (max.message.bytes)")]
+    TooLarge { bytes: u64, allowed: u64 },
+    #[error("producer {producer} sent sequence {got} where {expected} was next")]
+    OutOfOrder { producer: i64, expected: i32, got: i32 },
+    #[error("producer {producer} sent sequence {got}, which was appended before and is no longer remembered")]
+    Duplicate { producer: i64, got: i32 },
+    #[error("producer {producer} sent epoch {got}, {current} is current")]
+    StaleEpoch { producer: i64, current: i16, got: i16 },
+    #[error("transactions are not served by this version")]
+    TransactionsNotServed,
+    #[error("{in_sync} replicas are in sync, {needed} are needed (min.insync.replicas)")]
+    NotEnoughReplicas { in_sync: usize, needed: usize },
+    #[error("not acknowledged within {waited_ms} ms")]
+    TimedOut { waited_ms: u64 },
+    #[error("the memory for appends in flight is used up ({limit} bytes)")]
+    Busy { limit: u64 },
+    #[error("the disk refused: {reason}")]
+    Disk { reason: String },
+    #[error("the log has reached its last offset")]
+    OffsetsUsedUp,
+}
+
+impl AppendError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            AppendError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+            AppendError::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
+            AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            AppendError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            AppendError::Duplicate { .. } => ErrorCode::DuplicateSequenceNumber,
+            AppendError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            AppendError::TransactionsNotServed => ErrorCode::InvalidTxnState,
+            AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+            AppendError::TimedOut { .. } => ErrorCode::RequestTimedOut,
+            AppendError::Busy { .. } | AppendError::Disk { .. } | AppendError::OffsetsUsedUp => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+/// One partition of a fetch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetchPart {
+    pub partition: TopicPartition,
+    /// As the client sent it; a negative one is out of range.
+    pub from: i64,
+    pub bytes_max: u32,
+    pub current_epoch: Option<LeaderEpoch>,
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+}
+
+#[derive(Debug)]
+pub struct FetchedPart {
+    pub error: Option<FetchError>,
+    pub high_watermark: Option<Offset>,
+    pub last_stable: Option<Offset>,
+    pub log_start: Option<Offset>,
+    /// Logically one run of whole batches.
+    pub records: Vec<Bytes>,
+    pub record_bytes: usize,
+    /// Where the fetcher's log departs from ours (KIP-595).
+    pub diverging: Option<EpochEnd>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EpochEnd {
+    pub epoch: LeaderEpoch,
+    pub end: Offset,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("this node has no such partition")]
+    UnknownPartition,
+    #[error("this node does not lead the partition; leader {leader:?}, epoch {epoch}")]
+    NotLeader { leader: Option<NodeId>, epoch: LeaderEpoch },
+    #[error("epoch {got} is older than {current}")]
+    FencedEpoch { current: LeaderEpoch, got: LeaderEpoch },
+    #[error("epoch {got} is newer than {current}, which is the newest known here")]
+    UnknownEpoch { current: LeaderEpoch, got: LeaderEpoch },
+    #[error("offset {got} lies outside of {start} to {end}")]
+    OutOfRange { start: Offset, end: Offset, got: i64 },
+    #[error("the disk refused: {reason}")]
+    Disk { reason: String },
+    #[error("the segment holds bytes at {at} that are no batch")]
+    Corrupt { at: u64 },
+}
+
+impl FetchError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            FetchError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+            FetchError::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
+            FetchError::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            FetchError::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            FetchError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            FetchError::Disk { .. } => ErrorCode::KafkaStorageError,
+            FetchError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        }
+    }
+}
+
+/// The special positions of ListOffsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Position {
+    Earliest,
+    /// The high watermark, or the last stable offset for readers of committed records.
+    Latest { committed_only: bool },
+    MaxTimestamp,
+    /// The first record whose timestamp is at least this.
+    AtTime(i64),
+    EarliestLocal,
+    LatestTiered,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FoundOffset {
+    /// `None`: no such record.
+    pub offset: Option<Offset>,
+    /// −1 where the position has none.
+    pub timestamp_ms: i64,
+    pub epoch: Option<LeaderEpoch>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewTopic {
+    pub name: TopicName,
+    /// `None`: the default (`num.partitions`).
+    pub partitions: Option<u32>,
+    /// `None`: the default, which grows with the cluster.
+    pub replication_factor: Option<u16>,
+    /// By hand: replicas of each partition, from 0 on.
+    pub assignment: Vec<Vec<NodeId>>,
+    pub config: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreatedTopic {
+    pub id: TopicId,
+    pub partitions: u32,
+    pub replication_factor: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TopicRef {
+    Name(TopicName),
+    Id(TopicId),
+}
+
+/// A refusal by the controller: what the client is told.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    Produced(ProduceAnswer),
+    /// In the order of the request.
+    TopicsCreated(Vec<Result<CreatedTopic, Refusal>>),
+    TopicsDeleted(Vec<Result<(TopicName, TopicId), Refusal>>),
+    ProducerId(Result<(ProducerId, ProducerEpoch), Refusal>),
+    Group(GroupAnswer),
+    /// All is on disk; the process may end.
+    ShutDown,
+}
+
+/// A partition that a client named, before it is known to exist.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedPartition {
+    pub topic: TopicName,
+    pub partition: PartitionIndex,
+}

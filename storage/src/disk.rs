@@ -1,0 +1,201 @@
+//! The disk as the rest of Weir sees it.
+//!
+//! `Disk` carries out single operations, blocking. What may overlap with appends (writes, syncs, file creation) is described as a
+//! `DiskOp` and handed out as an effect: `server` runs it on a thread, `sim` step by step, with a crash between any two.
+//! Invariant: a `FileId` is a registered path, not an open descriptor; descriptors are opened on use, under a budget.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// A registered path. Registering makes no system call; the file is opened when it is first used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FileId(pub u64);
+
+/// Pairs a `DiskOp` with its completion.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadMode {
+    /// May wait for the device.
+    Blocking,
+    /// Only what the page cache holds; else `DiskError::NotCached`.
+    CachedOnly,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("not in the page cache")]
+    NotCached,
+    #[error("{path}: no such file or folder")]
+    NotFound { path: PathBuf },
+    #[error("{path}: no space left: {what}")]
+    Full { path: PathBuf, what: &'static str },
+    #[error("{path}: {what} failed: {message}")]
+    Io { path: PathBuf, what: &'static str, message: String },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirEntry {
+    pub name: String,
+    pub is_dir: bool,
+    pub len: u64,
+}
+
+pub trait Disk: Send + Sync + 'static {
+    /// Registers a path; the same path gives the same id. No system call.
+    fn file(&self, path: &Path) -> FileId;
+    /// Closes its descriptor if one is open and forgets the id.
+    fn forget(&self, file: FileId);
+    /// Creates the file empty if it is not there.
+    fn create(&self, file: FileId) -> Result<(), DiskError>;
+    fn len(&self, file: FileId) -> Result<u64, DiskError>;
+    /// Reads up to `into.len()` bytes; fewer only at the end of the file.
+    fn read_at(&self, file: FileId, at: u64, into: &mut [u8], mode: ReadMode) -> Result<usize, DiskError>;
+    /// Writes all parts, one behind the other, from `at` on.
+    fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError>;
+    /// Writes and makes durable in one operation where the disk can (the journal's own write). `at` and the length are multiples of 4096.
+    fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError>;
+    fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError>;
+    /// Makes the file's content and length durable. A failure is final: the pages may be marked clean.
+    fn sync(&self, file: FileId) -> Result<(), DiskError>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError>;
+    /// Makes everything on the file system durable (`syncfs`): one call for many dirty files.
+    fn sync_all(&self) -> Result<(), DiskError>;
+    /// A read-only view of the whole file (index files only; never record data).
+    fn map(&self, file: FileId) -> Result<Bytes, DiskError>;
+    /// Sorted by name. An absent folder is `NotFound`.
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError>;
+    /// Creates the folder and its parents if they are not there.
+    fn create_dir(&self, dir: &Path) -> Result<(), DiskError>;
+    /// Renames a file or folder over what is there; ids below it follow.
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
+    /// An absent file is not an error.
+    fn remove_file(&self, path: &Path) -> Result<(), DiskError>;
+    /// Removes a folder with all that is in it; an absent one is not an error.
+    fn remove_dir(&self, path: &Path) -> Result<(), DiskError>;
+    fn free_bytes(&self) -> Result<u64, DiskError>;
+}
+
+/// A buffer whose start is aligned for direct I/O and whose length is a multiple of 4096.
+pub struct AlignedBuf {
+    storage: Vec<Page>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(4096))]
+struct Page([u8; 4096]);
+
+impl AlignedBuf {
+    pub const ALIGN: usize = 4096;
+
+    pub fn with_capacity(bytes: usize) -> AlignedBuf {
+        AlignedBuf { storage: Vec::with_capacity(bytes.div_ceil(Self::ALIGN)), len: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn put(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        self.storage.resize(end.div_ceil(Self::ALIGN), Page([0; Self::ALIGN]));
+        let start = self.len;
+        self.len = end;
+        self.as_mut()[start..end].copy_from_slice(bytes);
+    }
+
+    /// Fills up with zeros to the next multiple of 4096.
+    pub fn pad(&mut self) {
+        self.len = self.storage.len() * Self::ALIGN;
+    }
+
+    pub fn as_mut(&mut self) -> &mut [u8] {
+        let bytes = self.storage.len() * Self::ALIGN;
+        // SAFETY: `Page` is plain bytes without padding, and the vector holds exactly that many of them, initialised.
+        let all = unsafe { std::slice::from_raw_parts_mut(self.storage.as_mut_ptr().cast::<u8>(), bytes) };
+        &mut all[..self.len]
+    }
+}
+
+impl AsRef<[u8]> for AlignedBuf {
+    fn as_ref(&self) -> &[u8] {
+        let bytes = self.storage.len() * Self::ALIGN;
+        // SAFETY: as in `as_mut`.
+        let all = unsafe { std::slice::from_raw_parts(self.storage.as_ptr().cast::<u8>(), bytes) };
+        &all[..self.len]
+    }
+}
+
+impl std::fmt::Debug for AlignedBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AlignedBuf({} bytes)", self.len)
+    }
+}
+
+/// Which thread carries an operation out. Operations of one lane may run side by side, except in `Journal`, which keeps their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lane {
+    Journal,
+    Segments,
+}
+
+/// Steps done strictly one after the other; the first that fails ends the operation.
+#[derive(Debug)]
+pub struct DiskOp {
+    pub ticket: Ticket,
+    pub lane: Lane,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+pub enum Step {
+    Create { file: FileId },
+    CreateDir { dir: PathBuf },
+    Write { file: FileId, at: u64, parts: Vec<Bytes> },
+    WriteThrough { file: FileId, at: u64, data: AlignedBuf },
+    SetLen { file: FileId, len: u64 },
+    Sync { file: FileId },
+    SyncDir { dir: PathBuf },
+    SyncAll,
+    Rename { from: PathBuf, to: PathBuf },
+    RemoveFile { path: PathBuf },
+    RemoveDir { path: PathBuf },
+    Forget { file: FileId },
+}
+
+impl Step {
+    pub fn run(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+        match self {
+            Step::Create { file } => disk.create(*file),
+            Step::CreateDir { dir } => disk.create_dir(dir),
+            Step::Write { file, at, parts } => disk.write_at(*file, *at, parts),
+            Step::WriteThrough { file, at, data } => disk.write_through(*file, *at, data),
+            Step::SetLen { file, len } => disk.set_len(*file, *len),
+            Step::Sync { file } => disk.sync(*file),
+            Step::SyncDir { dir } => disk.sync_dir(dir),
+            Step::SyncAll => disk.sync_all(),
+            Step::Rename { from, to } => disk.rename(from, to),
+            Step::RemoveFile { path } => disk.remove_file(path),
+            Step::RemoveDir { path } => disk.remove_dir(path),
+            Step::Forget { file } => {
+                disk.forget(*file);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl DiskOp {
+    /// Carries all steps out, blocking.
+    pub fn run(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+        self.steps.iter().try_for_each(|step| step.run(disk))
+    }
+}
