@@ -10,6 +10,9 @@ mod builder;
 mod error;
 mod header;
 
+use crate::ids::{ProducerEpoch, ProducerId};
+use crate::limits::OFFSET_MAX;
+use crate::offset::{LeaderEpoch, Offset};
 use bytes::{Bytes, BytesMut};
 
 pub use builder::{BatchBuilder, put_varint, put_varlong};
@@ -105,17 +108,21 @@ impl Batch {
 
     /// Gives the batch its place in a log. Copies 16 bytes; the rest stays a slice of the frame.
     ///
-    /// Panics if the offsets leave 0..2^63: a log whose end is there is our own broken state.
-    pub fn place(self, base_offset: i64, leader_epoch: i32) -> StoredBatch {
-        assert!(base_offset >= 0);
-        assert!(leader_epoch >= -1);
-        assert!(base_offset.checked_add(i64::from(self.header.last_offset_delta) + 1).is_some());
-        let header = BatchHeader { base_offset, leader_epoch, ..self.header };
+    /// # Panics
+    /// If an offset lies above `limits::OFFSET_MAX`: the log refuses such an append before.
+    pub fn place(self, base_offset: Offset, leader_epoch: LeaderEpoch) -> StoredBatch {
+        let header = BatchHeader { base_offset: base_offset.get(), leader_epoch: leader_epoch.get(), ..self.header };
+        assert!(header.last_offset() <= OFFSET_MAX);
         StoredBatch { header, body: self.bytes.slice(HEAD_BYTES..) }
     }
 
     /// As [`Batch::place`], for a topic with `message.timestamp.type=LogAppendTime`. Copies the batch.
-    pub fn place_at_append_time(self, base_offset: i64, leader_epoch: i32, append_time_ms: i64) -> StoredBatch {
+    pub fn place_at_append_time(
+        self,
+        base_offset: Offset,
+        leader_epoch: LeaderEpoch,
+        append_time_ms: i64,
+    ) -> StoredBatch {
         self.with_max_timestamp(TimestampType::LogAppendTime, append_time_ms).place(base_offset, leader_epoch)
     }
 }
@@ -170,22 +177,23 @@ impl StoredBatch {
         &self.header
     }
 
-    pub fn base_offset(&self) -> i64 {
-        self.header.base_offset
+    pub fn base_offset(&self) -> Offset {
+        Offset::new(self.header.base_offset)
     }
 
     /// Offset of the last record, or of the last one that was there before compaction.
-    pub fn last_offset(&self) -> i64 {
-        self.header.last_offset()
+    pub fn last_offset(&self) -> Offset {
+        Offset::new(self.header.last_offset())
     }
 
     /// The offset behind the batch, where the next one may begin.
-    pub fn next_offset(&self) -> i64 {
-        self.header.next_offset()
+    pub fn next_offset(&self) -> Offset {
+        Offset::new(self.header.next_offset())
     }
 
-    pub fn leader_epoch(&self) -> i32 {
-        self.header.leader_epoch
+    /// `None` only for a batch that no leader has placed (-1 on the wire).
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        LeaderEpoch::from_wire(self.header.leader_epoch)
     }
 
     /// Milliseconds since 1970; [`NO_TIMESTAMP`] if the producer gave none.
@@ -199,14 +207,16 @@ impl StoredBatch {
     }
 
     /// `None` for a batch of a producer without idempotence (-1 on the wire).
-    pub fn producer_id(&self) -> Option<i64> {
-        self.header.producer_id()
+    pub fn producer_id(&self) -> Option<ProducerId> {
+        self.header.producer_id().map(ProducerId)
     }
 
-    pub fn producer_epoch(&self) -> i16 {
-        self.header.producer_epoch
+    /// Means nothing without a producer id.
+    pub fn producer_epoch(&self) -> ProducerEpoch {
+        ProducerEpoch(self.header.producer_epoch)
     }
 
+    /// Means nothing without a producer id.
     pub fn base_sequence(&self) -> i32 {
         self.header.base_sequence
     }

@@ -5,6 +5,7 @@
 //! Invariant: no text of a message comes from the bytes themselves, only numbers do.
 
 use super::header::HEADER_BYTES;
+use crate::error_code::ErrorCode;
 
 /// What is wrong with the bytes of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,20 +34,21 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// Whether these are damaged bytes (Kafka's CORRUPT_MESSAGE) rather than a producer's mistake.
-    pub fn is_damage(&self) -> bool {
+    /// What Kafka answers: damaged bytes are another code than a producer's mistake.
+    pub fn code(&self) -> ErrorCode {
         match self {
             BatchError::TooShort { .. }
             | BatchError::LengthField { .. }
             | BatchError::Length { .. }
-            | BatchError::Crc { .. } => true,
+            | BatchError::Crc { .. } => ErrorCode::CorruptMessage,
             // 0 and 1 are Kafka's old formats: an honest client that is too old.
-            BatchError::Magic { magic } => !matches!(magic, 0 | 1),
-            BatchError::UnknownCodec { .. }
-            | BatchError::Count { .. }
+            BatchError::Magic { magic: 0 | 1 } => ErrorCode::InvalidRecord,
+            BatchError::Magic { .. } => ErrorCode::CorruptMessage,
+            BatchError::UnknownCodec { .. } => ErrorCode::UnsupportedCompressionType,
+            BatchError::Count { .. }
             | BatchError::LastOffsetDelta { .. }
             | BatchError::NegativeBaseOffset { .. }
-            | BatchError::OffsetOverflow { .. } => false,
+            | BatchError::OffsetOverflow { .. } => ErrorCode::InvalidRecord,
         }
     }
 }

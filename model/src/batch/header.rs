@@ -12,6 +12,7 @@
 //! All big-endian. The batch length counts from byte 12; the CRC covers everything from byte 21.
 
 use super::error::BatchError;
+use crate::limits::OFFSET_MAX;
 
 /// Bytes of a batch before its records.
 pub const HEADER_BYTES: usize = 61;
@@ -218,7 +219,7 @@ impl BatchHeader {
         if last_offset_delta < 0 {
             return Err(BatchError::LastOffsetDelta { last_offset_delta, count: record_count });
         }
-        if base_offset.checked_add(i64::from(last_offset_delta) + 1).is_none() {
+        if self.last_offset() > OFFSET_MAX {
             return Err(BatchError::OffsetOverflow { base_offset, last_offset_delta });
         }
         Ok(())
