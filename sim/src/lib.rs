@@ -1,1 +1,5 @@
-//! Simulation of whole nodes on a seeded clock, disk and network.
+//! Whole nodes on a seeded clock, disk and network.
+
+pub mod content;
+pub mod disk;
+pub mod rng;
