@@ -1,1 +1,2 @@
 //! replication
+pub mod group;

@@ -1,0 +1,84 @@
+//! Why a group coordinator refuses.
+//!
+//! Owns the refusals of the group APIs and their Kafka codes. Invariant: each says its numbers, so that a client's log
+//! explains itself.
+
+use model::{ErrorCode, GroupId};
+
+use super::types::{GroupState, InstanceId, MemberId};
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum GroupError {
+    #[error("the coordinator of this group is reading its log")]
+    Loading,
+    #[error("this node does not coordinate the group")]
+    NotCoordinator,
+    #[error("the coordinator could not write to its log: {reason}")]
+    NotAvailable { reason: String },
+    #[error("not written to the log of the coordinator within {waited_ms} ms")]
+    TimedOut { waited_ms: u64 },
+    #[error("a group id is 1 to {bytes_max} bytes long, this one has {bytes}")]
+    InvalidGroupId { bytes: usize, bytes_max: usize },
+    #[error("session timeout {got_ms} ms lies outside of {min_ms} to {max_ms} ms")]
+    InvalidSessionTimeout { got_ms: i32, min_ms: i32, max_ms: i32 },
+    #[error("member id required; join again as {member_id}")]
+    MemberIdRequired { member_id: MemberId },
+    #[error("the group has no member {member:?}")]
+    UnknownMember { member: Option<MemberId> },
+    #[error("the group has no member with instance id {instance}")]
+    UnknownInstance { instance: InstanceId },
+    #[error("member {got:?} was replaced by another with instance id {instance}")]
+    FencedInstance { instance: InstanceId, got: Option<MemberId> },
+    #[error("generation {got} is not the current one, {current}")]
+    IllegalGeneration { current: i32, got: i32 },
+    #[error("the group is rebalancing")]
+    RebalanceInProgress,
+    #[error("protocol type {got:?} or its protocols do not fit the group's, {group:?}")]
+    InconsistentProtocol { group: Option<String>, got: String },
+    #[error("the group is full with {limit} members (group.max.size)")]
+    GroupFull { limit: usize },
+    #[error("the group's members hold {bytes} bytes of metadata, {limit} are allowed")]
+    GroupTooLarge { bytes: usize, limit: usize },
+    #[error("the coordinator holds {limit} groups, no more are allowed")]
+    TooManyGroups { limit: usize },
+    #[error("the group has offsets for {limit} partitions, no more are allowed")]
+    TooManyOffsets { limit: usize },
+    #[error("a name of {bytes} bytes, {limit} are allowed")]
+    NameTooLong { bytes: usize, limit: usize },
+    #[error("offset metadata of {bytes} bytes, {limit} are allowed (offset.metadata.max.bytes)")]
+    MetadataTooLarge { bytes: usize, limit: usize },
+    #[error("group {group} not found")]
+    GroupIdNotFound { group: GroupId },
+    #[error("the group is {}, not empty", state.name())]
+    NotEmpty { state: GroupState },
+    #[error("an open transaction has offsets for this partition")]
+    UnstableOffset,
+}
+
+impl GroupError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            GroupError::Loading => ErrorCode::CoordinatorLoadInProgress,
+            GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+            GroupError::NotAvailable { .. } | GroupError::TimedOut { .. } => ErrorCode::CoordinatorNotAvailable,
+            GroupError::InvalidGroupId { .. } => ErrorCode::InvalidGroupId,
+            GroupError::InvalidSessionTimeout { .. } => ErrorCode::InvalidSessionTimeout,
+            GroupError::MemberIdRequired { .. } => ErrorCode::MemberIdRequired,
+            GroupError::UnknownMember { .. } | GroupError::UnknownInstance { .. } => ErrorCode::UnknownMemberId,
+            GroupError::FencedInstance { .. } => ErrorCode::FencedInstanceId,
+            GroupError::IllegalGeneration { .. } => ErrorCode::IllegalGeneration,
+            GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            GroupError::InconsistentProtocol { .. } => ErrorCode::InconsistentGroupProtocol,
+            GroupError::GroupFull { .. } => ErrorCode::GroupMaxSizeReached,
+            // Kafka has no code for these limits; this one is final for every client.
+            GroupError::GroupTooLarge { .. } | GroupError::TooManyGroups { .. } | GroupError::TooManyOffsets { .. } => {
+                ErrorCode::PolicyViolation
+            }
+            GroupError::NameTooLong { .. } => ErrorCode::InvalidRequest,
+            GroupError::MetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
+            GroupError::GroupIdNotFound { .. } => ErrorCode::GroupIdNotFound,
+            GroupError::NotEmpty { .. } => ErrorCode::NonEmptyGroup,
+            GroupError::UnstableOffset => ErrorCode::UnstableOffsetCommit,
+        }
+    }
+}
