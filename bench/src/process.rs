@@ -1,0 +1,45 @@
+//! What a process has used, from /proc.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Ticks of utime and stime in a second; fixed for user space on Linux.
+const TICKS: f64 = 100.0;
+
+/// CPU seconds, user and system, of one process with all its threads.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    // The command name may hold blanks and brackets: count from its last bracket.
+    let after = stat.rsplit(')').next().context("no command in stat")?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64> { Ok(fields.get(at).context("stat is short")?.parse::<f64>()?) };
+    Ok((ticks(11)? + ticks(12)?) / TICKS)
+}
+
+/// CPU seconds by the scheduler's own count (nanoseconds), summed over the threads alive now: for short spans.
+pub fn cpu_seconds_fine(pid: u32) -> Result<f64> {
+    let mut total = 0.0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = fs::read_to_string(entry?.path().join("schedstat")).unwrap_or_default();
+        total += stat.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9;
+    }
+    Ok(total)
+}
+
+/// Resident memory in MB (10^6 bytes).
+pub fn resident_mb(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("no number in VmRSS")?.parse()?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+/// Busy and stolen CPU seconds of the whole machine.
+pub fn machine_seconds() -> Result<(f64, f64)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat is empty")?;
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).map(|field| field.parse().unwrap_or(0.0)).collect();
+    let at = |index: usize| ticks.get(index).copied().unwrap_or(0.0) / TICKS;
+    Ok((at(0) + at(1) + at(2) + at(5) + at(6), at(7)))
+}
