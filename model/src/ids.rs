@@ -127,7 +127,7 @@ pub struct ProducerEpoch(pub i16);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName(std::sync::Arc<str>);
 
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicNameError {
     #[error("the topic name is empty")]
     Empty,

@@ -1,2 +1,3 @@
 //! replication
 pub mod group;
+pub mod metadata;

@@ -1,0 +1,169 @@
+//! What may be configured for a node: Kafka's 4.4 names as a table, and the values that Weir acts on.
+//!
+//! Owns names, types, bounds and defaults. Does not own where settings come from: `server` reads files and the environment.
+//! Invariants: the table is sorted by name; a `BrokerConfig` holds only values that passed their bounds. Three defaults depart from
+//! Kafka's: `log.flush.interval.messages` is 1, and `default.replication.factor` and `min.insync.replicas` follow the size of the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::config_value::{ConfigError, Kind, check};
+
+/// Name, type, bounds and default of every setting of a node in Kafka 4.4, one on a line.
+const TABLE: &str = include_str!("broker_keys.txt");
+
+static KEYS: LazyLock<Vec<BrokerKey>> = LazyLock::new(|| TABLE.lines().map(BrokerKey::parse).collect());
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct BrokerKey {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// `None`: nothing is set unless somebody sets it.
+    pub default: Option<&'static str>,
+}
+
+impl BrokerKey {
+    /// Ascending by name.
+    pub fn all() -> &'static [BrokerKey] {
+        &KEYS
+    }
+
+    pub fn find(name: &str) -> Option<&'static BrokerKey> {
+        KEYS.binary_search_by(|key| key.name.cmp(name)).ok().and_then(|at| KEYS.get(at))
+    }
+
+    /// Never shown to clients.
+    pub fn is_sensitive(&self) -> bool {
+        self.kind == Kind::Password
+    }
+
+    fn parse(line: &'static str) -> BrokerKey {
+        let mut columns = line.splitn(4, '|');
+        let mut column = || columns.next().expect("each line of the table has four columns");
+        let (name, type_name, bounds, default) = (column(), column(), column(), column());
+        let range = || {
+            let (min, max) = bounds.split_once("..").unwrap_or_default();
+            (min.parse::<i64>().unwrap_or(i64::MIN), max.parse::<i64>().unwrap_or(i64::MAX))
+        };
+        let choices = || -> &'static [&'static str] { bounds.split(',').collect::<Vec<_>>().leak() };
+        let kind = match type_name {
+            "BOOLEAN" => Kind::Boolean,
+            "PASSWORD" => Kind::Password,
+            "CLASS" => Kind::Class,
+            "DOUBLE" if bounds.is_empty() => Kind::Double { min: f64::MIN, max: f64::MAX },
+            "DOUBLE" => Kind::Double { min: 0.0, max: if bounds == "0..1" { 1.0 } else { f64::MAX } },
+            "INT" if bounds == "gzip" => Kind::GzipLevel,
+            "INT" => Kind::Int { min: range().0.max(i32::MIN.into()), max: range().1.min(i32::MAX.into()) },
+            "SHORT" => Kind::Short { min: range().0.max(i16::MIN.into()), max: range().1.min(i16::MAX.into()) },
+            "LONG" => Kind::Long { min: range().0, max: range().1 },
+            "LIST" if bounds.is_empty() => Kind::List { of: &[] },
+            "LIST" => Kind::List { of: choices() },
+            "STRING" if bounds.is_empty() => Kind::Text,
+            "STRING" => Kind::Choice { of: choices() },
+            other => unreachable!("type {other} of {name} is not one of the table's"),
+        };
+        BrokerKey { name, kind, default: (default != "null" && default != "REQUIRED").then_some(default) }
+    }
+}
+
+/// One node's own settings, checked. Times are milliseconds, sizes bytes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BrokerConfig {
+    settings: BTreeMap<String, String>,
+    pub auto_create_topics: bool,
+    pub delete_topics: bool,
+    /// Of a topic that is created without a number.
+    pub partitions_default: u32,
+    /// `None`: as many as there are nodes, at most 3.
+    pub replication_factor_default: Option<u16>,
+    pub offsets_topic_partitions: u32,
+    pub offsets_topic_segment_bytes: u32,
+    /// Only where it was set; else it follows the cluster.
+    pub offsets_topic_replication_factor: Option<u16>,
+    pub offsets_retention_ms: u64,
+    pub offset_metadata_bytes_max: u32,
+    pub group_initial_rebalance_delay_ms: u64,
+    pub group_session_timeout_ms_min: u64,
+    pub group_session_timeout_ms_max: u64,
+    pub group_size_max: u32,
+    pub message_bytes_max: u32,
+    pub producer_id_expiration_ms: u64,
+    pub fetch_bytes_max: u32,
+    pub fetch_sessions_max: u32,
+    pub retention_check_interval_ms: u64,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> BrokerConfig {
+        BrokerConfig::new(BTreeMap::new()).expect("the defaults pass their own bounds")
+    }
+}
+
+impl BrokerConfig {
+    /// Checks each setting whose name is known; others are kept for `unknown` to name.
+    pub fn new(settings: BTreeMap<String, String>) -> Result<BrokerConfig, ConfigError> {
+        for (name, value) in &settings {
+            if let Some(key) = BrokerKey::find(name) {
+                check(name, key.kind, value.trim())?;
+            }
+        }
+        let values = Values(&settings);
+        Ok(BrokerConfig {
+            auto_create_topics: values.flag("auto.create.topics.enable"),
+            delete_topics: values.flag("delete.topic.enable"),
+            partitions_default: values.size("num.partitions"),
+            replication_factor_default: values.set("default.replication.factor"),
+            offsets_topic_partitions: values.size("offsets.topic.num.partitions"),
+            offsets_topic_segment_bytes: values.size("offsets.topic.segment.bytes"),
+            offsets_topic_replication_factor: values.set("offsets.topic.replication.factor"),
+            offsets_retention_ms: values.count("offsets.retention.minutes").saturating_mul(60_000),
+            offset_metadata_bytes_max: values.size("offset.metadata.max.bytes"),
+            group_initial_rebalance_delay_ms: values.count("group.initial.rebalance.delay.ms"),
+            group_session_timeout_ms_min: values.count("group.min.session.timeout.ms"),
+            group_session_timeout_ms_max: values.count("group.max.session.timeout.ms"),
+            group_size_max: values.size("group.max.size"),
+            message_bytes_max: values.size("message.max.bytes"),
+            producer_id_expiration_ms: values.count("producer.id.expiration.ms"),
+            fetch_bytes_max: values.size("fetch.max.bytes"),
+            fetch_sessions_max: values.size("max.incremental.fetch.session.cache.slots"),
+            retention_check_interval_ms: values.count("log.retention.check.interval.ms"),
+            settings,
+        })
+    }
+
+    /// What was set on this node, not the defaults.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(|value| value.trim())
+    }
+
+    /// What was set on this node under names that neither Kafka 4.4 nor Weir has.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str).filter(|name| BrokerKey::find(name).is_none())
+    }
+}
+
+struct Values<'a>(&'a BTreeMap<String, String>);
+
+impl Values<'_> {
+    fn text(&self, name: &'static str) -> &str {
+        let key = BrokerKey::find(name).expect("only names of the table are asked for");
+        self.0.get(name).map(|value| value.trim()).or(key.default).expect("a setting that Weir acts on has a default")
+    }
+
+    fn flag(&self, name: &'static str) -> bool {
+        self.text(name).eq_ignore_ascii_case("true")
+    }
+
+    fn count(&self, name: &'static str) -> u64 {
+        self.text(name).parse::<i64>().ok().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+    }
+
+    fn size(&self, name: &'static str) -> u32 {
+        u32::try_from(self.count(name)).unwrap_or(u32::MAX)
+    }
+
+    /// Only what somebody set.
+    fn set(&self, name: &'static str) -> Option<u16> {
+        self.0.get(name)?.trim().parse().ok()
+    }
+}

@@ -1,0 +1,230 @@
+//! The image: all metadata of the cluster at one place of the metadata log.
+//!
+//! Owns the shapes and the look-ups. Does not own how facts change it (`apply`), nor the encoding (`snapshot`).
+//! Invariants: what a copy holds never changes; a change copies what it changes (one topic, one chunk of a map); topics by name and by
+//! id are the same topics. `statics` is this node's own configuration: no fact, not in a snapshot, used to resolve what facts leave open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
+
+use super::broker_config::BrokerConfig;
+use super::record::Incarnation;
+use super::sorted_map::SortedMap;
+use super::topic_config::TopicConfig;
+
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    pub(super) cluster_id: Arc<str>,
+    /// The active controller as this node knows it: from Raft, not from a fact.
+    pub(super) controller: Option<NodeId>,
+    pub(super) voters: Arc<Vec<NodeId>>,
+    pub(super) nodes: Arc<BTreeMap<NodeId, NodeInfo>>,
+    pub(super) topics: SortedMap<TopicId, Arc<Topic>>,
+    pub(super) names: SortedMap<TopicName, TopicId>,
+    pub(super) partitions: usize,
+    /// Overrides of nodes and groups; those of topics are in the topics.
+    pub(super) configs: Arc<BTreeMap<Resource, BTreeMap<String, String>>>,
+    pub(super) features: Arc<BTreeMap<String, i16>>,
+    pub(super) features_epoch: u64,
+    pub(super) next_producer_id: i64,
+    pub(super) statics: Arc<BrokerConfig>,
+}
+
+/// What a configuration entry belongs to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Resource {
+    Topic(TopicId),
+    /// The cluster-wide default of all nodes.
+    EveryNode,
+    Node(NodeId),
+    Group(String),
+}
+
+/// A node as its newest incarnation registered it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeInfo {
+    pub incarnation: Incarnation,
+    /// The identity of its data directory.
+    pub directory: [u8; 16],
+    /// The machine's boot; empty where the platform tells none.
+    pub boot: String,
+    /// The first is the one that clients are told.
+    pub listeners: Vec<Listener>,
+    pub rack: Option<String>,
+    /// Per feature the lowest and highest level that it can work at.
+    pub features: BTreeMap<String, (i16, i16)>,
+    /// May lead nothing and is in no ISR.
+    pub fenced: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: TopicName,
+    /// The index is the partition's number.
+    pub partitions: Vec<Arc<PartitionInfo>>,
+    /// What holds for this topic, with the defaults of cluster and node in it.
+    pub config: Arc<TopicConfig>,
+    /// What was set for this topic itself.
+    pub overrides: BTreeMap<String, String>,
+    /// The replication factor was left to the cluster.
+    pub default_replication: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PartitionInfo {
+    pub leader: Option<NodeId>,
+    pub leader_epoch: LeaderEpoch,
+    /// Counts every change of this partition.
+    pub partition_epoch: u32,
+    /// In order of preference.
+    pub replicas: Vec<NodeId>,
+    pub isr: Vec<NodeId>,
+    /// Out of the ISR, but known to hold everything below the high watermark (KIP-966).
+    pub elr: Vec<NodeId>,
+    pub last_known_elr: Vec<NodeId>,
+    pub adding: Vec<NodeId>,
+    pub removing: Vec<NodeId>,
+}
+
+impl Image {
+    /// Nothing is known yet; `statics` resolves what facts leave open.
+    pub fn empty(statics: Arc<BrokerConfig>) -> Image {
+        Image { statics, ..Image::default() }
+    }
+
+    /// 22 characters of base64; empty before the cluster is founded.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    pub fn is_founded(&self) -> bool {
+        !self.cluster_id.is_empty()
+    }
+
+    pub fn controller(&self) -> Option<NodeId> {
+        self.controller
+    }
+
+    /// Which node leads the Raft group: not a fact, so the driver sets it.
+    pub fn set_controller(&mut self, controller: Option<NodeId>) {
+        self.controller = controller;
+    }
+
+    /// Of the metadata group, ascending.
+    pub fn voters(&self) -> &[NodeId] {
+        &self.voters
+    }
+
+    pub fn nodes(&self) -> &BTreeMap<NodeId, NodeInfo> {
+        &self.nodes
+    }
+
+    pub fn node(&self, node: NodeId) -> Option<&NodeInfo> {
+        self.nodes.get(&node)
+    }
+
+    /// Registered and not fenced, ascending.
+    pub fn live_nodes(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
+        self.nodes.iter().filter(|(_, info)| !info.fenced).map(|(node, info)| (*node, info))
+    }
+
+    pub fn topic(&self, name: &TopicName) -> Option<&Arc<Topic>> {
+        self.topics.get(self.names.get(name)?)
+    }
+
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&id)
+    }
+
+    pub fn partition(&self, of: TopicPartition) -> Option<&Arc<PartitionInfo>> {
+        self.topic_by_id(of.topic)?.partition(of.partition)
+    }
+
+    /// Ascending by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.names.values().filter_map(|id| self.topics.get(id))
+    }
+
+    /// Ascending by name, from the first that is at least `name`.
+    pub fn topics_from<'a>(&'a self, name: &TopicName) -> impl Iterator<Item = &'a Arc<Topic>> + use<'a> {
+        self.names.iter_from(name).filter_map(|(_, id)| self.topics.get(id))
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.partitions
+    }
+
+    /// What was set with the tools for every node, one node or a group. Empty where nothing was. (A topic's are in the topic.)
+    pub fn overrides(&self, resource: &Resource) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.configs.get(resource).unwrap_or(&NONE)
+    }
+
+    /// The finalised features.
+    pub fn features(&self) -> &BTreeMap<String, i16> {
+        &self.features
+    }
+
+    /// Grows with each change of a feature.
+    pub fn features_epoch(&self) -> u64 {
+        self.features_epoch
+    }
+
+    /// The lowest producer id that no node was given.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// This node's own configuration, as it was started with.
+    pub fn statics(&self) -> &Arc<BrokerConfig> {
+        &self.statics
+    }
+}
+
+impl NodeInfo {
+    /// What clients are told, unless the edge knows better.
+    pub fn client_listener(&self) -> Option<&Listener> {
+        self.listeners.first()
+    }
+}
+
+impl Topic {
+    pub fn partition(&self, partition: PartitionIndex) -> Option<&Arc<PartitionInfo>> {
+        self.partitions.get(usize::try_from(partition.get()).ok()?)
+    }
+
+    /// With their numbers, ascending.
+    pub fn partitions(&self) -> impl Iterator<Item = (PartitionIndex, &Arc<PartitionInfo>)> {
+        (0..).map(PartitionIndex::new).zip(&self.partitions)
+    }
+
+    pub fn replication_factor(&self) -> usize {
+        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+    }
+
+    /// How many members the ISR needs: what was set, else half of the replication factor, rounded up (1 of 2, 2 of 3).
+    pub fn min_insync_replicas(&self) -> usize {
+        let half = self.replication_factor().div_ceil(2).max(1);
+        self.config.min_insync_replicas.map_or(half, usize::from)
+    }
+}
+
+impl PartitionInfo {
+    pub fn is_replica(&self, node: NodeId) -> bool {
+        self.replicas.contains(&node)
+    }
+}

@@ -1,0 +1,18 @@
+//! Metadata of the cluster: facts, the image that they add up to, and the configuration that it carries.
+//!
+//! Owns encoding, application and look-up. Decides nothing: `controller` does. Nothing here does I/O or reads a clock.
+
+pub mod apply;
+pub mod broker_config;
+pub mod config_value;
+pub mod image;
+pub mod record;
+pub mod resolve;
+mod sorted_map;
+pub mod topic_config;
+pub mod topic_keys;
+
+pub use broker_config::BrokerConfig;
+pub use image::{Image, Listener, NodeInfo, PartitionInfo, Resource, Topic};
+pub use record::{Fact, Incarnation};
+pub use topic_config::TopicConfig;

@@ -1,0 +1,354 @@
+//! The facts of the metadata log, checked, and their form on disk.
+//!
+//! Owns the translation between checked values and `proto/metadata.proto`. Does not own what a fact changes: `apply` does.
+//! Invariants: a batch that needs a newer level, or holds a fact this version does not know, is refused whole; what was decoded is
+//! checked (ids of 16 bytes, names that are names, numbers in range).
+
+use bytes::Bytes;
+use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
+use prost::Message;
+
+use super::image::{Listener, NodeInfo, PartitionInfo, Resource};
+
+/// The generated shapes of `proto/metadata.proto`.
+pub mod proto {
+    #![allow(missing_docs, clippy::all)]
+    include!(concat!(env!("OUT_DIR"), "/weir.metadata.v1.rs"));
+}
+
+/// The level of the facts that this version writes and the newest it reads.
+pub const LEVEL: u32 = 1;
+/// The feature that carries that level, so that a cluster of mixed versions writes only what all of them read.
+pub const LEVEL_FEATURE: &str = "weir.metadata";
+
+/// Something that happened. Deciding is over; every node applies it alike.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    ClusterFounded {
+        cluster_id: String,
+        voters: Vec<NodeId>,
+    },
+    /// A process start: replaces the node's earlier incarnation.
+    NodeRegistered {
+        node: NodeId,
+        info: NodeInfo,
+    },
+    NodeFenced {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    NodeUnfenced {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    NodeUnregistered {
+        node: NodeId,
+    },
+    /// Its partitions follow as `PartitionChanged`, from 0 on.
+    TopicCreated {
+        id: TopicId,
+        name: TopicName,
+        configs: Vec<(String, String)>,
+        default_replication: bool,
+    },
+    TopicDeleted {
+        id: TopicId,
+    },
+    /// The whole new state of a partition; one that is not known yet is the topic's next.
+    PartitionChanged {
+        topic: TopicId,
+        partition: PartitionIndex,
+        state: PartitionInfo,
+    },
+    /// `value: None` is back to the default.
+    ConfigChanged {
+        resource: Resource,
+        key: String,
+        value: Option<String>,
+    },
+    FeatureLevelSet {
+        name: String,
+        level: i16,
+    },
+    /// Producer ids below `next` are handed out, the newest block to `node`.
+    ProducerIdsAllocated {
+        node: NodeId,
+        next: i64,
+    },
+}
+
+/// One start of a process. What an earlier start promised is void.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Incarnation(pub [u8; 16]);
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FactError {
+    #[error("not a metadata record: {0}")]
+    Encoding(String),
+    #[error("the record needs metadata level {needed}, this version reads up to {LEVEL}")]
+    LevelTooNew { needed: u32 },
+    #[error("the record holds a fact of a kind that this version does not know")]
+    UnknownFact,
+    #[error("{field} is {length} bytes long, 16 are an id")]
+    Id { field: &'static str, length: usize },
+    #[error("{field} is {value}, which is out of range")]
+    Number { field: &'static str, value: i64 },
+    #[error("'{name}' cannot be a topic: {source}")]
+    TopicName { name: String, source: model::ids::TopicNameError },
+    #[error("'{name}' does not name a resource of kind {kind}")]
+    Resource { kind: i32, name: String },
+    #[error("a {0} without its content")]
+    Missing(&'static str),
+}
+
+/// One entry of the metadata log.
+pub fn encode_batch(facts: &[Fact]) -> Bytes {
+    let batch = proto::FactBatch { level: LEVEL, facts: facts.iter().map(to_proto).collect() };
+    batch.encode_to_vec().into()
+}
+
+pub fn decode_batch(bytes: Bytes) -> Result<Vec<Fact>, FactError> {
+    let batch = proto::FactBatch::decode(bytes).map_err(|error| FactError::Encoding(error.to_string()))?;
+    if batch.level > LEVEL {
+        return Err(FactError::LevelTooNew { needed: batch.level });
+    }
+    batch.facts.into_iter().map(|fact| from_proto(fact.kind.ok_or(FactError::UnknownFact)?)).collect()
+}
+
+fn to_proto(fact: &Fact) -> proto::Fact {
+    use proto::fact::Kind;
+    let kind = match fact {
+        Fact::ClusterFounded { cluster_id, voters } => {
+            Kind::ClusterFounded(proto::ClusterFounded { cluster_id: cluster_id.clone(), voters: node_numbers(voters) })
+        }
+        Fact::NodeRegistered { node, info } => Kind::NodeRegistered(node_to_proto(*node, info)),
+        Fact::NodeFenced { node, incarnation } => {
+            Kind::NodeFenced(proto::NodeFenced { node: node.0, incarnation: id_bytes(&incarnation.0) })
+        }
+        Fact::NodeUnfenced { node, incarnation } => {
+            Kind::NodeUnfenced(proto::NodeUnfenced { node: node.0, incarnation: id_bytes(&incarnation.0) })
+        }
+        Fact::NodeUnregistered { node } => Kind::NodeUnregistered(proto::NodeUnregistered { node: node.0 }),
+        Fact::TopicCreated { id, name, configs, default_replication } => {
+            Kind::TopicCreated(topic_to_proto(*id, name, configs.iter().cloned(), *default_replication))
+        }
+        Fact::TopicDeleted { id } => Kind::TopicDeleted(proto::TopicDeleted { id: id_bytes(&id.0) }),
+        Fact::PartitionChanged { topic, partition, state } => {
+            Kind::PartitionChanged(partition_to_proto(*topic, *partition, state))
+        }
+        Fact::ConfigChanged { resource, key, value } => {
+            Kind::ConfigChanged(config_to_proto(resource, key.clone(), value.clone()))
+        }
+        Fact::FeatureLevelSet { name, level } => {
+            Kind::FeatureLevelSet(proto::FeatureLevelSet { name: name.clone(), level: i32::from(*level) })
+        }
+        Fact::ProducerIdsAllocated { node, next } => {
+            Kind::ProducerIdsAllocated(proto::ProducerIdsAllocated { node: node.0, next: *next })
+        }
+    };
+    proto::Fact { kind: Some(kind) }
+}
+
+fn from_proto(kind: proto::fact::Kind) -> Result<Fact, FactError> {
+    use proto::fact::Kind;
+    Ok(match kind {
+        Kind::ClusterFounded(fact) => Fact::ClusterFounded {
+            cluster_id: fact.cluster_id,
+            voters: fact.voters.into_iter().map(node_id).collect::<Result<_, _>>()?,
+        },
+        Kind::NodeRegistered(fact) => {
+            let (node, info) = node_from_proto(fact)?;
+            Fact::NodeRegistered { node, info }
+        }
+        Kind::NodeFenced(fact) => {
+            Fact::NodeFenced { node: node_id(fact.node)?, incarnation: incarnation(&fact.incarnation)? }
+        }
+        Kind::NodeUnfenced(fact) => {
+            Fact::NodeUnfenced { node: node_id(fact.node)?, incarnation: incarnation(&fact.incarnation)? }
+        }
+        Kind::NodeUnregistered(fact) => Fact::NodeUnregistered { node: node_id(fact.node)? },
+        Kind::TopicCreated(fact) => topic_from_proto(fact)?,
+        Kind::TopicDeleted(fact) => Fact::TopicDeleted { id: topic_id(&fact.id)? },
+        Kind::PartitionChanged(fact) => {
+            let (topic, partition, state) = partition_from_proto(fact)?;
+            Fact::PartitionChanged { topic, partition, state }
+        }
+        Kind::ConfigChanged(fact) => config_from_proto(fact)?,
+        Kind::FeatureLevelSet(fact) => {
+            let level = i16::try_from(fact.level)
+                .map_err(|_| FactError::Number { field: "level", value: i64::from(fact.level) })?;
+            Fact::FeatureLevelSet { name: fact.name, level }
+        }
+        Kind::ProducerIdsAllocated(fact) if fact.next >= 0 => {
+            Fact::ProducerIdsAllocated { node: node_id(fact.node)?, next: fact.next }
+        }
+        Kind::ProducerIdsAllocated(fact) => return Err(FactError::Number { field: "next", value: fact.next }),
+    })
+}
+
+pub(super) fn node_to_proto(node: NodeId, info: &NodeInfo) -> proto::NodeRegistered {
+    let listener =
+        |of: &Listener| proto::Listener { name: of.name.clone(), host: of.host.clone(), port: u32::from(of.port) };
+    proto::NodeRegistered {
+        node: node.0,
+        incarnation: id_bytes(&info.incarnation.0),
+        directory: id_bytes(&info.directory),
+        boot: info.boot.clone(),
+        listeners: info.listeners.iter().map(listener).collect(),
+        rack: info.rack.clone(),
+        features: info
+            .features
+            .iter()
+            .map(|(name, (min, max))| proto::FeatureRange {
+                name: name.clone(),
+                min: i32::from(*min),
+                max: i32::from(*max),
+            })
+            .collect(),
+        fenced: info.fenced,
+    }
+}
+
+pub(super) fn node_from_proto(fact: proto::NodeRegistered) -> Result<(NodeId, NodeInfo), FactError> {
+    let listener = |of: proto::Listener| {
+        let port = u16::try_from(of.port);
+        let port = port.map_err(|_| FactError::Number { field: "port", value: i64::from(of.port) })?;
+        Ok(Listener { name: of.name, host: of.host, port })
+    };
+    let feature = |of: proto::FeatureRange| {
+        let level =
+            |raw: i32| i16::try_from(raw).map_err(|_| FactError::Number { field: "feature", value: i64::from(raw) });
+        Ok((of.name, (level(of.min)?, level(of.max)?)))
+    };
+    let info = NodeInfo {
+        incarnation: incarnation(&fact.incarnation)?,
+        directory: id16("directory", &fact.directory)?,
+        boot: fact.boot,
+        listeners: fact.listeners.into_iter().map(listener).collect::<Result<_, FactError>>()?,
+        rack: fact.rack,
+        features: fact.features.into_iter().map(feature).collect::<Result<_, FactError>>()?,
+        fenced: fact.fenced,
+    };
+    Ok((node_id(fact.node)?, info))
+}
+
+pub(super) fn topic_to_proto(
+    id: TopicId,
+    name: &TopicName,
+    configs: impl Iterator<Item = (String, String)>,
+    default_replication: bool,
+) -> proto::TopicCreated {
+    proto::TopicCreated {
+        id: id_bytes(&id.0),
+        name: name.as_str().to_owned(),
+        configs: configs.map(|(key, value)| proto::Setting { key, value }).collect(),
+        default_replication,
+    }
+}
+
+pub(super) fn topic_from_proto(fact: proto::TopicCreated) -> Result<Fact, FactError> {
+    let name = TopicName::new(&fact.name).map_err(|source| FactError::TopicName { name: fact.name, source })?;
+    Ok(Fact::TopicCreated {
+        id: topic_id(&fact.id)?,
+        name,
+        configs: fact.configs.into_iter().map(|setting| (setting.key, setting.value)).collect(),
+        default_replication: fact.default_replication,
+    })
+}
+
+pub(super) fn partition_to_proto(
+    topic: TopicId,
+    partition: PartitionIndex,
+    state: &PartitionInfo,
+) -> proto::PartitionChanged {
+    proto::PartitionChanged {
+        topic_id: id_bytes(&topic.0),
+        partition: partition.get(),
+        leader: state.leader.map(|node| node.0),
+        leader_epoch: state.leader_epoch.get(),
+        partition_epoch: state.partition_epoch,
+        replicas: node_numbers(&state.replicas),
+        isr: node_numbers(&state.isr),
+        elr: node_numbers(&state.elr),
+        last_known_elr: node_numbers(&state.last_known_elr),
+        adding: node_numbers(&state.adding),
+        removing: node_numbers(&state.removing),
+    }
+}
+
+pub(super) fn partition_from_proto(
+    fact: proto::PartitionChanged,
+) -> Result<(TopicId, PartitionIndex, PartitionInfo), FactError> {
+    let nodes = |raw: Vec<i32>| raw.into_iter().map(node_id).collect::<Result<Vec<_>, _>>();
+    let epoch = LeaderEpoch::from_wire(fact.leader_epoch);
+    let partition = i32::try_from(fact.partition).ok().and_then(PartitionIndex::from_wire);
+    let state = PartitionInfo {
+        leader: fact.leader.map(node_id).transpose()?,
+        leader_epoch: epoch.ok_or(FactError::Number { field: "leader epoch", value: i64::from(fact.leader_epoch) })?,
+        partition_epoch: fact.partition_epoch,
+        replicas: nodes(fact.replicas)?,
+        isr: nodes(fact.isr)?,
+        elr: nodes(fact.elr)?,
+        last_known_elr: nodes(fact.last_known_elr)?,
+        adding: nodes(fact.adding)?,
+        removing: nodes(fact.removing)?,
+    };
+    let partition = partition.ok_or(FactError::Number { field: "partition", value: i64::from(fact.partition) })?;
+    Ok((topic_id(&fact.topic_id)?, partition, state))
+}
+
+pub(super) fn config_to_proto(resource: &Resource, key: String, value: Option<String>) -> proto::ConfigChanged {
+    use proto::config_changed::Resource as Kind;
+    let (kind, name) = match resource {
+        Resource::Topic(id) => (Kind::Topic, id.to_string()),
+        Resource::EveryNode => (Kind::Node, String::new()),
+        Resource::Node(node) => (Kind::Node, node.to_string()),
+        Resource::Group(group) => (Kind::Group, group.clone()),
+    };
+    proto::ConfigChanged { resource: kind.into(), name, key, value }
+}
+
+pub(super) fn config_from_proto(fact: proto::ConfigChanged) -> Result<Fact, FactError> {
+    use proto::config_changed::Resource as Kind;
+    let resource = match fact.resource() {
+        Kind::Unspecified => None,
+        Kind::Topic => topic_from_hex(&fact.name).map(Resource::Topic),
+        Kind::Node if fact.name.is_empty() => Some(Resource::EveryNode),
+        Kind::Node => fact.name.parse().ok().filter(|number| *number >= 0).map(|number| Resource::Node(NodeId(number))),
+        Kind::Group => Some(Resource::Group(fact.name.clone())),
+    };
+    let refused = FactError::Resource { kind: fact.resource, name: fact.name };
+    Ok(Fact::ConfigChanged { resource: resource.ok_or(refused)?, key: fact.key, value: fact.value })
+}
+
+fn topic_from_hex(text: &str) -> Option<TopicId> {
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
+    Some(TopicId(number.to_be_bytes()))
+}
+
+fn node_numbers(nodes: &[NodeId]) -> Vec<i32> {
+    nodes.iter().map(|node| node.0).collect()
+}
+
+pub(super) fn node_id(raw: i32) -> Result<NodeId, FactError> {
+    match raw {
+        0.. => Ok(NodeId(raw)),
+        _ => Err(FactError::Number { field: "node id", value: i64::from(raw) }),
+    }
+}
+
+fn id_bytes(id: &[u8; 16]) -> Bytes {
+    Bytes::copy_from_slice(id)
+}
+
+fn id16(field: &'static str, raw: &Bytes) -> Result<[u8; 16], FactError> {
+    raw.as_ref().try_into().map_err(|_| FactError::Id { field, length: raw.len() })
+}
+
+fn topic_id(raw: &Bytes) -> Result<TopicId, FactError> {
+    id16("topic id", raw).map(TopicId)
+}
+
+fn incarnation(raw: &Bytes) -> Result<Incarnation, FactError> {
+    id16("incarnation", raw).map(Incarnation)
+}

@@ -1,0 +1,142 @@
+//! Which value holds: the topic's, the cluster's, this node's, or the default; and from where, for DescribeConfigs.
+//!
+//! Owns the order of the sources. Does not own what may be set (`topic_keys`, `broker_config`).
+//! Invariant: a topic's override wins over everything; the first synonym that is set wins over later ones, in each source.
+
+use std::collections::BTreeMap;
+
+use super::broker_config::BrokerKey;
+use super::config_value::{Kind, check};
+use super::image::{Image, Resource, Topic};
+use super::topic_config::TopicConfig;
+use super::topic_keys::{KEYS, TopicKey};
+use model::NodeId;
+
+/// Where a value comes from; the numbers are those of DescribeConfigs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(i8)]
+pub enum Source {
+    Topic = 1,
+    Node = 2,
+    EveryNode = 3,
+    Static = 4,
+    Default = 5,
+}
+
+impl Source {
+    pub const fn to_wire(self) -> i8 {
+        self as i8
+    }
+}
+
+/// One line of DescribeConfigs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Described {
+    pub name: &'static str,
+    /// `None`: not set, or not to be shown.
+    pub value: Option<String>,
+    pub source: Source,
+    pub kind: Kind,
+    pub sensitive: bool,
+    pub read_only: bool,
+    /// All places where it is set, the one that holds first: name, value, source.
+    pub synonyms: Vec<(&'static str, Option<String>, Source)>,
+    pub doc: &'static str,
+}
+
+/// What holds for a topic with these overrides. Values that no longer pass their bounds (another version set them) are passed over.
+pub(super) fn topic_config(image: &Image, overrides: &BTreeMap<String, String>) -> TopicConfig {
+    let value_of = |key: &TopicKey| {
+        let candidates = candidates(image, key, overrides.get(key.name));
+        candidates
+            .into_iter()
+            .find(|(_, value, _)| check(key.name, key.kind, value.trim()).is_ok())
+            .map(|(_, value, _)| value)
+    };
+    TopicConfig::resolve(value_of).expect("each value was checked, or is a default")
+}
+
+/// Every place where a key of a topic is set, the strongest first. Cluster-wide before this node's own, as in Kafka.
+fn candidates(image: &Image, key: &TopicKey, own: Option<&String>) -> Vec<(&'static str, String, Source)> {
+    let mut found = Vec::new();
+    if let Some(value) = own {
+        found.push((key.name, value.clone(), Source::Topic));
+    }
+    let every_node = image.overrides(&Resource::EveryNode);
+    for synonym in key.synonyms {
+        if let Some(value) = every_node.get(synonym.name) {
+            found.push((synonym.name, scaled(value, synonym.times), Source::EveryNode));
+        }
+    }
+    for synonym in key.synonyms {
+        if let Some(value) = image.statics.get(synonym.name) {
+            found.push((synonym.name, scaled(value, synonym.times), Source::Static));
+        }
+    }
+    found
+}
+
+/// Hours and minutes of a node's setting as the milliseconds of the topic's; negative ones mean "no limit" in any unit.
+fn scaled(value: &str, times: i64) -> String {
+    match value.trim().parse::<i64>() {
+        Ok(number) if times > 1 && number >= 0 => number.saturating_mul(times).to_string(),
+        _ => value.trim().to_owned(),
+    }
+}
+
+/// All configurations of a topic, ascending by name.
+pub fn describe_topic(image: &Image, topic: &Topic) -> Vec<Described> {
+    let describe = |key: &'static TopicKey| {
+        let default = match key.name {
+            "min.insync.replicas" => topic.replication_factor().div_ceil(2).max(1).to_string(),
+            _ => key.default.to_owned(),
+        };
+        let mut places: Vec<_> = candidates(image, key, topic.overrides.get(key.name))
+            .into_iter()
+            .map(|(name, value, source)| (name, Some(value), source))
+            .collect();
+        let default_name = key.synonyms.first().map_or(key.name, |synonym| synonym.name);
+        places.push((default_name, Some(default), Source::Default));
+        let (_, value, source) = places.first().cloned().expect("the default is always there");
+        Described {
+            name: key.name,
+            value,
+            source,
+            kind: key.kind,
+            sensitive: false,
+            read_only: false,
+            synonyms: places,
+            doc: key.doc,
+        }
+    };
+    KEYS.iter().map(describe).collect()
+}
+
+/// All configurations of a node, ascending by name. Its own settings are known only on the node itself.
+pub fn describe_node(image: &Image, node: Option<NodeId>) -> Vec<Described> {
+    let describe = |key: &'static BrokerKey| {
+        let shown = |value: &str| (!key.is_sensitive()).then(|| value.to_owned());
+        let mut places = Vec::new();
+        let own = node.and_then(|node| image.overrides(&Resource::Node(node)).get(key.name));
+        places.extend(own.map(|value| (key.name, shown(value), Source::Node)));
+        let every_node = image.overrides(&Resource::EveryNode).get(key.name);
+        places.extend(every_node.map(|value| (key.name, shown(value), Source::EveryNode)));
+        if node.is_some() {
+            places.extend(image.statics.get(key.name).map(|value| (key.name, shown(value), Source::Static)));
+            places.extend(key.default.map(|value| (key.name, shown(value), Source::Default)));
+        }
+        let (value, source) =
+            places.first().map_or((None, Source::Default), |(_, value, source)| (value.clone(), *source));
+        Described {
+            name: key.name,
+            value,
+            source,
+            kind: key.kind,
+            sensitive: key.is_sensitive(),
+            read_only: true,
+            synonyms: places,
+            doc: "",
+        }
+    };
+    BrokerKey::all().iter().map(describe).collect()
+}
