@@ -1,1 +1,30 @@
-//! The Kafka wire format: the only users of `kafka-protocol`.
+//! The wire: Kafka's messages to and from bytes. The only users of `kafka-protocol`.
+//!
+//! Owns headers, the length check before any decoder, the codecs that the crate lacks, and responses as pieces.
+//! Does not own record batches (they are bytes here), sockets, nor which versions the server advertises.
+//! Invariants: no input makes this folder panic or reserve memory that the frame's own size does not justify.
+//!
+//! A request: [`split_request`], then [`decode_request`] in its handler. A response: records go through
+//! [`Splices::register`], then [`encode_response`]. Anything that has no type: [`codec`] with the tables.
+
+mod api_versions;
+mod check;
+pub mod codec;
+mod compact;
+mod facade;
+mod header;
+mod pieces;
+mod primitives;
+pub mod tables;
+mod topic_ids;
+pub mod value;
+
+pub use kafka_protocol::messages;
+pub use kafka_protocol::protocol::StrBytes;
+pub use uuid::Uuid;
+
+pub use api_versions::{ApiVersionsRequest, unsupported_api_versions};
+pub use check::{ARRAY_ELEMENTS_MAX, CheckError, MESSAGE_ELEMENTS_MAX, STRING_BYTES_MAX, TAGGED_FIELDS_MAX, check};
+pub use facade::{Body, Request, WireError, decode_request, decode_response, encode_request, encode_response};
+pub use header::{API_VERSIONS_KEY, CLIENT_ID_BYTES_MAX, HeaderError, RequestHeader, split_request};
+pub use pieces::{Frame, Splices};
