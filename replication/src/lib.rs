@@ -1,3 +1,4 @@
 //! replication
 pub mod group;
 pub mod metadata;
+pub mod partition;
