@@ -4,6 +4,7 @@
 //! except through `Node::disk_done` for the completion of a `Disk` effect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::NodeId;
@@ -19,6 +20,8 @@ pub enum Effect {
     Wake { waiter: ReplyTo },
     /// Do this and call `Node::disk_done` with its ticket.
     Disk(DiskOp),
+    /// Call `Node::tick` at the latest then: something began that cannot wait for the next tick that was agreed on.
+    TickBy { mono: Duration },
     /// To another node's peer listener.
     Send { to: NodeId, frame: Bytes },
     /// The node answers clients from now on. Emitted once.

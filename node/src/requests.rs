@@ -7,17 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::batch::Batch;
-use model::{ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName, TopicPartition};
+use model::{
+    ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName,
+    TopicPartition,
+};
 use replication::group::GroupAnswer;
+pub use replication::partition::{Acks, AppendError, Appended};
 
 use crate::effects::ReplyTo;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Acks {
-    None,
-    Leader,
-    All,
-}
 
 /// Checked batches, at most one for each partition, all of one request.
 #[derive(Debug)]
@@ -42,59 +39,6 @@ pub struct ProduceAnswer {
     pub parts: Vec<Result<Appended, AppendError>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Appended {
-    pub base_offset: Offset,
-    /// Only where the topic stamps records itself.
-    pub log_append_time_ms: Option<i64>,
-    pub log_start: Offset,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum AppendError {
-    #[error("this node has no such partition")]
-    UnknownPartition,
-    #[error("this node does not lead the partition; leader {leader:?}, epoch {epoch}")]
-    NotLeader { leader: Option<NodeId>, epoch: LeaderEpoch },
-    #[error("batch of {bytes} bytes, {allowed} are allowed here (max.message.bytes)")]
-    TooLarge { bytes: u64, allowed: u64 },
-    #[error("producer {producer} sent sequence {got} where {expected} was next")]
-    OutOfOrder { producer: i64, expected: i32, got: i32 },
-    #[error("producer {producer} sent sequence {got}, which was appended before and is no longer remembered")]
-    Duplicate { producer: i64, got: i32 },
-    #[error("producer {producer} sent epoch {got}, {current} is current")]
-    StaleEpoch { producer: i64, current: i16, got: i16 },
-    #[error("transactions are not served by this version")]
-    TransactionsNotServed,
-    #[error("{in_sync} replicas are in sync, {needed} are needed (min.insync.replicas)")]
-    NotEnoughReplicas { in_sync: usize, needed: usize },
-    #[error("not acknowledged within {waited_ms} ms")]
-    TimedOut { waited_ms: u64 },
-    #[error("the memory for appends in flight is used up ({limit} bytes)")]
-    Busy { limit: u64 },
-    #[error("the disk refused: {reason}")]
-    Disk { reason: String },
-    #[error("the log has reached its last offset")]
-    OffsetsUsedUp,
-}
-
-impl AppendError {
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            AppendError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
-            AppendError::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
-            AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
-            AppendError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
-            AppendError::Duplicate { .. } => ErrorCode::DuplicateSequenceNumber,
-            AppendError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-            AppendError::TransactionsNotServed => ErrorCode::InvalidTxnState,
-            AppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
-            AppendError::TimedOut { .. } => ErrorCode::RequestTimedOut,
-            AppendError::Busy { .. } | AppendError::Disk { .. } | AppendError::OffsetsUsedUp => ErrorCode::KafkaStorageError,
-        }
-    }
-}
-
 /// One partition of a fetch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FetchPart {
@@ -104,6 +48,25 @@ pub struct FetchPart {
     pub bytes_max: u32,
     pub current_epoch: Option<LeaderEpoch>,
     pub last_fetched_epoch: Option<LeaderEpoch>,
+}
+
+/// What one fetch may hand out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FetchLimits {
+    /// Over all parts. The first part that has records gets one whole batch even so (KIP-74).
+    pub bytes_max: u64,
+    /// Read up to the last stable offset instead of the high watermark.
+    pub committed_only: bool,
+}
+
+/// What a fetch found, in the order of its parts.
+#[derive(Debug)]
+pub struct FetchRead {
+    pub parts: Vec<FetchedPart>,
+    pub record_bytes: u64,
+    /// Indexes of the parts that need the device, when it was read with `ReadMode::CachedOnly`: ask for them again with
+    /// `Blocking` where waiting harms nobody. Their entries in `parts` have no records and no error.
+    pub cold: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -157,12 +120,47 @@ impl FetchError {
     }
 }
 
+/// Why a position could not be found.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ListError {
+    #[error("this node has no such partition")]
+    UnknownPartition,
+    #[error("this node does not lead the partition; leader {leader:?}, epoch {epoch}")]
+    NotLeader { leader: Option<NodeId>, epoch: LeaderEpoch },
+    #[error("epoch {got} is older than {current}")]
+    FencedEpoch { current: LeaderEpoch, got: LeaderEpoch },
+    #[error("epoch {got} is newer than {current}, which is the newest known here")]
+    UnknownEpoch { current: LeaderEpoch, got: LeaderEpoch },
+    /// Only with `ReadMode::CachedOnly`: ask again with `Blocking` where waiting harms nobody.
+    #[error("the answer is not in memory")]
+    Cold,
+    #[error("the disk refused: {reason}")]
+    Disk { reason: String },
+    #[error("the segment holds bytes at {at} that are no batch")]
+    Corrupt { at: u64 },
+}
+
+impl ListError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            ListError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+            ListError::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
+            ListError::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            ListError::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            ListError::Cold | ListError::Disk { .. } => ErrorCode::KafkaStorageError,
+            ListError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        }
+    }
+}
+
 /// The special positions of ListOffsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Position {
     Earliest,
     /// The high watermark, or the last stable offset for readers of committed records.
-    Latest { committed_only: bool },
+    Latest {
+        committed_only: bool,
+    },
     MaxTimestamp,
     /// The first record whose timestamp is at least this.
     AtTime(i64),

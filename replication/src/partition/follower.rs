@@ -54,7 +54,12 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn new(leader_epoch: LeaderEpoch, log_end: Offset, high_watermark: Offset, latest: Option<LeaderEpoch>) -> Follower {
+    pub fn new(
+        leader_epoch: LeaderEpoch,
+        log_end: Offset,
+        high_watermark: Offset,
+        latest: Option<LeaderEpoch>,
+    ) -> Follower {
         let follower = Follower { leader_epoch, log_end, high_watermark: high_watermark.min(log_end), latest };
         follower.check_invariants();
         follower
@@ -146,7 +151,8 @@ mod tests {
     fn check_cut(ours: &[(i32, i64)], log_end: i64, answer: Option<(i32, i64)>, want: Cut) {
         let epochs = Epochs(ours.to_vec(), log_end);
         let mut follower = Follower::new(LeaderEpoch::new(9), Offset::new(log_end), Offset::ZERO, epochs.latest());
-        let answer = answer.map(|(epoch, end)| LeaderEpochEnd { epoch: LeaderEpoch::new(epoch), end: Offset::new(end) });
+        let answer =
+            answer.map(|(epoch, end)| LeaderEpochEnd { epoch: LeaderEpoch::new(epoch), end: Offset::new(end) });
         assert_eq!(follower.cut(&epochs, answer), Ok(want));
     }
 
@@ -184,7 +190,10 @@ mod tests {
     #[test]
     fn only_a_batch_that_continues_the_log_is_appended() {
         let batch = |at: i64, epoch: i32| {
-            BatchBuilder::new().record(0, None, Some(b"x"), &[]).finish().place(Offset::new(at), LeaderEpoch::new(epoch))
+            BatchBuilder::new()
+                .record(0, None, Some(b"x"), &[])
+                .finish()
+                .place(Offset::new(at), LeaderEpoch::new(epoch))
         };
         let mut follower = Follower::new(LeaderEpoch::new(3), Offset::new(10), Offset::ZERO, Some(LeaderEpoch::new(2)));
         assert_eq!(follower.append(&batch(10, 2)), Ok(()));

@@ -111,7 +111,14 @@ mod tests {
     }
 
     /// Three replicas with `(written, synced)`, a committed set and a proposed one.
-    fn check(positions: [(i64, i64); 3], committed: &[i32], proposed: Option<&[i32]>, min: usize, synced: Option<i64>, written: Option<i64>) {
+    fn check(
+        positions: [(i64, i64); 3],
+        committed: &[i32],
+        proposed: Option<&[i32]>,
+        min: usize,
+        synced: Option<i64>,
+        written: Option<i64>,
+    ) {
         let mut isr = Isr::new(set(committed));
         for (node, (written, synced)) in (1..).zip(positions) {
             isr.advance(NodeId(node), at(written, synced));

@@ -52,22 +52,50 @@ pub enum Origin {
 #[derive(Debug)]
 pub enum Event<W> {
     /// The image says that this node leads from now on.
-    Lead { epoch: LeaderEpoch, replicas: usize, isr: BTreeSet<NodeId> },
+    Lead {
+        epoch: LeaderEpoch,
+        replicas: usize,
+        isr: BTreeSet<NodeId>,
+    },
     /// The image says that another node leads, or none.
-    StepDown { epoch: LeaderEpoch, leader: Option<NodeId> },
-    Produced { batch: Batch, acks: Acks, timeout: Duration, origin: Origin, waiter: W },
+    StepDown {
+        epoch: LeaderEpoch,
+        leader: Option<NodeId>,
+    },
+    Produced {
+        batch: Batch,
+        acks: Acks,
+        timeout: Duration,
+        origin: Origin,
+        waiter: W,
+    },
     /// Our own kernel has everything below.
-    Written { end: Offset },
+    Written {
+        end: Offset,
+    },
     /// Our own disk has everything below.
-    Synced { end: Offset },
-    FollowerHas { node: NodeId, position: Position },
-    IsrProposed { isr: BTreeSet<NodeId> },
-    IsrCommitted { isr: BTreeSet<NodeId> },
+    Synced {
+        end: Offset,
+    },
+    FollowerHas {
+        node: NodeId,
+        position: Position,
+    },
+    IsrProposed {
+        isr: BTreeSet<NodeId>,
+    },
+    IsrCommitted {
+        isr: BTreeSet<NodeId>,
+    },
     Configured(Settings),
     /// Retention or DeleteRecords took what lies below.
-    LogStartMoved { start: Offset },
+    LogStartMoved {
+        start: Offset,
+    },
     /// The disk failed us: nothing that is not acknowledged will be.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
     Tick,
 }
 
@@ -82,10 +110,18 @@ pub struct Limits {
 #[derive(Debug)]
 pub enum Action<W> {
     /// The epoch's first record will have this offset.
-    StartEpoch { epoch: LeaderEpoch, start: Offset },
+    StartEpoch {
+        epoch: LeaderEpoch,
+        start: Offset,
+    },
     /// To the end of the log, before the next event.
-    Append { batch: StoredBatch },
-    Reply { waiter: W, result: Result<Appended, AppendError> },
+    Append {
+        batch: StoredBatch,
+    },
+    Reply {
+        waiter: W,
+        result: Result<Appended, AppendError>,
+    },
     Publish(Limits),
 }
 
@@ -93,9 +129,15 @@ pub enum Action<W> {
 enum Role {
     /// As recovered: the image has not said anything yet.
     Unassigned,
-    Leading { replicas: usize },
-    Following { leader: Option<NodeId> },
-    Failed { reason: String },
+    Leading {
+        replicas: usize,
+    },
+    Following {
+        leader: Option<NodeId>,
+    },
+    Failed {
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -302,7 +344,9 @@ impl<W> Leader<W> {
         }
         let Some(sequenced) = Sequenced::of(batch.header()) else { return Ok(Checked::New) };
         self.producers.check(sequenced).map_err(|error| match error {
-            SequenceError::OutOfOrder { producer, expected, got } => AppendError::OutOfOrder { producer, expected, got },
+            SequenceError::OutOfOrder { producer, expected, got } => {
+                AppendError::OutOfOrder { producer, expected, got }
+            }
             SequenceError::StaleEpoch { producer, current, got } => AppendError::StaleEpoch { producer, current, got },
         })
     }
@@ -378,7 +422,8 @@ impl<W> Leader<W> {
                 }
                 let waited_ms = u64::try_from(now.mono.saturating_sub(waiting.since).as_millis()).unwrap_or(u64::MAX);
                 let waiting = queue.remove(at).expect("it was looked at just now");
-                actions.push(Action::Reply { waiter: waiting.waiter, result: Err(AppendError::TimedOut { waited_ms }) });
+                actions
+                    .push(Action::Reply { waiter: waiting.waiter, result: Err(AppendError::TimedOut { waited_ms }) });
             }
         }
         let both = self.waiting_leader.iter().chain(&self.waiting_all);

@@ -148,7 +148,11 @@ fn three_replicas_are_acknowledged_by_the_slowest_in_sync() {
     world.synced(2).follower(2, 2, 2).expect(&[]);
     world.follower(3, 2, 1).expect(&["readable to 1", "a at 0"]);
     // The others may be ahead of our own disk.
-    world.send("c", Acks::All, 1, None).follower(2, 3, 3).follower(3, 3, 3).expect(&["append 2-2", "readable to 2", "b at 1"]);
+    world.send("c", Acks::All, 1, None).follower(2, 3, 3).follower(3, 3, 3).expect(&[
+        "append 2-2",
+        "readable to 2",
+        "b at 1",
+    ]);
     world.synced(3).expect(&["readable to 3", "c at 2"]);
 }
 
@@ -261,8 +265,11 @@ fn a_topic_that_stamps_says_when() {
     world.leader.step(world.now, produced(batch.clone()), &mut actions);
     world.now.wall_ms = 6_000;
     world.leader.step(world.now, produced(batch), &mut actions);
-    let [Action::Append { batch: stored }, Action::Reply { result: Ok(first), .. }, Action::Reply { result: Ok(again), .. }] =
-        &actions[..]
+    let [
+        Action::Append { batch: stored },
+        Action::Reply { result: Ok(first), .. },
+        Action::Reply { result: Ok(again), .. },
+    ] = &actions[..]
     else {
         panic!("{actions:?}")
     };

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use model::batch::BatchHeader;
 use model::Offset;
+use model::batch::BatchHeader;
 
 /// Batches remembered of each producer: clients have at most five requests in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
@@ -158,7 +158,11 @@ impl Producers {
         }
         if epoch > known.epoch {
             // A bumped epoch starts anew, so anything but zero means that a batch went missing.
-            return if first == 0 { Ok(Checked::New) } else { Err(SequenceError::OutOfOrder { producer, expected: 0, got: first }) };
+            return if first == 0 {
+                Ok(Checked::New)
+            } else {
+                Err(SequenceError::OutOfOrder { producer, expected: 0, got: first })
+            };
         }
         let same = |have: &&Remembered| have.first == batch.first && have.last == batch.last;
         if let Some(found) = known.remembered().iter().find(same) {
@@ -170,7 +174,11 @@ impl Producers {
         }
         let Some(newest) = known.remembered().last() else { return Ok(Checked::New) };
         let expected = next_sequence(newest.last);
-        if first == expected { Ok(Checked::New) } else { Err(SequenceError::OutOfOrder { producer, expected, got: first }) }
+        if first == expected {
+            Ok(Checked::New)
+        } else {
+            Err(SequenceError::OutOfOrder { producer, expected, got: first })
+        }
     }
 
     /// Remembers a batch that is in the log: live, on a follower, or when the log is read again at start.
@@ -219,7 +227,9 @@ impl Producers {
         if self.by_id.is_empty() {
             return Bytes::new();
         }
-        let mut out = BytesMut::with_capacity(1 + 8 + self.by_id.len() * (PRODUCER_BYTES_MIN + 8 + BATCHES_REMEMBERED * BATCH_BYTES));
+        let mut out = BytesMut::with_capacity(
+            1 + 8 + self.by_id.len() * (PRODUCER_BYTES_MIN + 8 + BATCHES_REMEMBERED * BATCH_BYTES),
+        );
         out.put_u8(SNAPSHOT_VERSION);
         out.put_i64(self.end.get());
         for (id, producer) in &self.by_id {
@@ -261,7 +271,8 @@ impl Producers {
             for _ in 0..batches {
                 let (first, last) = (rest.try_get_i32().map_err(|_| torn)?, rest.try_get_i32().map_err(|_| torn)?);
                 let base_offset = offset(rest.try_get_i64().map_err(|_| torn)?)?;
-                let batch = Remembered { first, last, base_offset, timestamp_ms: rest.try_get_i64().map_err(|_| torn)? };
+                let batch =
+                    Remembered { first, last, base_offset, timestamp_ms: rest.try_get_i64().map_err(|_| torn)? };
                 if producer.remembered().last().is_some_and(|newest| newest.next_offset() > batch.base_offset) {
                     return Err(SnapshotError::Offset { raw: base_offset.get() });
                 }

@@ -32,7 +32,9 @@ fn check(steps: &[(i16, i32, i32, Want)]) {
             (Err(SequenceError::OutOfOrder { expected, got, .. }), Want::OutOfOrder(next)) => {
                 assert_eq!((expected, got), (*next, *first), "step {at}");
             }
-            (Err(SequenceError::StaleEpoch { current, .. }), Want::Stale(want)) => assert_eq!(current, *want, "step {at}"),
+            (Err(SequenceError::StaleEpoch { current, .. }), Want::Stale(want)) => {
+                assert_eq!(current, *want, "step {at}")
+            }
             (got, _) => panic!("step {at}: {got:?}"),
         }
     }
@@ -58,7 +60,12 @@ fn each_of_the_last_five_batches_is_recognised_and_the_sixth_is_not() {
 
 #[test]
 fn a_batch_that_overlaps_a_remembered_one_without_being_it_is_out_of_order() {
-    check(&[(0, 0, 4, Want::New), (0, 0, 3, Want::OutOfOrder(4)), (0, 1, 3, Want::OutOfOrder(4)), (0, 2, 4, Want::OutOfOrder(4))]);
+    check(&[
+        (0, 0, 4, Want::New),
+        (0, 0, 3, Want::OutOfOrder(4)),
+        (0, 1, 3, Want::OutOfOrder(4)),
+        (0, 2, 4, Want::OutOfOrder(4)),
+    ]);
 }
 
 #[test]
@@ -146,8 +153,10 @@ fn a_replay_that_begins_before_the_snapshot_counts_nothing_twice() {
 
 #[test]
 fn the_first_released_snapshot_is_still_read() {
-    let hex = "01000000000000002b000000000000000700020000000000000064010000000a0000000b000000000000002a00000000000003e8";
-    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect();
+    let hex =
+        "01000000000000002b000000000000000700020000000000000064010000000a0000000b000000000000002a00000000000003e8";
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect();
     let producers = Producers::decode(&bytes, 5).expect("version 1");
     let want = Checked::Duplicate { base_offset: Offset::new(42), next_offset: Offset::new(44), timestamp_ms: 1_000 };
     assert_eq!(producers.check(batch(7, 2, 10, 2)), Ok(want));

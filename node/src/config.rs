@@ -1,0 +1,57 @@
+//! What a node must be told before it starts. Owns the shapes and defaults; the server's configuration makes one of these.
+//!
+//! Invariant: a `NodeConfig` is complete: nothing below reads a file, the environment or a clock.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::NodeId;
+use model::units::{KIB, MIB};
+use replication::metadata::{BrokerConfig, Listener};
+
+use crate::budget::BudgetLimits;
+
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub id: NodeId,
+    pub data_dir: PathBuf,
+    /// What other nodes and clients are told, where a listener does not answer for itself; clients are told the first.
+    pub listeners: Vec<Listener>,
+    pub rack: Option<String>,
+    /// Of the machine's boot: after an unclean stop, another one means that unsynced pages are gone.
+    pub boot_id: String,
+    /// Kafka's own keys, checked: defaults of topics, retention, groups.
+    pub statics: Arc<BrokerConfig>,
+    pub limits: BudgetLimits,
+    pub checkpoint_interval: Duration,
+    /// A checkpoint is due after so many bytes of journal.
+    pub checkpoint_journal_bytes: u64,
+    /// A log's tail is written to its segment file from so many bytes on, or after `flush_age`.
+    pub flush_bytes: u64,
+    pub flush_age: Duration,
+    /// How far the disk may lag behind in a log that is not journalled.
+    pub relaxed_sync_interval: Duration,
+    pub relaxed_sync_bytes: u64,
+}
+
+impl NodeConfig {
+    /// All defaults.
+    pub fn new(id: NodeId, data_dir: PathBuf) -> NodeConfig {
+        NodeConfig {
+            id,
+            data_dir,
+            listeners: Vec::new(),
+            rack: None,
+            boot_id: String::new(),
+            statics: Arc::new(BrokerConfig::default()),
+            limits: BudgetLimits::for_memory(512 * MIB),
+            checkpoint_interval: Duration::from_secs(10),
+            checkpoint_journal_bytes: 256 * MIB,
+            flush_bytes: 256 * KIB,
+            flush_age: Duration::from_secs(1),
+            relaxed_sync_interval: Duration::from_secs(5),
+            relaxed_sync_bytes: 64 * MIB,
+        }
+    }
+}
