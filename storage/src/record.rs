@@ -217,13 +217,18 @@ fn read_start<S: Source>(source: &mut S, index: i32, header: &BatchHeader) -> Re
     let at = |fault: Fault| fault.at(index);
     source.skip(1).map_err(at)?; // attributes: no bit is in use
     let delta = source.varlong().map_err(at)?;
-    let timestamp = match header.attributes.timestamp_type() {
-        TimestampType::LogAppendTime => header.max_timestamp,
-        TimestampType::CreateTime => {
-            header.base_timestamp.checked_add(delta).ok_or(RecordError::TimestampOverflow { index, delta })?
-        }
-    };
+    let timestamp = timestamp_of(header, index, delta)?;
     Ok(Start { timestamp, offset_delta: source.varint().map_err(at)? })
+}
+
+#[inline]
+fn timestamp_of(header: &BatchHeader, index: i32, delta: i64) -> Result<i64, RecordError> {
+    match header.attributes.timestamp_type() {
+        TimestampType::LogAppendTime => Ok(header.max_timestamp),
+        TimestampType::CreateTime => {
+            header.base_timestamp.checked_add(delta).ok_or(RecordError::TimestampOverflow { index, delta })
+        }
+    }
 }
 
 fn read_header_count<S: Source>(source: &mut S, index: i32) -> Result<i32, RecordError> {

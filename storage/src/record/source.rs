@@ -50,6 +50,40 @@ impl Fault {
     }
 }
 
+/// A record that has nothing special about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain {
+    pub(super) timestamp_delta: i64,
+    pub(super) has_key: bool,
+    /// As its length says.
+    pub(super) bytes: usize,
+}
+
+/// Reads a whole record without headers from the front, if `bytes` holds it and it is right in every field; says what
+/// is behind it. `None` decides nothing: the careful way then finds what is special or wrong.
+/// (One function without errors to carry costs a third of the careful way, and nearly all records are such.)
+#[inline(always)]
+fn take_plain(bytes: &[u8], offset_delta: i32) -> Option<(Plain, &[u8])> {
+    let mut rest = bytes;
+    let length = usize::try_from(varint::take(&mut rest)?).ok()?;
+    let (mut body, rest) = rest.split_at_checked(length)?;
+    body = body.get(1..)?;
+    let timestamp_delta = varint::take(&mut body)?;
+    if varint::take(&mut body)? != i64::from(offset_delta) {
+        return None;
+    }
+    let key = varint::take(&mut body)?;
+    if key != -1 {
+        body = body.get(usize::try_from(key).ok()?..)?;
+    }
+    let value = varint::take(&mut body)?;
+    if value != -1 {
+        body = body.get(usize::try_from(value).ok()?..)?;
+    }
+    // A header count of zero, and the end.
+    (body == [0]).then_some((Plain { timestamp_delta, has_key: key != -1, bytes: length }, rest))
+}
+
 /// Bytes of records. `begin` enters one; the others stay inside it.
 pub(super) trait Source {
     /// Reads the length of the next record.
@@ -60,6 +94,8 @@ pub(super) trait Source {
     fn left(&self) -> usize;
     /// Whether nothing follows the record.
     fn is_at_end(&mut self) -> Result<bool, Fault>;
+    /// Takes a whole plain record with this offset delta, or nothing at all.
+    fn take_plain(&mut self, offset_delta: i32) -> Option<Plain>;
 
     #[inline]
     fn varint(&mut self) -> Result<i32, Fault> {
@@ -124,6 +160,13 @@ impl Source for SliceSource<'_> {
 
     fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.rest.is_empty())
+    }
+
+    #[inline(always)]
+    fn take_plain(&mut self, offset_delta: i32) -> Option<Plain> {
+        let (plain, rest) = take_plain(self.rest, offset_delta)?;
+        self.rest = rest;
+        Some(plain)
     }
 }
 
@@ -254,5 +297,14 @@ impl Source for StreamSource<'_> {
     fn is_at_end(&mut self) -> Result<bool, Fault> {
         self.fill(1)?;
         Ok(self.start == self.end)
+    }
+
+    #[inline(always)]
+    fn take_plain(&mut self, offset_delta: i32) -> Option<Plain> {
+        let buffered = self.buffered();
+        let (plain, rest) = take_plain(buffered, offset_delta)?;
+        let taken = buffered.len() - rest.len();
+        self.consume(taken);
+        Some(plain)
     }
 }

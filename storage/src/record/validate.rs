@@ -6,7 +6,7 @@
 //! compressed batches as well, where Kafka would decompress and rewrite them (no client of this format needs that).
 
 use super::source::{Fault, SliceSource, Source, StreamSource};
-use super::{RecordError, end, read_header_count, read_start, skip_field, skip_headers};
+use super::{RecordError, end, read_header_count, read_start, skip_field, skip_headers, timestamp_of};
 use crate::codec::{CodecError, DecompressLimits};
 use model::ErrorCode;
 use model::batch::{Batch, BatchHeader, Codec, NO_TIMESTAMP, TimestampType};
@@ -197,8 +197,20 @@ struct Walked {
     bytes: u64,
 }
 
-#[inline]
+#[inline(always)]
 fn walk_one<S: Source>(source: &mut S, header: &BatchHeader, index: i32) -> Result<Walked, RecordError> {
+    match source.take_plain(index) {
+        Some(plain) => Ok(Walked {
+            timestamp: timestamp_of(header, index, plain.timestamp_delta)?,
+            has_key: plain.has_key,
+            bytes: u64::try_from(plain.bytes).unwrap_or(u64::MAX),
+        }),
+        None => walk_carefully(source, header, index),
+    }
+}
+
+#[inline(never)]
+fn walk_carefully<S: Source>(source: &mut S, header: &BatchHeader, index: i32) -> Result<Walked, RecordError> {
     let at = |fault: Fault| fault.at(index);
     source.begin().map_err(|fault| fault.of_count(index, header.record_count))?;
     // Without the length itself, which has 1 to 5 bytes.

@@ -4,15 +4,25 @@
 //! Invariant: at most 10 bytes are read, and a number that does not fit is an error, not a wrapped one.
 
 /// Takes a number of at most 64 bits off the front. `None` if it is cut or too long; `bytes` is then of no use.
-#[inline]
+#[inline(always)]
 pub(super) fn take(bytes: &mut &[u8]) -> Option<i64> {
     let (first, rest) = bytes.split_first()?;
     if *first < 0x80 {
         *bytes = rest;
-        let raw = i64::from(*first);
-        return Some((raw >> 1) ^ -(raw & 1));
+        return Some(unzigzag(i64::from(*first)));
+    }
+    // Lengths from 64 bytes to 8 KiB: as usual as the short ones.
+    let (second, rest) = rest.split_first()?;
+    if *second < 0x80 {
+        *bytes = rest;
+        return Some(unzigzag(i64::from(*first & 0x7f) | i64::from(*second) << 7));
     }
     take_long(bytes)
+}
+
+#[inline(always)]
+fn unzigzag(raw: i64) -> i64 {
+    (raw >> 1) ^ -(raw & 1)
 }
 
 fn take_long(bytes: &mut &[u8]) -> Option<i64> {
