@@ -14,24 +14,25 @@ use bytes::Bytes;
 use storage::disk::{AlignedBuf, DirEntry, Disk, DiskError, FileId, ReadMode};
 
 use crate::content::Content;
+use crate::power::Mutation;
 use crate::rng::Rng;
 
 /// What a device writes as one piece.
 pub const SECTOR: usize = 512;
 
-type Inode = u64;
+pub(crate) type Inode = u64;
 
 #[derive(Clone, Debug)]
-enum Pending {
+pub(crate) enum Pending {
     Write { at: u64, data: Bytes },
     SetLen { len: u64 },
 }
 
 #[derive(Clone, Debug, Default)]
-struct File {
-    durable: Content,
+pub(crate) struct File {
+    pub(crate) durable: Content,
     current: Content,
-    pending: Vec<Pending>,
+    pub(crate) pending: Vec<Pending>,
 }
 
 impl File {
@@ -40,6 +41,13 @@ impl File {
             Pending::Write { at, data } => content.write(*at, data),
             Pending::SetLen { len } => content.set_len(*len),
         }
+    }
+
+    /// The durable content with those pending operations on top that survive.
+    pub(crate) fn durable_with(&self, mut survives: impl FnMut(&Pending) -> bool) -> Content {
+        let mut content = self.durable.clone();
+        self.pending.iter().filter(|op| survives(op)).for_each(|op| File::apply(&mut content, op));
+        content
     }
 
     fn push(&mut self, op: Pending) {
@@ -56,20 +64,20 @@ impl File {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Entry {
+pub(crate) enum Entry {
     File(Inode),
     Dir,
 }
 
 /// One change of names; both ends of a rename are one change, as in a journalling file system.
 #[derive(Clone, Debug)]
-enum NameChange {
+pub(crate) enum NameChange {
     Put { path: PathBuf, entry: Entry },
     Remove { path: PathBuf },
     Rename { from: PathBuf, to: PathBuf },
 }
 
-type Names = BTreeMap<PathBuf, Entry>;
+pub(crate) type Names = BTreeMap<PathBuf, Entry>;
 
 fn apply_name_change(names: &mut Names, change: &NameChange) {
     match change {
@@ -78,7 +86,8 @@ fn apply_name_change(names: &mut Names, change: &NameChange) {
         }
         NameChange::Remove { path } => names.retain(|name, _| !name.starts_with(path)),
         NameChange::Rename { from, to } => {
-            let moved: Vec<_> = names.iter().filter(|(name, _)| name.starts_with(from)).map(|(n, e)| (n.clone(), *e)).collect();
+            let moved: Vec<_> =
+                names.iter().filter(|(name, _)| name.starts_with(from)).map(|(n, e)| (n.clone(), *e)).collect();
             if moved.is_empty() {
                 return;
             }
@@ -93,18 +102,22 @@ fn apply_name_change(names: &mut Names, change: &NameChange) {
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
-    files: BTreeMap<Inode, Arc<File>>,
+pub(crate) struct State {
+    pub(crate) files: BTreeMap<Inode, Arc<File>>,
     next_inode: Inode,
     names: Names,
     durable_names: Names,
     /// In the order in which they were made, over all folders.
-    pending_names: Vec<NameChange>,
+    pub(crate) pending_names: Vec<NameChange>,
     ids: BTreeMap<FileId, PathBuf>,
     ids_by_path: BTreeMap<PathBuf, FileId>,
     next_id: u64,
     bytes_max: Option<u64>,
     failing_syncs: bool,
+    /// Mutations still let through before the power goes; `None`: it stays.
+    pub(crate) fuse: Option<u64>,
+    pub(crate) trace: Option<Vec<Mutation>>,
+    pub(crate) mutations: u64,
 }
 
 /// How much of what was pending survives a crash.
@@ -126,7 +139,7 @@ impl SimDisk {
         SimDisk::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("one thread uses it")
     }
 
@@ -145,25 +158,7 @@ impl SimDisk {
             Survival::Everything => state.pending_names.len(),
             Survival::Drawn => rng.index(state.pending_names.len() + 1),
         };
-        let mut names = state.durable_names.clone();
-        state.pending_names.iter().take(kept).for_each(|change| apply_name_change(&mut names, change));
-        drop_unreachable(&mut names);
-        let mut files = BTreeMap::new();
-        for inode in names.values().filter_map(|entry| if let Entry::File(inode) = entry { Some(*inode) } else { None }) {
-            if let Some(file) = state.files.get(&inode) {
-                let content = surviving_content(file, survival, rng);
-                files.insert(inode, Arc::new(File { durable: content.clone(), current: content, pending: Vec::new() }));
-            }
-        }
-        let after = State {
-            files,
-            next_inode: state.next_inode,
-            durable_names: names.clone(),
-            names,
-            bytes_max: state.bytes_max,
-            ..State::default()
-        };
-        SimDisk { state: Mutex::new(after) }
+        state.restarted(state.names_with(kept), |_, file| surviving_content(file, survival, rng))
     }
 
     /// After a kill of the process alone: the kernel still holds everything.
@@ -243,7 +238,9 @@ impl SimDisk {
         state
             .names
             .iter()
-            .filter_map(|(path, entry)| if let Entry::File(inode) = entry { Some((path.clone(), length(inode))) } else { None })
+            .filter_map(
+                |(path, entry)| if let Entry::File(inode) = entry { Some((path.clone(), length(inode))) } else { None },
+            )
             .collect()
     }
 }
@@ -252,7 +249,9 @@ impl SimDisk {
 fn drop_unreachable(names: &mut Names) {
     let dirs: Vec<_> = names.iter().filter(|(_, entry)| **entry == Entry::Dir).map(|(path, _)| path.clone()).collect();
     let reachable = |path: &Path| {
-        path.ancestors().skip(1).all(|dir| dir.as_os_str().is_empty() || dir == Path::new("/") || dirs.binary_search(&dir.to_path_buf()).is_ok())
+        path.ancestors().skip(1).all(|dir| {
+            dir.as_os_str().is_empty() || dir == Path::new("/") || dirs.binary_search(&dir.to_path_buf()).is_ok()
+        })
     };
     names.retain(|path, _| reachable(path));
 }
@@ -274,11 +273,7 @@ fn torn_sectors(at: u64, data: &[u8], rng: &mut Rng) -> Vec<(u64, Bytes)> {
 fn surviving_content(file: &File, survival: Survival, rng: &mut Rng) -> Content {
     match survival {
         Survival::Nothing => file.durable.clone(),
-        Survival::Everything => {
-            let mut content = file.durable.clone();
-            file.pending.iter().for_each(|op| File::apply(&mut content, op));
-            content
-        }
+        Survival::Everything => file.durable_with(|_| true),
         Survival::Drawn => {
             let mut content = file.durable.clone();
             for op in &file.pending {
@@ -298,6 +293,52 @@ fn surviving_content(file: &File, survival: Survival, rng: &mut Rng) -> Content 
 }
 
 impl State {
+    /// The durable names with the first `kept` pending changes.
+    pub(crate) fn names_with(&self, kept: usize) -> Names {
+        let mut names = self.durable_names.clone();
+        self.pending_names.iter().take(kept).for_each(|change| apply_name_change(&mut names, change));
+        names
+    }
+
+    /// The disk of a new process: these names, and of each file what is given.
+    pub(crate) fn restarted(&self, mut names: Names, mut content_of: impl FnMut(Inode, &File) -> Content) -> SimDisk {
+        drop_unreachable(&mut names);
+        let inodes =
+            names.values().filter_map(|entry| if let Entry::File(inode) = entry { Some(*inode) } else { None });
+        let mut files = BTreeMap::new();
+        for inode in inodes {
+            if let Some(file) = self.files.get(&inode) {
+                let content = content_of(inode, file);
+                files.insert(inode, Arc::new(File { durable: content.clone(), current: content, pending: Vec::new() }));
+            }
+        }
+        let after = State {
+            files,
+            next_inode: self.next_inode,
+            durable_names: names.clone(),
+            names,
+            bytes_max: self.bytes_max,
+            ..State::default()
+        };
+        SimDisk { state: Mutex::new(after) }
+    }
+
+    /// Counts and remembers a mutation that is about to be carried out; refuses it once the power is gone.
+    fn begin(&mut self, mutation: impl FnOnce(&State) -> Mutation) -> Result<(), DiskError> {
+        if let Some(left) = &mut self.fuse {
+            if *left == 0 {
+                return Err(DiskError::Io { path: PathBuf::new(), what: "power", message: "gone (simulated)".into() });
+            }
+            *left -= 1;
+        }
+        self.mutations += 1;
+        if self.trace.is_some() {
+            let mutation = mutation(self);
+            self.trace.get_or_insert_default().push(mutation);
+        }
+        Ok(())
+    }
+
     fn path(&self, file: FileId) -> PathBuf {
         self.ids.get(&file).cloned().unwrap_or_default()
     }
@@ -317,10 +358,12 @@ impl State {
 
     fn parent_must_exist(&self, path: &Path) -> Result<(), DiskError> {
         match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && parent != Path::new("/") => match self.names.get(parent) {
-                Some(Entry::Dir) => Ok(()),
-                _ => Err(DiskError::NotFound { path: parent.to_path_buf() }),
-            },
+            Some(parent) if !parent.as_os_str().is_empty() && parent != Path::new("/") => {
+                match self.names.get(parent) {
+                    Some(Entry::Dir) => Ok(()),
+                    _ => Err(DiskError::NotFound { path: parent.to_path_buf() }),
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -388,6 +431,7 @@ impl Disk for SimDisk {
             return Ok(());
         }
         state.parent_must_exist(&path)?;
+        state.begin(|_| Mutation::Create { path: path.clone() })?;
         state.next_inode += 1;
         let inode = state.next_inode;
         state.files.insert(inode, Arc::default());
@@ -411,6 +455,7 @@ impl Disk for SimDisk {
         let mut state = self.lock();
         let more = parts.iter().map(|part| part.len() as u64).sum();
         state.room_for(file, more)?;
+        state.begin(|state| Mutation::Write { path: state.path(file), at, parts: parts.to_vec() })?;
         let target = state.file_mut(file)?;
         let mut position = at;
         for part in parts {
@@ -425,14 +470,18 @@ impl Disk for SimDisk {
         if state.failing_syncs {
             return Err(state.refuse_sync(file));
         }
+        let data = Bytes::copy_from_slice(data.as_ref());
+        state.begin(|state| Mutation::WriteThrough { path: state.path(file), at, data: data.clone() })?;
         let target = state.file_mut(file)?;
-        target.push(Pending::Write { at, data: Bytes::copy_from_slice(data.as_ref()) });
+        target.push(Pending::Write { at, data });
         target.sync();
         Ok(())
     }
 
     fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError> {
-        self.lock().file_mut(file)?.push(Pending::SetLen { len });
+        let mut state = self.lock();
+        state.begin(|state| Mutation::SetLen { path: state.path(file), len })?;
+        state.file_mut(file)?.push(Pending::SetLen { len });
         Ok(())
     }
 
@@ -441,12 +490,14 @@ impl Disk for SimDisk {
         if state.failing_syncs {
             return Err(state.refuse_sync(file));
         }
+        state.begin(|state| Mutation::Sync { path: state.path(file) })?;
         state.file_mut(file)?.sync();
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
         let mut state = self.lock();
+        state.begin(|_| Mutation::SyncDir { dir: dir.to_path_buf() })?;
         let changes = std::mem::take(&mut state.pending_names);
         let mut kept = Vec::new();
         for change in changes {
@@ -458,7 +509,9 @@ impl Disk for SimDisk {
 
     fn sync_all(&self) -> Result<(), DiskError> {
         let mut state = self.lock();
-        let inodes: Vec<_> = state.files.iter().filter(|(_, file)| !file.pending.is_empty()).map(|(inode, _)| *inode).collect();
+        state.begin(|_| Mutation::SyncAll)?;
+        let inodes: Vec<_> =
+            state.files.iter().filter(|(_, file)| !file.pending.is_empty()).map(|(inode, _)| *inode).collect();
         for inode in inodes {
             Arc::make_mut(state.files.entry(inode).or_default()).sync();
         }
@@ -484,7 +537,11 @@ impl Disk for SimDisk {
         Ok(direct
             .filter_map(|(path, entry)| {
                 let name = path.file_name()?.to_str()?.to_owned();
-                let len = if let Entry::File(inode) = entry { state.files.get(inode).map_or(0, |f| f.current.len()) } else { 0 };
+                let len = if let Entry::File(inode) = entry {
+                    state.files.get(inode).map_or(0, |f| f.current.len())
+                } else {
+                    0
+                };
                 Some(DirEntry { name, is_dir: *entry == Entry::Dir, len })
             })
             .collect())
@@ -492,8 +549,13 @@ impl Disk for SimDisk {
 
     fn create_dir(&self, dir: &Path) -> Result<(), DiskError> {
         let mut state = self.lock();
-        let mut missing: Vec<_> = dir.ancestors().filter(|path| !path.as_os_str().is_empty() && *path != Path::new("/")).collect();
+        let mut missing: Vec<_> =
+            dir.ancestors().filter(|path| !path.as_os_str().is_empty() && *path != Path::new("/")).collect();
         missing.reverse();
+        if missing.iter().all(|path| state.names.contains_key(*path)) {
+            return Ok(());
+        }
+        state.begin(|_| Mutation::CreateDir { dir: dir.to_path_buf() })?;
         for path in missing {
             if !state.names.contains_key(path) {
                 state.change_names(NameChange::Put { path: path.to_path_buf(), entry: Entry::Dir });
@@ -508,8 +570,10 @@ impl Disk for SimDisk {
             return Err(DiskError::NotFound { path: from.to_path_buf() });
         }
         state.parent_must_exist(to)?;
+        state.begin(|_| Mutation::Rename { from: from.to_path_buf(), to: to.to_path_buf() })?;
         state.change_names(NameChange::Rename { from: from.to_path_buf(), to: to.to_path_buf() });
-        let moved: Vec<_> = state.ids.iter().filter(|(_, path)| path.starts_with(from)).map(|(id, p)| (*id, p.clone())).collect();
+        let moved: Vec<_> =
+            state.ids.iter().filter(|(_, path)| path.starts_with(from)).map(|(id, p)| (*id, p.clone())).collect();
         for (id, path) in moved {
             let below = path.strip_prefix(from).expect("filtered by this prefix");
             let target = if below.as_os_str().is_empty() { to.to_path_buf() } else { to.join(below) };
@@ -523,6 +587,7 @@ impl Disk for SimDisk {
     fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
         let mut state = self.lock();
         if state.names.contains_key(path) {
+            state.begin(|_| Mutation::Remove { path: path.to_path_buf() })?;
             state.change_names(NameChange::Remove { path: path.to_path_buf() });
         }
         Ok(())
@@ -539,74 +604,5 @@ impl Disk for SimDisk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk_with(path: &str, synced: &[u8]) -> (SimDisk, FileId) {
-        let disk = SimDisk::new();
-        disk.create_dir(Path::new("/d")).unwrap();
-        let file = disk.file(Path::new(path));
-        disk.create(file).unwrap();
-        disk.write_at(file, 0, &[Bytes::copy_from_slice(synced)]).unwrap();
-        disk.sync(file).unwrap();
-        disk.sync_dir(Path::new("/d")).unwrap();
-        disk.sync_dir(Path::new("/")).unwrap();
-        (disk, file)
-    }
-
-    fn content(disk: &SimDisk, path: &str) -> Option<Vec<u8>> {
-        disk.map(disk.file(Path::new(path))).ok().map(|bytes| bytes.to_vec())
-    }
-
-    #[test]
-    fn synced_content_under_a_durable_name_survives_every_crash() {
-        let (disk, file) = disk_with("/d/a", b"kept");
-        disk.write_at(file, 4, &[Bytes::from_static(b"maybe")]).unwrap();
-        for seed in 0..50 {
-            let after = disk.after_crash(Survival::Drawn, &mut Rng::new(seed));
-            assert!(content(&after, "/d/a").unwrap().starts_with(b"kept"));
-        }
-    }
-
-    #[test]
-    fn an_unsynced_write_may_be_lost() {
-        let (disk, file) = disk_with("/d/a", b"kept");
-        disk.write_at(file, 4, &[Bytes::from_static(b"lost")]).unwrap();
-        let after = disk.after_crash(Survival::Nothing, &mut Rng::new(1));
-        assert_eq!(content(&after, "/d/a").unwrap(), b"kept");
-    }
-
-    #[test]
-    fn a_synced_file_without_its_folder_synced_may_be_gone() {
-        let (disk, _) = disk_with("/d/a", b"kept");
-        let other = disk.file(Path::new("/d/b"));
-        disk.create(other).unwrap();
-        disk.write_at(other, 0, &[Bytes::from_static(b"x")]).unwrap();
-        disk.sync(other).unwrap();
-        let after = disk.after_crash(Survival::Nothing, &mut Rng::new(1));
-        assert_eq!(content(&after, "/d/b"), None);
-    }
-
-    #[test]
-    fn a_rename_is_whole_or_not_at_all() {
-        let (disk, _) = disk_with("/d/a", b"new");
-        disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
-        for seed in 0..20 {
-            let after = disk.after_crash(Survival::Drawn, &mut Rng::new(seed));
-            assert!(content(&after, "/d/a").is_some() != content(&after, "/d/b").is_some());
-        }
-    }
-
-    #[test]
-    fn a_failed_sync_leaves_pages_that_look_clean_and_are_not() {
-        let (disk, file) = disk_with("/d/a", b"kept");
-        disk.write_at(file, 4, &[Bytes::from_static(b"gone")]).unwrap();
-        disk.set_failing_syncs(true);
-        assert!(disk.sync(file).is_err());
-        disk.set_failing_syncs(false);
-        disk.sync(file).unwrap();
-        assert_eq!(content(&disk, "/d/a").unwrap(), b"keptgone");
-        let after = disk.after_crash(Survival::Everything, &mut Rng::new(1));
-        assert_eq!(content(&after, "/d/a").unwrap(), b"kept");
-    }
-}
+#[path = "disk_tests.rs"]
+mod tests;

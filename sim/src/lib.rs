@@ -2,4 +2,6 @@
 
 pub mod content;
 pub mod disk;
+pub mod history;
+pub mod power;
 pub mod rng;

@@ -1,0 +1,188 @@
+//! What clients were told, and whether a disk after a crash still agrees.
+//!
+//! Owns the events of one run, each with the count of disk mutations at which it was known, and the judgement of a recovered node's
+//! content. Does not own how the content is read.
+//! Invariant: `judge` never calls content wrong that a correct node could show: what was not answered may or may not be there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+
+/// The topic's number within the run and the partition's.
+pub type Place = (usize, u32);
+
+/// One record's value: no two are equal in a run.
+pub type Value = u64;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A topic's creation was answered.
+    Created { topic: usize, partitions: u32 },
+    /// Handed to the node; may or may not be there later.
+    Sent { place: Place, producer: usize, value: Value },
+    /// Answered with acks=all.
+    Acked { place: Place, offset: i64, value: Value },
+    /// Read by a consumer: it lay below the high watermark.
+    Seen { place: Place, offset: i64, value: Value },
+    /// A group's commit was answered.
+    Committed { place: Place, offset: i64 },
+}
+
+#[derive(Debug, Default)]
+pub struct History {
+    events: Vec<(u64, Event)>,
+    pub acked: u64,
+    pub seen: u64,
+}
+
+/// What a node shows after it recovered: values in order of offset, and committed offsets.
+#[derive(Debug, Default)]
+pub struct Content {
+    pub records: BTreeMap<Place, Vec<(i64, Value)>>,
+    pub committed: BTreeMap<Place, i64>,
+}
+
+impl History {
+    pub fn push(&mut self, mutations: u64, event: Event) {
+        self.acked += u64::from(matches!(event, Event::Acked { .. }));
+        self.seen += u64::from(matches!(event, Event::Seen { .. }));
+        self.events.push((mutations, event));
+    }
+
+    /// The partitions of the topics whose creation was answered by then.
+    pub fn places(&self, mutations: u64) -> Vec<Place> {
+        let mut places = Vec::new();
+        for (_, event) in self.until(mutations) {
+            if let Event::Created { topic, partitions } = event {
+                places.extend((0..*partitions).map(|partition| (*topic, partition)));
+            }
+        }
+        places
+    }
+
+    fn until(&self, mutations: u64) -> impl Iterator<Item = &(u64, Event)> {
+        self.events.iter().take_while(move |(at, _)| *at <= mutations)
+    }
+
+    /// Compares what a node shows, recovered from a crash behind so many mutations, with what clients had been told by then.
+    pub fn judge(&self, mutations: u64, content: &Content) -> Result<()> {
+        let mut sent: BTreeMap<Value, (Place, usize)> = BTreeMap::new();
+        let mut must: BTreeMap<Place, BTreeMap<i64, Value>> = BTreeMap::new();
+        let mut committed: BTreeMap<Place, i64> = BTreeMap::new();
+        for (_, event) in &self.events {
+            // Sent is noted when it is handed over, before its first mutation: take all of it.
+            if let Event::Sent { place, producer, value } = event {
+                sent.insert(*value, (*place, *producer));
+            }
+        }
+        for (_, event) in self.until(mutations) {
+            match event {
+                Event::Acked { place, offset, value } | Event::Seen { place, offset, value } => {
+                    let before = must.entry(*place).or_default().insert(*offset, *value);
+                    ensure!(
+                        before.is_none_or(|before| before == *value),
+                        "{place:?}: offset {offset} was {before:?} and then {value}"
+                    );
+                }
+                Event::Committed { place, offset } => {
+                    committed.insert(*place, *offset);
+                }
+                Event::Created { .. } | Event::Sent { .. } => {}
+            }
+        }
+        for (place, records) in &content.records {
+            judge_partition(*place, records, must.remove(place).unwrap_or_default(), &sent)?;
+        }
+        if let Some((place, records)) = must.iter().find(|(_, records)| !records.is_empty()) {
+            anyhow::bail!("{place:?}: {} acknowledged records and the partition is gone", records.len());
+        }
+        for (place, offset) in committed {
+            let got = content.committed.get(&place).copied();
+            ensure!(got >= Some(offset), "{place:?}: offset {offset} was committed, {got:?} is there");
+        }
+        Ok(())
+    }
+}
+
+fn judge_partition(
+    place: Place,
+    records: &[(i64, Value)],
+    must: BTreeMap<i64, Value>,
+    sent: &BTreeMap<Value, (Place, usize)>,
+) -> Result<()> {
+    let at: BTreeMap<i64, Value> = records.iter().copied().collect();
+    ensure!(at.len() == records.len(), "{place:?}: an offset is served twice");
+    for (offset, value) in must {
+        let got = at.get(&offset);
+        ensure!(got == Some(&value), "{place:?}: offset {offset} held {value} for a client, now {got:?}");
+    }
+    let mut values = BTreeSet::new();
+    let mut newest: BTreeMap<usize, Value> = BTreeMap::new();
+    for (position, (offset, value)) in records.iter().enumerate() {
+        let first = records.first().map_or(0, |(offset, _)| *offset);
+        ensure!(*offset == first + position as i64, "{place:?}: a hole before offset {offset}");
+        ensure!(values.insert(*value), "{place:?}: value {value} is there twice, again at offset {offset}");
+        let Some((to, producer)) = sent.get(value) else { anyhow::bail!("{place:?}: value {value} was never sent") };
+        ensure!(*to == place, "{place:?}: value {value} was sent to {to:?}");
+        let before = newest.insert(*producer, *value);
+        ensure!(
+            before.is_none_or(|before| before < *value),
+            "{place:?}: producer {producer}: {value} stands behind {before:?}"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = (0, 0);
+
+    /// Five records of one producer, the first four acknowledged, two committed.
+    fn history() -> History {
+        let mut history = History::default();
+        history.push(1, Event::Created { topic: 0, partitions: 1 });
+        for value in 0..5 {
+            history.push(2 + value, Event::Sent { place: PLACE, producer: 0, value });
+        }
+        for value in 0..4u64 {
+            history.push(10 + value, Event::Acked { place: PLACE, offset: value as i64, value });
+        }
+        history.push(20, Event::Committed { place: PLACE, offset: 2 });
+        history
+    }
+
+    fn shows(records: &[(i64, Value)], committed: i64) -> Content {
+        Content { records: [(PLACE, records.to_vec())].into(), committed: [(PLACE, committed)].into() }
+    }
+
+    fn check(records: &[(i64, Value)], committed: i64, holds: bool) {
+        let judged = history().judge(20, &shows(records, committed));
+        assert_eq!(judged.is_ok(), holds, "{records:?}: {judged:?}");
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_a_record_more_is_right() {
+        check(&[(0, 0), (1, 1), (2, 2), (3, 3)], 2, true);
+        check(&[(0, 0), (1, 1), (2, 2), (3, 3), (4, 4)], 2, true);
+    }
+
+    #[test]
+    fn each_wrong_content_is_caught() {
+        check(&[(0, 0), (1, 1), (2, 2)], 2, false);
+        check(&[(0, 0), (1, 1), (3, 3)], 2, false);
+        check(&[(0, 0), (1, 1), (2, 3), (3, 2)], 2, false);
+        check(&[(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)], 2, false);
+        check(&[(0, 0), (1, 1), (2, 2), (3, 3), (4, 9)], 2, false);
+        check(&[(0, 0), (1, 1), (2, 2), (3, 3), (5, 4)], 2, false);
+        check(&[(0, 0), (1, 1), (2, 2), (3, 3)], 1, false);
+        check(&[], 2, false);
+    }
+
+    #[test]
+    fn a_crash_before_the_answer_may_lose_the_record() {
+        assert!(history().judge(11, &shows(&[(0, 0), (1, 1)], -1)).is_ok());
+        assert!(history().judge(12, &shows(&[(0, 0), (1, 1)], -1)).is_err());
+    }
+}
