@@ -4,6 +4,8 @@
 //! reached, then checked, validated and read. A counting allocator sees the peak of each round. (The C code of zstd
 //! allocates elsewhere; its window has a limit of its own.) A failure prints the seed of its round.
 
+#![expect(clippy::disallowed_methods, reason = "the test bounds its own running time")]
+
 use bytes::Bytes;
 use model::batch::{Batch, BatchBuilder, Codec, HEADER_BYTES, StoredBatch, TimestampType, crc32c, split_batches};
 use std::alloc::{GlobalAlloc, Layout, System};
