@@ -11,6 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use model::ErrorCode;
 use model::batch::Codec;
+use model::limits::BATCH_BYTES_MAX;
 use std::io::{ErrorKind, Read};
 
 pub use encode::compress;
@@ -26,14 +27,16 @@ pub struct DecompressLimits {
     pub output_bytes_max: u64,
     /// Bytes of the largest block that is decoded as one (snappy; lz4's blocks are at most 4 MiB by format).
     pub block_bytes_max: usize,
-    /// Binary logarithm of the zstd window. Level 22 uses 27; only pages that output reaches become resident.
+    /// Binary logarithm of the zstd window. Java's level 22 asks for 27 whatever the size of a batch; of such a window
+    /// only what output reaches becomes resident, so the output limit bounds it too.
     pub zstd_window_log_max: u32,
 }
 
 impl DecompressLimits {
-    /// For batches that clients send.
+    /// The most for any batch: no more comes out of a compressed one than may be sent as it is. A topic with a small
+    /// `max.message.bytes` should be given less.
     pub const DEFAULT: DecompressLimits =
-        DecompressLimits { output_bytes_max: 128 << 20, block_bytes_max: 24 << 20, zstd_window_log_max: 27 };
+        DecompressLimits { output_bytes_max: BATCH_BYTES_MAX, block_bytes_max: 24 << 20, zstd_window_log_max: 27 };
 }
 
 impl Default for DecompressLimits {
