@@ -1,0 +1,71 @@
+//! Reads partitions through the node, record by record.
+
+use anyhow::{Context, Result, ensure};
+use bytes::{Bytes, BytesMut};
+use model::batch::split_stored;
+use model::{PartitionIndex, TopicPartition};
+use node::Node;
+use node::requests::{FetchLimits, FetchPart};
+use storage::disk::ReadMode;
+use storage::record::{ReadLimits, RecordReader};
+
+use super::topic_name;
+use crate::history::{Place, Value};
+
+pub fn partition_of(node: &Node, place: Place) -> Option<TopicPartition> {
+    let topic = node.image().topic(&topic_name(place.0))?.id;
+    Some(TopicPartition { topic, partition: PartitionIndex::new(place.1) })
+}
+
+/// The records from `from` on that one fetch gives, and the high watermark.
+pub fn fetch(node: &Node, place: Place, from: i64) -> Result<(Vec<(i64, Value)>, i64)> {
+    let partition = partition_of(node, place).with_context(|| format!("{place:?}: the topic is gone"))?;
+    let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
+    let read = node.fetch(&[part], FetchLimits { bytes_max: 1 << 20, committed_only: false }, ReadMode::Blocking);
+    let part = read.parts.into_iter().next().context("a fetch of one part answers one part")?;
+    if let Some(error) = part.error {
+        anyhow::bail!("{place:?} from {from}: {error}");
+    }
+    let high_watermark = part.high_watermark.with_context(|| format!("{place:?}: no high watermark"))?.get();
+    let mut joined = BytesMut::new();
+    part.records.iter().for_each(|piece| joined.extend_from_slice(piece));
+    let records = decode(joined.freeze(), from)?;
+    if let Some((offset, _)) = records.last() {
+        ensure!(
+            *offset < high_watermark,
+            "{place:?}: offset {offset} is served above the high watermark {high_watermark}"
+        );
+    }
+    Ok((records, high_watermark))
+}
+
+fn decode(bytes: Bytes, from: i64) -> Result<Vec<(i64, Value)>> {
+    let mut records = Vec::new();
+    for batch in split_stored(bytes) {
+        let batch = batch?;
+        let body = batch.records();
+        let mut reader = RecordReader::new(batch.header(), &body, ReadLimits::default())?;
+        while let Some(record) = reader.next()? {
+            let value = record.value.and_then(<[u8]>::first_chunk::<8>).context("a record without our value")?;
+            if record.offset.get() >= from {
+                records.push((record.offset.get(), Value::from_be_bytes(*value)));
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// All records below the high watermark.
+pub fn read_all(node: &Node, place: Place) -> Result<Vec<(i64, Value)>> {
+    let mut all = Vec::new();
+    let mut from = 0;
+    loop {
+        let (records, high_watermark) = fetch(node, place, from)?;
+        let Some((last, _)) = records.last() else {
+            ensure!(from >= high_watermark, "{place:?}: nothing at {from}, the high watermark is {high_watermark}");
+            return Ok(all);
+        };
+        from = last + 1;
+        all.extend(records);
+    }
+}
