@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::wire;
 
 /// Runs Apache Kafka and its tools from Maven jars.
-const KAFKA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../compat-tests/kafka-tools/kafka");
+const KAFKA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/kafka");
 const START_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,8 +39,8 @@ impl Server {
         fs::create_dir_all(&dir)?;
         match kind {
             Kind::Weir => start_weir(weir, dir),
-            Kind::Kafka => start_kafka(dir, &[]),
-            Kind::KafkaFsync => start_kafka(dir, &["log.flush.interval.messages=1"]),
+            Kind::Kafka => start_kafka(work, dir, &[]),
+            Kind::KafkaFsync => start_kafka(work, dir, &["log.flush.interval.messages=1"]),
         }
     }
 
@@ -85,7 +85,13 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn start_kafka(dir: PathBuf, extra: &[&str]) -> Result<Server> {
+fn kafka(work: &Path) -> Command {
+    let mut command = Command::new(KAFKA);
+    command.env("KAFKA_CACHE", work.join("kafka"));
+    command
+}
+
+fn start_kafka(work: &Path, dir: PathBuf, extra: &[&str]) -> Result<Server> {
     let (port, controller) = (free_port()?, free_port()?);
     let mut properties = vec![
         "process.roles=broker,controller".to_owned(),
@@ -106,20 +112,14 @@ fn start_kafka(dir: PathBuf, extra: &[&str]) -> Result<Server> {
     properties.extend(extra.iter().map(|&line| line.to_owned()));
     let file = dir.join("server.properties");
     fs::write(&file, properties.join("\n") + "\n")?;
-    let id = Command::new(KAFKA).args(["storage", "random-uuid"]).output().with_context(|| format!("run {KAFKA}"))?;
+    let id = kafka(work).arg("uuid").output().with_context(|| format!("run {KAFKA}"))?;
     let id = String::from_utf8_lossy(&id.stdout).lines().last().context("no cluster id")?.trim().to_owned();
-    let formatted =
-        Command::new(KAFKA).args(["storage", "format", "-t", &id, "-c"]).arg(&file).stdout(Stdio::null()).status()?;
+    let formatted = kafka(work).args(["format", &id]).arg(&file).stdout(Stdio::null()).status()?;
     ensure!(formatted.success(), "kafka storage format failed");
     let log = File::create(dir.with_extension("log"))?;
     let begun = Instant::now();
-    let child = Command::new(KAFKA)
-        .arg("server-start")
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
+    let child =
+        kafka(work).arg("server").arg(&file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut server = Server { child, address, started_in: Duration::ZERO, dir };
     while begun.elapsed() < START_LIMIT {
