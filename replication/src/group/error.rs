@@ -45,8 +45,12 @@ pub enum GroupError {
     TooManyOffsets { limit: usize },
     #[error("a name of {bytes} bytes, {limit} are allowed")]
     NameTooLong { bytes: usize, limit: usize },
-    #[error("offset metadata of {bytes} bytes, {limit} are allowed (offset.metadata.max.bytes)")]
-    MetadataTooLarge { bytes: usize, limit: usize },
+    #[error("{count} protocols offered, {limit} are allowed")]
+    TooManyProtocols { count: usize, limit: usize },
+    #[error("{count} members named to leave, {limit} are allowed")]
+    TooManyLeaving { count: usize, limit: usize },
+    #[error("offset metadata of {length} characters, {limit} are allowed (offset.metadata.max.bytes)")]
+    MetadataTooLarge { length: usize, limit: usize },
     #[error("group {group} not found")]
     GroupIdNotFound { group: GroupId },
     #[error("the group is {}, not empty", state.name())]
@@ -69,12 +73,12 @@ impl GroupError {
             GroupError::IllegalGeneration { .. } => ErrorCode::IllegalGeneration,
             GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
             GroupError::InconsistentProtocol { .. } => ErrorCode::InconsistentGroupProtocol,
-            GroupError::GroupFull { .. } => ErrorCode::GroupMaxSizeReached,
+            GroupError::GroupFull { .. } | GroupError::GroupTooLarge { .. } => ErrorCode::GroupMaxSizeReached,
             // Kafka has no code for these limits; this one is final for every client.
-            GroupError::GroupTooLarge { .. } | GroupError::TooManyGroups { .. } | GroupError::TooManyOffsets { .. } => {
-                ErrorCode::PolicyViolation
-            }
-            GroupError::NameTooLong { .. } => ErrorCode::InvalidRequest,
+            GroupError::TooManyGroups { .. } | GroupError::TooManyOffsets { .. } => ErrorCode::PolicyViolation,
+            GroupError::NameTooLong { .. }
+            | GroupError::TooManyProtocols { .. }
+            | GroupError::TooManyLeaving { .. } => ErrorCode::InvalidRequest,
             GroupError::MetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
             GroupError::GroupIdNotFound { .. } => ErrorCode::GroupIdNotFound,
             GroupError::NotEmpty { .. } => ErrorCode::NonEmptyGroup,

@@ -2,9 +2,29 @@
 //!
 //! Owns what a group is: members, generations, assignments, committed offsets, and the records that keep them.
 //! Does not own the log that the records go to, nor the moment at which an answer leaves: `node::coordinator` does.
+//! Deliberately absent: the consumer protocol of KIP-848, and offsets committed in transactions.
 
+mod classic;
+mod codec;
+mod config;
 mod error;
+mod join;
+mod leave;
+mod member;
+mod offsets;
+mod record;
+mod shard;
+mod sync;
 mod types;
 
+pub use classic::Reply;
+pub use codec::CodecError;
+pub use config::GroupConfig;
 pub use error::GroupError;
+pub use member::Token;
+pub use record::{GroupMetadata, GroupRecord, MemberMetadata, RecordError};
+pub use shard::{Output, Shard};
 pub use types::*;
+
+#[cfg(test)]
+mod tests;

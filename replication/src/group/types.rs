@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{GroupId, PartitionIndex, TopicId, TopicName};
+use model::{GroupId, PartitionIndex, TopicName};
 
 use super::error::GroupError;
 
@@ -204,6 +204,7 @@ pub struct Left {
 }
 
 /// OffsetCommit (key 8), for partitions that exist. Topic ids are resolved and unknown topics answered before.
+/// `GroupError::GroupIdNotFound` goes out as error 22 up to version 8, as Kafka does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommitOffsets {
     pub member_id: Option<MemberId>,
@@ -218,7 +219,6 @@ pub struct CommitOffsets {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommitOffset {
     pub topic: TopicName,
-    pub topic_id: TopicId,
     pub partition: PartitionIndex,
     /// As the client sent it.
     pub offset: i64,
@@ -268,8 +268,6 @@ pub struct CommittedOffset {
     pub commit_timestamp_ms: i64,
     /// Set only where the commit named its own retention.
     pub expire_timestamp_ms: Option<i64>,
-    /// Zero where the record is older than topic ids or has none.
-    pub topic_id: TopicId,
 }
 
 /// The states of a group in the classic protocol.

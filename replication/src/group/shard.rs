@@ -1,0 +1,397 @@
+//! One shard of the group coordinator: the groups whose records go to one partition of `__consumer_offsets`.
+//!
+//! Owns the groups, what of them is replicated, and their timers. Does not own the log: it hands out records, already
+//! applied, and answers that may leave only when those records are committed. If they cannot be committed the shard is
+//! thrown away (`unload`) and built again from the log.
+//! Invariant: replicated state (`GroupMetadata`, offsets) changes in `apply` only, live and while loading.
+//! Invariant: each request gets one answer, at once or later; `unload` answers what still waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{GroupId, Now, TopicName};
+
+use super::classic::{Classic, Reply, Step};
+use super::config::{GROUP_ID_BYTES_MAX, GroupConfig, LEAVING_MAX};
+use super::error::GroupError;
+use super::join::check_join;
+use super::member::{MemberIds, Token};
+use super::offsets::Offsets;
+use super::record::{GroupMetadata, GroupRecord};
+use super::types::{
+    CommitOffsets, DescribedGroup, DescribedMember, FetchOffsets, FetchedOffset, FetchedTopic, GroupAnswer,
+    GroupRequest, GroupState, Heartbeat, Join, Leave, Left, ListFilter, ListedGroup, MemberId, Sync,
+};
+
+/// What a shard brings forth.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Output {
+    /// For the log, in this order.
+    pub records: Vec<GroupRecord>,
+    /// May leave when all records that the shard has handed out so far are committed: they show state that a crash
+    /// could otherwise take back.
+    pub replies: Vec<Reply>,
+    /// May leave now.
+    pub replies_at_once: Vec<Reply>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Group {
+    /// As the log has it.
+    metadata: Option<GroupMetadata>,
+    offsets: Offsets,
+    classic: Classic,
+    /// When `tick` looks at it, at the latest.
+    wake: Option<Duration>,
+}
+
+impl Group {
+    /// Nothing of it is left to remember.
+    fn is_vacant(&self) -> bool {
+        self.metadata.is_none() && self.offsets.is_empty() && self.classic.is_idle()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Shard {
+    config: GroupConfig,
+    ids: MemberIds,
+    groups: BTreeMap<GroupId, Group>,
+    wakes: BTreeSet<(Duration, GroupId)>,
+    /// `None` while the log is being read.
+    cleanup_at: Option<Duration>,
+}
+
+impl Shard {
+    /// An empty shard that waits for the records of its log (`apply`, then `loaded`). `seed` must differ between
+    /// shards and starts: member ids come from it.
+    pub fn new(config: GroupConfig, seed: u64) -> Shard {
+        Shard { config, ids: MemberIds::new(seed), groups: BTreeMap::new(), wakes: BTreeSet::new(), cleanup_at: None }
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The only way replicated state changes.
+    pub fn apply(&mut self, record: &GroupRecord) {
+        let group = self.groups.entry(record.group().clone()).or_default();
+        match record {
+            GroupRecord::Offset { topic, partition, value: Some(value), .. } => {
+                group.offsets.put(topic, *partition, value.clone());
+            }
+            GroupRecord::Offset { topic, partition, value: None, .. } => group.offsets.remove(topic, *partition),
+            GroupRecord::Metadata { value, .. } => {
+                group.metadata.clone_from(value);
+                if value.is_none() && group.classic.is_idle() {
+                    group.classic = Classic::default();
+                }
+            }
+        }
+        self.drop_if_vacant(record.group());
+    }
+
+    /// The log has been read to its end: sessions begin, requests may come.
+    pub fn loaded(&mut self, now: Now) {
+        assert!(self.cleanup_at.is_none(), "a shard is loaded once");
+        for group in self.groups.values_mut() {
+            if let Some(metadata) = &group.metadata {
+                group.classic = Classic::loaded(metadata, now.mono);
+                group.classic.check_invariants();
+            }
+        }
+        self.cleanup_at = Some(now.mono + self.config.offsets_retention_check);
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        ids.iter().for_each(|id| self.schedule(id));
+    }
+
+    /// Answers all that waits with `error`; the shard is of no use after.
+    pub fn unload(mut self, error: &GroupError) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        for member in self.groups.values_mut().flat_map(|group| group.classic.members.values_mut()) {
+            if let Some(token) = member.join.take() {
+                replies.push(Reply { token, answer: GroupAnswer::Join(Err(error.clone())) });
+            }
+            if let Some(token) = member.sync.take() {
+                replies.push(Reply { token, answer: GroupAnswer::Sync(Err(error.clone())) });
+            }
+        }
+        replies
+    }
+
+    /// One request. `token` comes back in exactly one reply, of this call or a later one.
+    pub fn step(&mut self, now: Now, id: &GroupId, request: &GroupRequest, token: Token, out: &mut Output) {
+        assert!(self.cleanup_at.is_some(), "requests come when the log has been read");
+        if let Err(error) = check_id(id, request) {
+            return out.replies.push(Reply { token, answer: request.refused(error) });
+        }
+        let answer = match request {
+            GroupRequest::Join(join) => return self.join(now, id, join, token, out),
+            GroupRequest::Sync(sync) => return self.sync(now, id, sync, token, out),
+            GroupRequest::Heartbeat(heartbeat) => {
+                let answer = GroupAnswer::Heartbeat(self.heartbeat(now, id, heartbeat));
+                return out.replies_at_once.push(Reply { token, answer });
+            }
+            GroupRequest::Leave(leave) => GroupAnswer::Leave(self.leave(now, id, leave, out)),
+            GroupRequest::CommitOffsets(commit) => GroupAnswer::CommitOffsets(self.commit(now, id, commit, out)),
+            GroupRequest::FetchOffsets(fetch) => GroupAnswer::FetchOffsets(Ok(self.fetch(id, fetch))),
+            GroupRequest::Describe => GroupAnswer::Describe(self.describe(id)),
+            GroupRequest::List(filter) => GroupAnswer::List(Ok(self.list(filter))),
+        };
+        out.replies.push(Reply { token, answer });
+    }
+
+    /// Sessions, rebalances and retention whose time has come.
+    pub fn tick(&mut self, now: Now, out: &mut Output) {
+        let due: Vec<GroupId> =
+            self.wakes.iter().take_while(|(at, _)| *at <= now.mono).map(|(_, id)| id.clone()).collect();
+        for id in &due {
+            self.with_group(now, id, out, |classic, step| classic.on_tick(step));
+        }
+        if self.cleanup_at.is_some_and(|at| at <= now.mono) {
+            self.cleanup_at = Some(now.mono + self.config.offsets_retention_check);
+            self.clean_up(now, out);
+        }
+    }
+
+    /// When `tick` has something to do, at the earliest. It may turn out to be nothing.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let wake = self.wakes.first().map(|(at, _)| *at);
+        wake.into_iter().chain(self.cleanup_at).min()
+    }
+
+    /// These topics are gone: so are their offsets.
+    pub fn topics_deleted(&mut self, topics: &BTreeSet<TopicName>, out: &mut Output) {
+        let of = |(id, group): (&GroupId, &Group)| group.offsets.decide_topics_deleted(id, topics);
+        let records: Vec<GroupRecord> = self.groups.iter().flat_map(of).collect();
+        self.write(records, out);
+    }
+
+    pub fn list(&self, filter: &ListFilter) -> Vec<ListedGroup> {
+        let named = |names: &[String], name: &str| {
+            names.is_empty() || names.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
+        };
+        if !named(&filter.types, CLASSIC) {
+            return Vec::new();
+        }
+        let listed = self.groups.iter().filter(|(_, group)| named(&filter.states, group.classic.state.name()));
+        let one = |(id, group): (&GroupId, &Group)| ListedGroup {
+            group: id.clone(),
+            protocol_type: group.classic.protocol_type.clone().unwrap_or_default(),
+            state: group.classic.state,
+            group_type: CLASSIC,
+        };
+        listed.map(one).collect()
+    }
+
+    /// The records that would bring an empty shard to this one's replicated state.
+    pub fn snapshot(&self) -> Vec<GroupRecord> {
+        let mut records = Vec::new();
+        for (id, group) in &self.groups {
+            if group.metadata.is_some() {
+                records.push(GroupRecord::Metadata { group: id.clone(), value: group.metadata.clone() });
+            }
+            records.extend(group.offsets.all().map(|(topic, partition, value)| GroupRecord::Offset {
+                group: id.clone(),
+                topic: topic.clone(),
+                partition,
+                value: Some(value.clone()),
+            }));
+        }
+        records
+    }
+
+    /// One move of a group that exists, and all that follows from it.
+    fn with_group<R>(
+        &mut self,
+        now: Now,
+        id: &GroupId,
+        out: &mut Output,
+        act: impl FnOnce(&mut Classic, &mut Step<'_>) -> R,
+    ) -> Option<R> {
+        let group = self.groups.get_mut(id)?;
+        let mut step =
+            Step { now, config: &self.config, ids: &mut self.ids, replies: &mut out.replies, generations: Vec::new() };
+        let result = act(&mut group.classic, &mut step);
+        if group.classic.next_deadline().is_some_and(|at| at <= now.mono) {
+            // With no delay configured the first rebalance is over at once.
+            group.classic.on_tick(&mut step);
+        }
+        group.classic.check_invariants();
+        let generations = step.generations;
+        let of = |value| GroupRecord::Metadata { group: id.clone(), value: Some(value) };
+        self.write(generations.into_iter().map(of).collect(), out);
+        self.schedule(id);
+        self.drop_if_vacant(id);
+        Some(result)
+    }
+
+    fn write(&mut self, records: Vec<GroupRecord>, out: &mut Output) {
+        records.iter().for_each(|record| self.apply(record));
+        out.records.extend(records);
+    }
+
+    fn schedule(&mut self, id: &GroupId) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        let wake = group.classic.next_deadline();
+        let before = std::mem::replace(&mut group.wake, wake);
+        if before == wake {
+            return;
+        }
+        if let Some(at) = before {
+            self.wakes.remove(&(at, id.clone()));
+        }
+        if let Some(at) = wake {
+            self.wakes.insert((at, id.clone()));
+        }
+    }
+
+    fn drop_if_vacant(&mut self, id: &GroupId) {
+        if self.groups.get(id).is_some_and(Group::is_vacant)
+            && let Some(Group { wake: Some(at), .. }) = self.groups.remove(id)
+        {
+            self.wakes.remove(&(at, id.clone()));
+        }
+    }
+
+    fn join(&mut self, now: Now, id: &GroupId, join: &Join, token: Token, out: &mut Output) {
+        let limit = self.config.groups_max;
+        let known = self.groups.contains_key(id);
+        let refused = match check_join(join, &self.config) {
+            Err(error) => Some(error),
+            Ok(()) if known => None,
+            Ok(()) if join.member_id.is_some() => Some(GroupError::UnknownMember { member: join.member_id.clone() }),
+            Ok(()) => (self.groups.len() >= limit).then_some(GroupError::TooManyGroups { limit }),
+        };
+        if let Some(error) = refused {
+            return out.replies.push(Reply { token, answer: GroupAnswer::Join(Err(error)) });
+        }
+        self.groups.entry(id.clone()).or_default();
+        self.with_group(now, id, out, |classic, step| classic.on_join(join, token, step));
+    }
+
+    fn sync(&mut self, now: Now, id: &GroupId, sync: &Sync, token: Token, out: &mut Output) {
+        let moved = self.with_group(now, id, out, |classic, step| classic.on_sync(sync, token, step));
+        if moved.is_none() {
+            let error = GroupError::UnknownMember { member: sync.member_id.clone() };
+            out.replies.push(Reply { token, answer: GroupAnswer::Sync(Err(error)) });
+        }
+    }
+
+    /// Moves a deadline back, so the wake that is set stays good: it comes early and finds nothing.
+    fn heartbeat(&mut self, now: Now, id: &GroupId, heartbeat: &Heartbeat) -> Result<(), GroupError> {
+        match self.groups.get_mut(id) {
+            Some(group) => group.classic.on_heartbeat(heartbeat, now.mono),
+            None => Err(GroupError::UnknownMember { member: heartbeat.member_id.clone() }),
+        }
+    }
+
+    fn leave(&mut self, now: Now, id: &GroupId, leave: &Leave, out: &mut Output) -> Result<Vec<Left>, GroupError> {
+        if leave.members.len() > LEAVING_MAX {
+            return Err(GroupError::TooManyLeaving { count: leave.members.len(), limit: LEAVING_MAX });
+        }
+        if let Some(left) = self.with_group(now, id, out, |classic, step| classic.on_leave(leave, step)) {
+            return Ok(left);
+        }
+        let unknown = |member_id: &Option<MemberId>| GroupError::UnknownMember { member: member_id.clone() };
+        let one = |leaving: &super::Leaving| Left {
+            member_id: leaving.member_id.clone(),
+            instance_id: leaving.instance_id.clone(),
+            error: Some(unknown(&leaving.member_id)),
+        };
+        Ok(leave.members.iter().map(one).collect())
+    }
+
+    fn commit(
+        &mut self,
+        now: Now,
+        id: &GroupId,
+        commit: &CommitOffsets,
+        out: &mut Output,
+    ) -> Result<Vec<Option<GroupError>>, GroupError> {
+        let (records, errors) = match self.groups.get_mut(id) {
+            Some(group) => {
+                group.classic.on_commit(commit, now)?;
+                group.offsets.decide_commit(id, now, commit, &self.config)
+            }
+            None if commit.generation.is_some() => {
+                return Err(GroupError::GroupIdNotFound { group: id.clone() });
+            }
+            None => {
+                let limit = self.config.groups_max;
+                if self.groups.len() >= limit {
+                    return Err(GroupError::TooManyGroups { limit });
+                }
+                Offsets::default().decide_commit(id, now, commit, &self.config)
+            }
+        };
+        self.write(records, out);
+        Ok(errors)
+    }
+
+    fn fetch(&self, id: &GroupId, fetch: &FetchOffsets) -> Vec<FetchedTopic> {
+        if let Some(group) = self.groups.get(id) {
+            return group.offsets.fetch(fetch);
+        }
+        let none =
+            |partition: &model::PartitionIndex| FetchedOffset { partition: *partition, committed: None, error: None };
+        let topics = fetch.topics.iter().flatten();
+        let one = |wanted: &super::FetchTopic| FetchedTopic {
+            topic: wanted.topic.clone(),
+            partitions: wanted.partitions.iter().map(none).collect(),
+        };
+        topics.map(one).collect()
+    }
+
+    fn describe(&self, id: &GroupId) -> Result<DescribedGroup, GroupError> {
+        let missing = || GroupError::GroupIdNotFound { group: id.clone() };
+        let classic = &self.groups.get(id).ok_or_else(missing)?.classic;
+        // Before the group is stable its metadata is still being agreed on.
+        let protocol = classic.protocol.as_deref().filter(|_| classic.is(GroupState::Stable));
+        let members = classic.members.iter().map(|(member_id, member)| DescribedMember {
+            member_id: member_id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: protocol.map(|name| member.metadata(name)).unwrap_or_default(),
+            assignment: protocol.map(|_| member.assignment.clone()).unwrap_or_default(),
+        });
+        Ok(DescribedGroup {
+            state: classic.state,
+            protocol_type: classic.protocol_type.clone().unwrap_or_default(),
+            protocol: protocol.unwrap_or_default().to_owned(),
+            members: members.collect(),
+        })
+    }
+
+    /// Offsets that are too old go, and then groups that nobody is in and that have none.
+    fn clean_up(&mut self, now: Now, out: &mut Output) {
+        let expired: Vec<GroupRecord> = {
+            let of =
+                |(id, group): (&GroupId, &Group)| group.offsets.decide_expiry(id, now, &group.classic, &self.config);
+            self.groups.iter().flat_map(of).collect()
+        };
+        self.write(expired, out);
+        let unused = |group: &Group| group.metadata.is_some() && group.offsets.is_empty() && group.classic.is_idle();
+        let unused = self.groups.iter().filter(|(_, group)| unused(group));
+        let gone: Vec<GroupRecord> =
+            unused.map(|(id, _)| GroupRecord::Metadata { group: id.clone(), value: None }).collect();
+        self.write(gone, out);
+    }
+}
+
+const CLASSIC: &str = "classic";
+
+/// The empty id is allowed for offsets only, as in Kafka.
+fn check_id(id: &GroupId, request: &GroupRequest) -> Result<(), GroupError> {
+    let bytes = id.as_str().len();
+    let may_be_empty = match request {
+        GroupRequest::Join(_) | GroupRequest::Sync(_) | GroupRequest::Heartbeat(_) | GroupRequest::Leave(_) => false,
+        GroupRequest::CommitOffsets(_) | GroupRequest::FetchOffsets(_) => true,
+        GroupRequest::Describe | GroupRequest::List(_) => true,
+    };
+    if bytes > GROUP_ID_BYTES_MAX || (bytes == 0 && !may_be_empty) {
+        return Err(GroupError::InvalidGroupId { bytes, bytes_max: GROUP_ID_BYTES_MAX });
+    }
+    Ok(())
+}
