@@ -8,21 +8,26 @@
 use thiserror::Error;
 
 use super::primitives::{VarintError, read_varint};
-use super::tables::{Field, Kind, Message, NO_TAG, Struct};
+use super::tables::{Direction, Field, Kind, Message, NO_TAG, Struct};
 
 /// Most elements in one array, as Kafka 4.4 has it.
 pub const ARRAY_ELEMENTS_MAX: u32 = 1_000_000;
-/// Most elements of all arrays together plus tagged fields: decoders make a value of some hundred bytes from each.
-pub const MESSAGE_ELEMENTS_MAX: u32 = 1_000_000;
+/// Most elements of all arrays of a request together plus its tagged fields. A decoder makes a value of up to 160 bytes
+/// from an element of a few, so this bounds what a stranger's request costs, to about 64 MB.
+pub const REQUEST_ELEMENTS_MAX: u32 = 400_000;
+/// The same for responses, which we read as clients of servers that we chose: Metadata of 500,000 partitions.
+pub const RESPONSE_ELEMENTS_MAX: u32 = 5_000_000;
 /// Most tagged fields in one struct, as Kafka 4.4 has it.
 pub const TAGGED_FIELDS_MAX: u32 = 10_000;
 /// Longest string: Kafka writes lengths of 16 bits with a sign, and compact ones are held to the same.
 pub const STRING_BYTES_MAX: usize = 32_767;
+/// What an unknown tagged field counts more than an element: it is kept in a map, whose first node is 400 bytes.
+const UNKNOWN_TAG_ELEMENTS: u32 = 8;
 
 const _: () = {
-    // A single array at its own limit must not be refused for the sum.
-    assert!(ARRAY_ELEMENTS_MAX <= MESSAGE_ELEMENTS_MAX);
-    assert!(TAGGED_FIELDS_MAX <= MESSAGE_ELEMENTS_MAX);
+    // A single array or struct at its own limit must not be refused for the sum.
+    assert!(ARRAY_ELEMENTS_MAX <= RESPONSE_ELEMENTS_MAX);
+    assert!(TAGGED_FIELDS_MAX * (1 + UNKNOWN_TAG_ELEMENTS) <= REQUEST_ELEMENTS_MAX);
 };
 
 /// Name used in errors where no field is known: the tagged fields of a struct.
@@ -55,6 +60,8 @@ pub enum CheckError {
     Marker { field: &'static str, at: usize, got: u8 },
     #[error("tag {tag} at byte {at} does not follow tag {previous}")]
     TagOrder { at: usize, tag: u32, previous: u32 },
+    #[error("{field} at byte {at} has tag {tag}, which version {version} does not have")]
+    TagVersion { field: &'static str, at: usize, tag: u32, version: u8 },
     #[error("{field} at byte {at} is {used} bytes and its tag says {claimed}")]
     TagLength { field: &'static str, at: usize, claimed: usize, used: usize },
     #[error("{left} bytes are left after the message at byte {at}")]
@@ -68,7 +75,11 @@ pub fn check(message: &Message, version: i16, body: &[u8]) -> Result<(), CheckEr
         return Err(CheckError::UnknownVersion { message: message.name, version, min, max });
     };
     let flexible = message.is_flexible(version);
-    let mut walk = Walk { body, at: 0, version: row_version, flexible, elements_left: MESSAGE_ELEMENTS_MAX };
+    let elements_max = match message.direction {
+        Direction::Request => REQUEST_ELEMENTS_MAX,
+        Direction::Response => RESPONSE_ELEMENTS_MAX,
+    };
+    let mut walk = Walk { body, at: 0, version: row_version, flexible, elements_max, elements: 0 };
     walk.structure(message.root())?;
     if walk.left() > 0 {
         return Err(CheckError::TrailingBytes { at: walk.at, left: walk.left() });
@@ -81,7 +92,8 @@ struct Walk<'a> {
     at: usize,
     version: u8,
     flexible: bool,
-    elements_left: u32,
+    elements_max: u32,
+    elements: u32,
 }
 
 impl Walk<'_> {
@@ -228,8 +240,12 @@ impl Walk<'_> {
             return Err(CheckError::Truncated { field, at, needed: claimed, left });
         }
         let Some(field) = known else {
+            // As Kafka does: an unknown tag is from the future, but a tag of a later version is a mistake.
+            if let Some(field) = structure.tagged_ever(tag) {
+                return Err(CheckError::TagVersion { field: field.name(), at, tag, version: self.version });
+            }
             self.at += claimed;
-            return Ok(());
+            return self.spend(TAGS, at, UNKNOWN_TAG_ELEMENTS);
         };
         self.field(field)?;
         let used = self.at - at;
@@ -240,13 +256,9 @@ impl Walk<'_> {
     }
 
     fn spend(&mut self, field: &'static str, at: usize, elements: u32) -> Result<(), CheckError> {
-        match self.elements_left.checked_sub(elements) {
-            Some(left) => {
-                self.elements_left = left;
-                Ok(())
-            }
-            None => Err(CheckError::TooMuchWork { field, at, max: MESSAGE_ELEMENTS_MAX }),
-        }
+        self.elements = self.elements.saturating_add(elements);
+        let max = self.elements_max;
+        if self.elements > max { Err(CheckError::TooMuchWork { field, at, max }) } else { Ok(()) }
     }
 
     #[inline]

@@ -23,7 +23,8 @@ fn a_valid_body_is_accepted() {
 fn twelve_bytes_of_produce_cannot_ask_for_206_gigabytes() {
     // Produce 3: null transactional id, acks, timeout, topics claimed.
     let body = [0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff];
-    let expected = CheckError::TooManyElements { field: "TopicData", at: 8, count: 0x7fff_ffff, max: 1_000_000 };
+    let expected =
+        CheckError::TooManyElements { field: "TopicData", at: 8, count: 0x7fff_ffff, max: ARRAY_ELEMENTS_MAX };
     assert_eq!(check_request(0, 3, &body), Err(expected));
     let body = [0xff, 0xff, 0, 1, 0, 0, 0, 1, 0, 0, 0xff, 0xff];
     let expected = CheckError::ElementsDoNotFit { field: "TopicData", at: 8, count: 0xffff, element_bytes: 6, left: 0 };
@@ -88,6 +89,16 @@ fn a_known_tagged_field_must_fill_its_length() {
 }
 
 #[test]
+fn a_tag_of_a_later_version_is_refused() {
+    // ProduceResponse: its tag 0, the leaders' addresses, came with version 10.
+    let body = [1, 0, 0, 0, 0, 1, 0, 1, 1];
+    let produce = message(0, Direction::Response).expect("known key");
+    let expected = CheckError::TagVersion { field: "NodeEndpoints", at: 8, tag: 0, version: 9 };
+    assert_eq!(check(produce, 9, &body), Err(expected));
+    assert_eq!(check(produce, 10, &body), Ok(()));
+}
+
+#[test]
 fn strings_must_fit_and_be_utf_8() {
     let expected = CheckError::Truncated { field: "Name", at: 6, needed: 5, left: 1 };
     assert_eq!(check_request(3, 0, &[0, 0, 0, 1, 0, 5, b'a']), Err(expected));
@@ -106,15 +117,30 @@ fn trailing_bytes_are_refused() {
 
 #[test]
 fn nested_arrays_cannot_multiply_past_the_budget() {
-    // DescribeLogDirs 2 (flexible): 30 topics of 40,000 partitions each.
-    let mut topic = vec![2, b't', 0xc1, 0xb8, 0x02];
-    topic.resize(5 + 4 * 40_000, 0);
-    topic.push(0);
-    let mut body = vec![31];
-    (0..30).for_each(|_| body.extend_from_slice(&topic));
-    body.push(0);
-    let error = check_request(35, 2, &body).expect_err("1,200,000 elements");
-    assert!(matches!(error, CheckError::TooMuchWork { field: "Partitions", .. }), "{error}");
+    // DescribeLogDirs 2 (flexible): topics of 40,000 partitions each.
+    let body = |topics: u8| {
+        let mut topic = vec![2, b't', 0xc1, 0xb8, 0x02];
+        topic.resize(5 + 4 * 40_000, 0);
+        topic.push(0);
+        [vec![topics + 1], topic.repeat(usize::from(topics)), vec![0]].concat()
+    };
+    assert_eq!(check_request(35, 2, &body(9)), Ok(()));
+    let error = check_request(35, 2, &body(10)).expect_err("400,010 elements");
+    let expected = CheckError::TooMuchWork { field: "Partitions", at: 1_440_057, max: REQUEST_ELEMENTS_MAX };
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn unknown_tags_in_every_element_use_up_the_budget() {
+    // Metadata 9: each topic has one unknown tag, and a map node each would be made for it.
+    let topics = |count: usize| {
+        let mut body = Vec::new();
+        crate::wire::primitives::put_varint(&mut body, u32::try_from(count + 1).expect("small"));
+        body.extend([1, 1, 9, 0].repeat(count));
+        metadata_9(&body, &[0])
+    };
+    assert_eq!(topics(40_000), Ok(()));
+    assert!(matches!(topics(40_001), Err(CheckError::TooMuchWork { field: TAGS, .. })));
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub(crate) fn take_array<T>(
 pub(crate) fn take_tags(body: &mut Bytes) -> Result<BTreeMap<i32, Bytes>, String> {
     let mut tags = BTreeMap::new();
     for _ in 0..take_varint(body)? {
-        let tag = i32::try_from(take_varint(body)?).map_err(|error| error.to_string())?;
+        let tag = take_varint(body)?.cast_signed(); // the crate keeps tags in an i32
         let bytes = take_varint(body)?;
         tags.insert(tag, take_slice(body, bytes)?);
     }
@@ -127,7 +127,7 @@ pub(crate) fn put_nullable_array<B: ByteBufMut, T>(
 pub(crate) fn put_tags<B: ByteBufMut>(out: &mut B, tags: &BTreeMap<i32, Bytes>) -> Result<(), String> {
     put_length(out, tags.len())?;
     for (tag, bytes) in tags {
-        put_varint(out, u32::try_from(*tag).map_err(|_| format!("tag {tag}"))?);
+        put_varint(out, tag.cast_unsigned());
         put_length(out, bytes.len())?;
         out.put_slice(bytes);
     }

@@ -24,7 +24,10 @@ pub use kafka_protocol::protocol::StrBytes;
 pub use uuid::Uuid;
 
 pub use api_versions::{ApiVersionsRequest, unsupported_api_versions};
-pub use check::{ARRAY_ELEMENTS_MAX, CheckError, MESSAGE_ELEMENTS_MAX, STRING_BYTES_MAX, TAGGED_FIELDS_MAX, check};
+pub use check::{
+    ARRAY_ELEMENTS_MAX, CheckError, REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX, STRING_BYTES_MAX, TAGGED_FIELDS_MAX,
+    check,
+};
 pub use facade::{Body, Request, WireError, decode_request, decode_response, encode_request, encode_response};
 pub use header::{API_VERSIONS_KEY, CLIENT_ID_BYTES_MAX, HeaderError, RequestHeader, split_request};
 pub use pieces::{Frame, Splices};

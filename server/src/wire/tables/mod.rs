@@ -71,6 +71,7 @@ pub struct Struct {
 #[derive(Clone, Copy, Debug)]
 pub struct Message {
     pub name: &'static str,
+    pub direction: Direction,
     pub key: i16,
     /// First and last version that Kafka 4.4 knows.
     pub min: i16,
@@ -138,6 +139,11 @@ impl Struct {
         FIELDS.get(first..first + usize::from(self.count)).expect("the tables are consistent, a test walks them")
     }
 
+    /// The field that has `tag` in some version.
+    pub fn tagged_ever(&self, tag: u32) -> Option<&'static Field> {
+        self.fields().iter().find(|field| u32::from(field.tag) == tag && field.tag != NO_TAG)
+    }
+
     /// The field that has `tag` in `version`.
     pub fn tagged(&self, tag: u32, version: u8) -> Option<&'static Field> {
         self.fields().iter().find(|field| u32::from(field.tag) == tag && field.tag != NO_TAG && field.is_in(version))
@@ -201,6 +207,18 @@ const fn structure(first: u16, count: u16) -> Struct {
     Struct { first, count }
 }
 
+const fn message_row(
+    name: &'static str,
+    direction: Direction,
+    key: i16,
+    versions: [i16; 2],
+    flexible_since: i16,
+    root: u16,
+) -> Message {
+    let [min, max] = versions;
+    Message { name, direction, key, min, max, flexible_since, root }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +239,7 @@ mod tests {
     fn every_row_refers_to_rows_that_exist_and_stand_before_it() {
         for direction in [Direction::Request, Direction::Response] {
             for message in messages(direction) {
+                assert!(message.direction == direction);
                 walk(message.root);
             }
         }
