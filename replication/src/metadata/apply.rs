@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::{NodeId, PartitionIndex, TopicId, TopicName};
 
-use super::image::{Image, NodeInfo, PartitionInfo, Resource, Topic};
+use super::image::{Image, NodeInfo, PartitionInfo, Resource, Topic, lookalike};
 use super::record::{Fact, Incarnation};
 use super::resolve;
 
@@ -112,12 +112,18 @@ impl Image {
         let topic = Topic { id, name: name.clone(), partitions: Vec::new(), config, overrides, default_replication };
         self.topics.insert(id, Arc::new(topic));
         self.names.insert(name.clone(), id);
+        if let Some(lookalike) = lookalike(name) {
+            self.lookalikes.insert(lookalike, name.clone());
+        }
         Ok(())
     }
 
     fn delete_topic(&mut self, id: TopicId) -> Result<(), ApplyError> {
         let topic = self.topics.remove(&id).ok_or(ApplyError::UnknownTopic { id })?;
         self.names.remove(&topic.name);
+        if let Some(lookalike) = lookalike(&topic.name) {
+            self.lookalikes.remove(&lookalike);
+        }
         self.partitions -= topic.partitions.len();
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::config_value::{ConfigError, Kind, check};
+use super::topic_keys::KEYS as KEYS_OF_TOPICS;
 
 /// Name, type, bounds and default of every setting of a node in Kafka 4.4, one on a line.
 const TABLE: &str = include_str!("broker_keys.txt");
@@ -100,11 +101,18 @@ impl Default for BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Checks each setting whose name is known; others are kept for `unknown` to name.
+    /// Checks each setting whose name is known, also as what it means for topics; others are kept for `unknown` to name.
     pub fn new(settings: BTreeMap<String, String>) -> Result<BrokerConfig, ConfigError> {
         for (name, value) in &settings {
             if let Some(key) = BrokerKey::find(name) {
                 check(name, key.kind, value.trim())?;
+            }
+        }
+        for key in KEYS_OF_TOPICS {
+            for synonym in key.synonyms {
+                if let Some(value) = settings.get(synonym.name) {
+                    check(synonym.name, key.kind, &synonym.scale(value))?;
+                }
             }
         }
         let values = Values(&settings);

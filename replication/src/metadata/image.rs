@@ -23,6 +23,8 @@ pub struct Image {
     pub(super) nodes: Arc<BTreeMap<NodeId, NodeInfo>>,
     pub(super) topics: SortedMap<TopicId, Arc<Topic>>,
     pub(super) names: SortedMap<TopicName, TopicId>,
+    /// Names that hold a '.' or '_', by what they are with '_' alone.
+    pub(super) lookalikes: SortedMap<String, TopicName>,
     pub(super) partitions: usize,
     /// Overrides of nodes and groups; those of topics are in the topics.
     pub(super) configs: Arc<BTreeMap<Resource, BTreeMap<String, String>>>,
@@ -125,6 +127,11 @@ impl Image {
         &self.voters
     }
 
+    /// From the membership of the Raft group: its changes are no facts of ours.
+    pub fn set_voters(&mut self, voters: Vec<NodeId>) {
+        self.voters = Arc::new(voters);
+    }
+
     pub fn nodes(&self) -> &BTreeMap<NodeId, NodeInfo> {
         &self.nodes
     }
@@ -148,6 +155,11 @@ impl Image {
 
     pub fn partition(&self, of: TopicPartition) -> Option<&Arc<PartitionInfo>> {
         self.topic_by_id(of.topic)?.partition(of.partition)
+    }
+
+    /// A topic whose name differs from this one in '.' and '_' only.
+    pub fn colliding_topic(&self, name: &TopicName) -> Option<&TopicName> {
+        self.lookalikes.get(&lookalike(name)?).filter(|other| *other != name)
     }
 
     /// Ascending by name.
@@ -193,6 +205,11 @@ impl Image {
     pub fn statics(&self) -> &Arc<BrokerConfig> {
         &self.statics
     }
+}
+
+/// What collides with the name; `None`: nothing can.
+pub(super) fn lookalike(name: &TopicName) -> Option<String> {
+    name.as_str().contains(['.', '_']).then(|| name.as_str().replace('.', "_"))
 }
 
 impl NodeInfo {

@@ -8,6 +8,7 @@ pub mod config_value;
 pub mod image;
 pub mod record;
 pub mod resolve;
+pub mod snapshot;
 mod sorted_map;
 pub mod topic_config;
 pub mod topic_keys;
@@ -16,3 +17,6 @@ pub use broker_config::BrokerConfig;
 pub use image::{Image, Listener, NodeInfo, PartitionInfo, Resource, Topic};
 pub use record::{Fact, Incarnation};
 pub use topic_config::TopicConfig;
+
+#[cfg(test)]
+mod tests;

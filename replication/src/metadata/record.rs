@@ -81,6 +81,11 @@ pub enum Fact {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Incarnation(pub [u8; 16]);
 
+/// Where a batch of facts is cut into entries.
+pub const ENTRY_BYTES: usize = 1 << 20;
+/// Tag and length of a fact within its batch, at most.
+const FACT_HEAD_BYTES: usize = 6;
+
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FactError {
     #[error("not a metadata record: {0}")]
@@ -105,6 +110,28 @@ pub enum FactError {
 pub fn encode_batch(facts: &[Fact]) -> Bytes {
     let batch = proto::FactBatch { level: LEVEL, facts: facts.iter().map(to_proto).collect() };
     batch.encode_to_vec().into()
+}
+
+/// Entries of at most `ENTRY_BYTES` each, as long as no group alone is larger: a group is never split.
+pub fn batches(groups: &[Vec<Fact>]) -> Vec<Bytes> {
+    let mut done = Vec::new();
+    let mut open = proto::FactBatch { level: LEVEL, facts: Vec::new() };
+    let mut bytes = 0;
+    for group in groups {
+        let facts: Vec<proto::Fact> = group.iter().map(to_proto).collect();
+        let size: usize = facts.iter().map(|fact| fact.encoded_len() + FACT_HEAD_BYTES).sum();
+        if bytes + size > ENTRY_BYTES && !open.facts.is_empty() {
+            done.push(open.encode_to_vec().into());
+            open.facts.clear();
+            bytes = 0;
+        }
+        open.facts.extend(facts);
+        bytes += size;
+    }
+    if !open.facts.is_empty() {
+        done.push(open.encode_to_vec().into());
+    }
+    done
 }
 
 pub fn decode_batch(bytes: Bytes) -> Result<Vec<Fact>, FactError> {

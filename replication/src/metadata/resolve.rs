@@ -65,23 +65,15 @@ fn candidates(image: &Image, key: &TopicKey, own: Option<&String>) -> Vec<(&'sta
     let every_node = image.overrides(&Resource::EveryNode);
     for synonym in key.synonyms {
         if let Some(value) = every_node.get(synonym.name) {
-            found.push((synonym.name, scaled(value, synonym.times), Source::EveryNode));
+            found.push((synonym.name, synonym.scale(value), Source::EveryNode));
         }
     }
     for synonym in key.synonyms {
         if let Some(value) = image.statics.get(synonym.name) {
-            found.push((synonym.name, scaled(value, synonym.times), Source::Static));
+            found.push((synonym.name, synonym.scale(value), Source::Static));
         }
     }
     found
-}
-
-/// Hours and minutes of a node's setting as the milliseconds of the topic's; negative ones mean "no limit" in any unit.
-fn scaled(value: &str, times: i64) -> String {
-    match value.trim().parse::<i64>() {
-        Ok(number) if times > 1 && number >= 0 => number.saturating_mul(times).to_string(),
-        _ => value.trim().to_owned(),
-    }
 }
 
 /// All configurations of a topic, ascending by name.

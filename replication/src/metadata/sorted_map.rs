@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 const CHUNK_MAX: usize = 128;
 
+/// Sorted entries, shared between copies until one of them changes.
+type Chunk<K, V> = Arc<Vec<(K, V)>>;
+
 /// Cloning is O(1). A change to a shared map copies one chunk and the list of chunks (50,000 entries: about 800 references);
 /// a change to an unshared one copies nothing.
 pub struct SortedMap<K, V> {
-    chunks: Arc<Vec<Arc<Vec<(K, V)>>>>,
+    chunks: Arc<Vec<Chunk<K, V>>>,
     len: usize,
 }
 
@@ -38,7 +41,6 @@ impl<K: Ord + Clone, V: Clone> SortedMap<K, V> {
     pub fn len(&self) -> usize {
         self.len
     }
-
 
     pub fn get(&self, key: &K) -> Option<&V> {
         let chunk = self.chunks.get(self.chunk_of(key))?;

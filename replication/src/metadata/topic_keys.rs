@@ -23,6 +23,16 @@ pub struct Synonym {
     pub times: i64,
 }
 
+impl Synonym {
+    /// The node's value in the unit of the topic's; a negative one means "no limit" in any unit.
+    pub fn scale(&self, value: &str) -> String {
+        match value.trim().parse::<i64>() {
+            Ok(number) if self.times > 1 && number >= 0 => number.saturating_mul(self.times).to_string(),
+            _ => value.trim().to_owned(),
+        }
+    }
+}
+
 const fn key(
     name: &'static str,
     kind: Kind,

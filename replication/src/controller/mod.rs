@@ -1,0 +1,303 @@
+//! The controller: this node's part in the metadata group, and the image that its log adds up to.
+//!
+//! Owns the order of facts (through Raft), their application, and which proposal was committed. Only the active controller decides, on an
+//! image that is ahead of the committed one by what it has proposed. Does not own the disk: `Output::persist` goes out, `persisted` comes
+//! back. Pure: no clock, no I/O; randomness from the seed.
+//! Invariants: every proposal gets exactly one outcome; the image holds committed facts only; a fact that does not apply ends the
+//! process, since this node's image would no longer be the cluster's.
+
+pub mod nodes;
+pub mod placement;
+mod raft_log;
+pub mod raft_node;
+pub mod random;
+pub mod requests;
+pub mod topics;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::NodeId;
+
+use crate::metadata::record::{FactError, batches, decode_batch};
+use crate::metadata::snapshot::SnapshotError;
+use crate::metadata::{BrokerConfig, Fact, Image};
+use raft_node::{Committed, NotLeader, Persist, RaftError, RaftNode, RaftOptions, RaftOutput, SnapshotPoint};
+pub use raft_node::{LogEntry, Recovered};
+pub use random::Random;
+pub use requests::{CreatedTopic, NewTopic, Refusal, TopicRef};
+
+/// What a snapshot covers may be dropped from the log once so many entries or bytes were added since the last.
+pub const SNAPSHOT_ENTRIES: u64 = 10_000;
+pub const SNAPSHOT_BYTES: u64 = 8 << 20;
+
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    pub node: NodeId,
+    pub seed: u64,
+    /// This node's own settings.
+    pub statics: Arc<BrokerConfig>,
+    /// With nothing on disk: these found a cluster. Empty: wait to be found.
+    pub founders: Vec<NodeId>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ControllerError {
+    #[error(transparent)]
+    Raft(#[from] RaftError),
+    #[error("metadata record {index}: {source}")]
+    Record { index: u64, source: FactError },
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// Names a proposal; chosen by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Token(pub u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Committed,
+    /// Another leader took over before it was certain: it may or may not take effect later.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub struct Output {
+    /// In this order.
+    pub persist: Vec<Persist>,
+    pub messages: Vec<(NodeId, Bytes)>,
+    /// The image after `facts`, if any are new.
+    pub image: Option<Arc<Image>>,
+    /// What was committed since the last output, in order. After a snapshot of a leader they are not known one by one: `replaced`.
+    pub facts: Vec<Fact>,
+    pub replaced: bool,
+    pub outcomes: Vec<(Token, Outcome)>,
+}
+
+pub struct Controller {
+    node: NodeId,
+    raft: RaftNode,
+    random: Random,
+    statics: Arc<BrokerConfig>,
+    image: Arc<Image>,
+    /// The image with everything that was proposed in this term: what decisions are taken on. `None`: this node is not active.
+    ahead: Option<Image>,
+    proposals: VecDeque<Proposal>,
+    entries_since_snapshot: u64,
+    bytes_since_snapshot: u64,
+}
+
+struct Proposal {
+    token: Token,
+    index: u64,
+    term: u64,
+}
+
+impl Controller {
+    pub fn open(options: ControllerOptions, recovered: Recovered) -> Result<Controller, ControllerError> {
+        let image = match &recovered.snapshot {
+            Some(file) => {
+                let (_, image) = raft_node::read_snapshot(file.clone())?;
+                Image::decode(image, Arc::clone(&options.statics))?
+            }
+            None => Image::empty(Arc::clone(&options.statics)),
+        };
+        let mut random = Random::new(options.seed);
+        let raft_options = RaftOptions { node: options.node, seed: random.next_u64() };
+        let raft = RaftNode::open(raft_options, recovered, &options.founders)?;
+        Ok(Controller {
+            node: options.node,
+            raft,
+            random,
+            statics: options.statics,
+            image: Arc::new(image),
+            ahead: None,
+            proposals: VecDeque::new(),
+            entries_since_snapshot: 0,
+            bytes_since_snapshot: 0,
+        })
+    }
+
+    /// Committed facts only.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
+    /// Whether this node decides. It must also have applied all that earlier controllers decided.
+    pub fn is_active(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// What decisions are taken on, and what ids are drawn from.
+    pub fn decide(&mut self) -> Result<(&Image, &mut Random), NotLeader> {
+        let leader = self.raft.leader();
+        match &self.ahead {
+            Some(ahead) => Ok((ahead, &mut self.random)),
+            None => Err(NotLeader { leader }),
+        }
+    }
+
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    pub fn raft(&self) -> &RaftNode {
+        &self.raft
+    }
+
+    /// Every so often (`HEARTBEAT_TICKS`, `ELECTION_TICKS` count these), while `needs_ticks`.
+    pub fn tick(&mut self) {
+        self.raft.tick();
+    }
+
+    pub fn needs_ticks(&self) -> bool {
+        self.raft.needs_ticks()
+    }
+
+    /// A Raft message of another node.
+    pub fn step(&mut self, message: &Bytes) -> Result<(), RaftError> {
+        self.raft.step(message)
+    }
+
+    /// Stands for election at once.
+    pub fn campaign(&mut self) -> Result<(), RaftError> {
+        self.raft.campaign()
+    }
+
+    /// Puts decided facts at the end of the log; a group is never split. The outcome of the last of them answers for all: it comes when
+    /// all before it are committed too.
+    ///
+    /// # Panics
+    /// When they do not apply to the image that `decide` gave: then they were not decided on it.
+    pub fn propose(&mut self, groups: &[Vec<Fact>], token: Token) -> Result<(), NotLeader> {
+        let refused = NotLeader { leader: self.raft.leader() };
+        let ahead = self.ahead.as_mut().ok_or(refused)?;
+        for fact in groups.iter().flatten() {
+            ahead.apply(fact).expect("what was decided on an image applies to it");
+        }
+        let mut place = None;
+        for batch in batches(groups) {
+            place = Some(self.raft.propose(batch)?);
+        }
+        // Nothing to change is true once all before it is: an empty entry stands for it.
+        let (index, term) = match place {
+            Some(place) => place,
+            None => self.raft.propose(Bytes::new())?,
+        };
+        self.proposals.push_back(Proposal { token, index, term });
+        Ok(())
+    }
+
+    /// Everything up to this `Persist::number` is on disk.
+    pub fn persisted(&mut self, number: u64, out: &mut Output) -> Result<(), ControllerError> {
+        let mut raft_out = RaftOutput::default();
+        self.raft.persisted(number, &mut raft_out);
+        self.collect_into(raft_out, out)
+    }
+
+    /// Collects what has become due: after `open`, and after each `tick`, `step`, `propose` and `campaign`.
+    pub fn collect(&mut self, out: &mut Output) -> Result<(), ControllerError> {
+        self.collect_into(RaftOutput::default(), out)
+    }
+
+    fn collect_into(&mut self, mut raft_out: RaftOutput, out: &mut Output) -> Result<(), ControllerError> {
+        self.raft.collect(&mut raft_out);
+        if raft_out.snapshot_wanted {
+            self.raft.offer_snapshot(self.image.encode());
+        }
+        out.persist.append(&mut raft_out.persist);
+        out.messages.append(&mut raft_out.messages);
+        self.apply(raft_out.committed, out)?;
+        self.follow_role(out);
+        Ok(())
+    }
+
+    fn apply(&mut self, committed: Vec<Committed>, out: &mut Output) -> Result<(), ControllerError> {
+        let mut image = (*self.image).clone();
+        let mut changed = false;
+        for one in committed {
+            match one {
+                Committed::Entry { index, term, data } => {
+                    self.entries_since_snapshot += 1;
+                    self.bytes_since_snapshot += u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    let facts = decode_batch(data).map_err(|source| ControllerError::Record { index, source })?;
+                    for fact in &facts {
+                        image.apply(fact).expect("a committed fact applies: it was decided on this image");
+                    }
+                    changed |= !facts.is_empty();
+                    out.facts.extend(facts);
+                    self.settle(index, term, out);
+                }
+                Committed::Voters { voters, .. } => {
+                    image.set_voters(voters);
+                    changed = true;
+                }
+                Committed::Snapshot { image: bytes, .. } => {
+                    image = Image::decode(bytes, Arc::clone(&self.statics))?;
+                    out.facts.clear();
+                    (changed, out.replaced) = (true, true);
+                }
+            }
+        }
+        let controller = self.raft.leader();
+        if changed || image.controller() != controller {
+            image.set_controller(controller);
+            self.image = Arc::new(image);
+            out.image = Some(Arc::clone(&self.image));
+        }
+        Ok(())
+    }
+
+    /// Answers the proposals that this committed entry decides.
+    fn settle(&mut self, index: u64, term: u64, out: &mut Output) {
+        while let Some(first) = self.proposals.front() {
+            if first.index > index {
+                break;
+            }
+            let ours = first.index == index && first.term == term;
+            let outcome = if ours { Outcome::Committed } else { Outcome::Unknown };
+            out.outcomes.push((first.token, outcome));
+            self.proposals.pop_front();
+        }
+    }
+
+    /// Becomes active once everything before its own term is applied; ceases to be when it leads no more.
+    fn follow_role(&mut self, out: &mut Output) {
+        if !self.raft.is_leader() {
+            self.ahead = None;
+            let lost = self.proposals.drain(..).map(|proposal| (proposal.token, Outcome::Unknown));
+            out.outcomes.extend(lost);
+        } else if self.ahead.is_none() && self.raft.knows_all_before_term() {
+            self.ahead = Some((*self.image).clone());
+        }
+    }
+
+    /// The content of a snapshot file when one is due.
+    pub fn snapshot_due(&self) -> Option<SnapshotPoint> {
+        let due = self.entries_since_snapshot >= SNAPSHOT_ENTRIES || self.bytes_since_snapshot >= SNAPSHOT_BYTES;
+        due.then(|| self.raft.snapshot_file(self.image.encode()))
+    }
+
+    /// A snapshot was begun: count anew, so that no second one is due meanwhile.
+    pub fn snapshot_begun(&mut self) {
+        (self.entries_since_snapshot, self.bytes_since_snapshot) = (0, 0);
+    }
+
+    /// The snapshot file up to `index` is durable under its name: the log up to there may go.
+    pub fn snapshot_durable(&mut self, index: u64) {
+        self.raft.compact(index);
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,554 @@
+//! The metadata Raft group's part on this node. The only file that knows the crate `raft`, beside `raft_log`.
+//!
+//! Owns elections, the order of entries, and what must be on disk before what may be sent. Does not own what entries mean.
+//! Invariants: nothing is sent that promises what is not persisted; entries are handed out committed, once, in order; all randomness
+//! comes from the seed (the crate draws election timeouts from the thread's generator: they are overwritten after every call).
+//! A broken storage invariant panics inside `raft`: it ends the process.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use model::NodeId;
+use prost::Message as _;
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, Snapshot};
+use raft::{Config, INVALID_ID, RawNode, StateRole};
+use slog::{Discard, Logger, o};
+
+use super::raft_log::RaftLog;
+use super::random::Random;
+use crate::metadata::record::proto;
+
+/// A leader says that it lives every so many ticks.
+pub const HEARTBEAT_TICKS: usize = 2;
+/// A follower waits for its leader at least so many ticks, at most twice as many.
+pub const ELECTION_TICKS: usize = 20;
+const FORMAT: u32 = 1;
+const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+const MESSAGES_IN_FLIGHT_MAX: usize = 256;
+
+/// Who this node is in the group.
+#[derive(Clone, Copy, Debug)]
+pub struct RaftOptions {
+    pub node: NodeId,
+    pub seed: u64,
+}
+
+/// What was on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// As `Persist::hard_state` last was.
+    pub hard_state: Option<Bytes>,
+    /// The newest snapshot file's content.
+    pub snapshot: Option<Bytes>,
+    /// Consecutive; those that the snapshot holds are passed over.
+    pub entries: Vec<LogEntry>,
+}
+
+/// An entry of the Raft log as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogEntry {
+    pub index: u64,
+    pub term: u64,
+    pub payload: Bytes,
+}
+
+/// To be written, all or nothing, in the order in which it was handed out; then `persisted(number)` is called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Persist {
+    pub number: u64,
+    /// Replaces the log and all before it, also the parts below.
+    pub snapshot: Option<Bytes>,
+    /// Stored entries from this index on were never committed and go first.
+    pub truncate_from: Option<u64>,
+    pub entries: Vec<LogEntry>,
+    pub hard_state: Option<Bytes>,
+}
+
+/// What is committed, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Committed {
+    Entry {
+        index: u64,
+        term: u64,
+        data: Bytes,
+    },
+    /// Who votes from here on.
+    Voters {
+        index: u64,
+        voters: Vec<NodeId>,
+    },
+    /// Replaces all state (a leader's snapshot).
+    Snapshot {
+        index: u64,
+        term: u64,
+        image: Bytes,
+        voters: Vec<NodeId>,
+    },
+}
+
+#[derive(Debug, Default)]
+pub struct RaftOutput {
+    pub persist: Vec<Persist>,
+    pub messages: Vec<(NodeId, Bytes)>,
+    pub committed: Vec<Committed>,
+    /// A follower is so far behind that it needs a snapshot: call `offer_snapshot`.
+    pub snapshot_wanted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RaftError {
+    #[error("the {what} of the metadata log cannot be read: {why}")]
+    Damaged { what: &'static str, why: String },
+    #[error("the {what} of the metadata log has format {got}, this version reads up to {FORMAT}")]
+    TooNew { what: &'static str, got: u32 },
+    #[error("the metadata log has entry {got} where {expected} must be")]
+    Gap { expected: u64, got: u64 },
+    #[error("the metadata log ends at {last}, but {commit} entries were committed")]
+    Lost { last: u64, commit: u64 },
+    #[error("raft refused: {0}")]
+    Refused(String),
+}
+
+/// This node is not the one that orders entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("this node is not the active controller")]
+pub struct NotLeader {
+    pub leader: Option<NodeId>,
+}
+
+pub struct RaftNode {
+    raw: RawNode<RaftLog>,
+    random: Random,
+    election: (u64, StateRole, u64),
+    election_ticks: usize,
+    founders: Vec<NodeId>,
+    /// Handed out and not yet persisted: the number, and what may only be sent then.
+    waiting: VecDeque<Waiting>,
+    /// The last committed entry that was handed out.
+    applied: u64,
+}
+
+struct Waiting {
+    number: u64,
+    must_sync: bool,
+    messages: Vec<Message>,
+}
+
+impl RaftNode {
+    /// `founders`: with nothing on disk, the group begins with these voters. Empty: wait to be found.
+    pub fn open(options: RaftOptions, recovered: Recovered, founders: &[NodeId]) -> Result<RaftNode, RaftError> {
+        let me = raft_id(options.node);
+        let state = read_state(recovered, founders)?;
+        let sole = state.conf.voters == [me] && state.conf.voters_outgoing.is_empty();
+        let founders = state.founders;
+        let (snapshot_index, last) = (state.snapshot.0, state.snapshot.0 + len(&state.entries));
+        let mut hard_state = state.hard_state;
+        if hard_state.commit > last {
+            return Err(RaftError::Lost { last, commit: hard_state.commit });
+        }
+        if sole {
+            // The only voter's disk is a majority: all that is on it is committed.
+            hard_state.commit = last;
+            hard_state.term = hard_state.term.max(state.entries.last().map_or(state.snapshot.1, |entry| entry.term));
+        }
+        hard_state.commit = hard_state.commit.max(snapshot_index);
+        let log = RaftLog::new(hard_state, state.conf, state.snapshot, state.entries);
+        let config = Config {
+            id: me,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied: snapshot_index,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            ..Config::default()
+        };
+        let logger = Logger::root(Discard, o!());
+        let raw = RawNode::new(&config, log, &logger).map_err(|error| RaftError::Refused(error.to_string()))?;
+        let mut node = RaftNode {
+            raw,
+            random: Random::new(options.seed),
+            election: (0, StateRole::Follower, INVALID_ID),
+            election_ticks: ELECTION_TICKS,
+            founders,
+            waiting: VecDeque::new(),
+            applied: snapshot_index,
+        };
+        node.draw_election_timeout();
+        node.overwrite_election_timeout();
+        if sole {
+            // Nobody else can answer: waiting for a timeout would only delay the start.
+            node.raw.campaign().map_err(|error| RaftError::Refused(error.to_string()))?;
+            node.overwrite_election_timeout();
+            assert!(node.is_leader(), "a sole voter elects itself");
+        }
+        Ok(node)
+    }
+
+    pub fn tick(&mut self) {
+        self.raw.tick();
+        self.overwrite_election_timeout();
+    }
+
+    /// A message of another voter or learner. What cannot be read, or is out of place, is dropped with the reason.
+    pub fn step(&mut self, message: &Bytes) -> Result<(), RaftError> {
+        let damaged = |error: protobuf::ProtobufError| RaftError::Damaged { what: "message", why: error.to_string() };
+        let message = Message::parse_from_carllerche_bytes(message).map_err(damaged)?;
+        let result = self.raw.step(message);
+        self.overwrite_election_timeout();
+        result.map_err(|error| RaftError::Refused(error.to_string()))
+    }
+
+    /// Puts an entry at the end of the log. Returns its index and term: it is committed when exactly these come back.
+    pub fn propose(&mut self, data: Bytes) -> Result<(u64, u64), NotLeader> {
+        let refused = NotLeader { leader: self.leader() };
+        if !self.is_leader() {
+            return Err(refused);
+        }
+        self.raw.propose(Vec::new(), data.to_vec()).map_err(|_| refused)?;
+        Ok((self.raw.raft.raft_log.last_index(), self.raw.raft.term))
+    }
+
+    /// Stands for election at once (a dead controller was seen).
+    pub fn campaign(&mut self) -> Result<(), RaftError> {
+        let result = self.raw.campaign();
+        self.overwrite_election_timeout();
+        result.map_err(|error| RaftError::Refused(error.to_string()))
+    }
+
+    /// Everything up to this `Persist::number` is on disk.
+    pub fn persisted(&mut self, number: u64, out: &mut RaftOutput) {
+        let mut reached = 0;
+        while let Some(first) = self.waiting.front() {
+            // What needed no sync follows what it stands behind.
+            if first.number > number && first.must_sync {
+                break;
+            }
+            let done = self.waiting.pop_front().expect("it was just looked at");
+            reached = done.number;
+            done.messages.into_iter().for_each(|message| send(message, out));
+        }
+        if reached > 0 {
+            self.raw.on_persist_ready(reached);
+        }
+        self.overwrite_election_timeout();
+    }
+
+    /// Collects all that has become due.
+    pub fn collect(&mut self, out: &mut RaftOutput) {
+        while self.raw.has_ready() {
+            self.collect_one(out);
+            if self.waiting.front().is_some_and(|first| !first.must_sync) {
+                self.persisted(0, out);
+            }
+        }
+        out.snapshot_wanted |= self.raw.store().take_snapshot_wanted();
+        self.overwrite_election_timeout();
+    }
+
+    fn collect_one(&mut self, out: &mut RaftOutput) {
+        let mut ready = self.raw.ready();
+        ready.take_messages().into_iter().for_each(|message| send(message, out));
+        let messages = ready.take_persisted_messages();
+        let number = ready.number();
+        let must_sync = ready.must_sync();
+        let last_before = self.raw.store().last();
+        let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
+        if let Some(snapshot) = &snapshot {
+            self.raw.mut_store().restore(snapshot);
+            self.applied = snapshot.get_metadata().index;
+            out.committed.push(restored(snapshot));
+        }
+        if let Some(hard_state) = ready.hs() {
+            let hard_state = hard_state.clone();
+            self.raw.mut_store().set_hard_state(hard_state);
+        }
+        let entries = ready.take_entries();
+        self.raw.mut_store().append(&entries);
+        if must_sync {
+            let truncate_from = entries.first().map(|entry| entry.index).filter(|index| *index <= last_before);
+            out.persist.push(Persist {
+                number,
+                truncate_from: truncate_from.filter(|_| snapshot.is_none()),
+                snapshot: snapshot.as_ref().map(snapshot_file),
+                entries: entries.iter().map(stored_entry).collect(),
+                hard_state: Some(self.hard_state_note()),
+            });
+        }
+        let committed = ready.take_committed_entries();
+        self.raw.advance_append_async(ready);
+        self.waiting.push_back(Waiting { number, must_sync, messages });
+        self.take_committed(committed, out);
+    }
+
+    fn take_committed(&mut self, entries: Vec<Entry>, out: &mut RaftOutput) {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        for entry in entries {
+            assert!(entry.index == self.applied + 1, "committed entries come once and in order");
+            self.applied = entry.index;
+            let voters = match entry.get_entry_type() {
+                EntryType::EntryNormal => {
+                    let (index, term) = (entry.index, entry.term);
+                    out.committed.push(Committed::Entry { index, term, data: entry.data });
+                    continue;
+                }
+                EntryType::EntryConfChange => {
+                    let change = ConfChange::parse_from_carllerche_bytes(&entry.data);
+                    self.raw.apply_conf_change(&change.expect("raft wrote it"))
+                }
+                EntryType::EntryConfChangeV2 => {
+                    let change = ConfChangeV2::parse_from_carllerche_bytes(&entry.data);
+                    self.raw.apply_conf_change(&change.expect("raft wrote it"))
+                }
+            };
+            let voters = voters.expect("a committed change of voters is valid");
+            out.committed.push(Committed::Voters { index: entry.index, voters: node_ids(&voters.voters) });
+            self.raw.mut_store().set_conf_state(voters);
+        }
+        self.raw.advance_apply_to(last);
+    }
+
+    /// The content of a snapshot file at the last applied entry, around `image`.
+    pub fn snapshot_file(&self, image: Bytes) -> SnapshotPoint {
+        let snapshot = self.snapshot_at_applied(image);
+        SnapshotPoint { index: self.applied, file: snapshot_file(&snapshot) }
+    }
+
+    /// The snapshot up to `index` is on disk: entries up to there are forgotten.
+    pub fn compact(&mut self, index: u64) {
+        assert!(index <= self.applied, "only what was applied is in a snapshot");
+        self.raw.mut_store().compact(index);
+    }
+
+    /// For followers that need what the log no longer has.
+    pub fn offer_snapshot(&mut self, image: Bytes) {
+        let snapshot = self.snapshot_at_applied(image);
+        self.raw.mut_store().offer(snapshot);
+    }
+
+    fn snapshot_at_applied(&self, image: Bytes) -> Snapshot {
+        let mut snapshot = Snapshot { data: image, ..Snapshot::default() };
+        let term = self.raw.raft.raft_log.term(self.applied).expect("what was applied last is in the log");
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.applied;
+        metadata.term = term;
+        metadata.set_conf_state(self.raw.store().conf_state().clone());
+        snapshot
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// The leader has applied every entry of earlier terms: what it decides contradicts none of them. A sole voter knows that all on its
+    /// disk is committed; others wait for the first entry of their own term.
+    pub fn knows_all_before_term(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let next_is_ours = log.term(self.applied + 1).is_ok_and(|term| term == self.raw.raft.term);
+        self.is_leader() && (next_is_ours || log.term(self.applied).is_ok_and(|term| term == self.raw.raft.term))
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        node_id(self.raw.raft.leader_id)
+    }
+
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    pub fn voters(&self) -> Vec<NodeId> {
+        node_ids(&self.raw.store().conf_state().voters)
+    }
+
+    /// Whether time matters: a sole voter has nobody to wait for.
+    pub fn needs_ticks(&self) -> bool {
+        let conf = self.raw.store().conf_state();
+        conf.voters.len() > 1 || !conf.learners.is_empty() || !conf.voters_outgoing.is_empty()
+    }
+
+    fn hard_state_note(&self) -> Bytes {
+        let state = self.raw.raft.hard_state();
+        let note = proto::HardState {
+            version: FORMAT,
+            term: state.term,
+            vote: state.vote,
+            commit: state.commit,
+            founders: self.founders.iter().map(|node| node.0).collect(),
+        };
+        note.encode_to_vec().into()
+    }
+
+    fn draw_election_timeout(&mut self) {
+        self.election_ticks = ELECTION_TICKS + self.random.below(ELECTION_TICKS);
+    }
+
+    /// A new one is drawn where `raft` drew one: with another term, role or leader. It is set after every call, so that no draw of the
+    /// crate is ever used.
+    fn overwrite_election_timeout(&mut self) {
+        let raft = &self.raw.raft;
+        let election = (raft.term, raft.state, raft.leader_id);
+        if election != self.election {
+            self.election = election;
+            self.draw_election_timeout();
+        }
+        self.raw.raft.set_randomized_election_timeout(self.election_ticks);
+    }
+}
+
+/// A snapshot file's content and the place in the log that it stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotPoint {
+    pub index: u64,
+    pub file: Bytes,
+}
+
+/// The image in a snapshot file, and the index up to which it goes.
+pub fn read_snapshot(file: Bytes) -> Result<(u64, Bytes), RaftError> {
+    let file = decode_snapshot(file)?;
+    Ok((file.index, file.image))
+}
+
+struct State {
+    hard_state: HardState,
+    founders: Vec<NodeId>,
+    conf: ConfState,
+    snapshot: (u64, u64),
+    entries: Vec<Entry>,
+}
+
+fn read_state(recovered: Recovered, founders: &[NodeId]) -> Result<State, RaftError> {
+    let damaged = |what, error: prost::DecodeError| RaftError::Damaged { what, why: error.to_string() };
+    let is_empty = recovered.hard_state.is_none() && recovered.snapshot.is_none() && recovered.entries.is_empty();
+    let note = proto::HardState::decode(recovered.hard_state.unwrap_or_default());
+    let note = note.map_err(|error| damaged("hard state", error))?;
+    if note.version > FORMAT {
+        return Err(RaftError::TooNew { what: "hard state", got: note.version });
+    }
+    let founders = if is_empty { founders.to_vec() } else { note.founders.iter().copied().map(NodeId).collect() };
+    let (conf, snapshot) = match recovered.snapshot {
+        Some(file) => {
+            let file = decode_snapshot(file)?;
+            let conf = ConfState {
+                voters: file.voters,
+                learners: file.learners,
+                voters_outgoing: file.voters_outgoing,
+                learners_next: file.learners_next,
+                auto_leave: file.auto_leave,
+                ..ConfState::default()
+            };
+            (conf, (file.index, file.term))
+        }
+        None => {
+            let voters = founders.iter().copied().map(raft_id).collect();
+            (ConfState { voters, ..ConfState::default() }, (0, 0))
+        }
+    };
+    let mut entries = Vec::new();
+    for stored in recovered.entries.into_iter().filter(|entry| entry.index > snapshot.0) {
+        let expected = snapshot.0 + 1 + len(&entries);
+        if stored.index != expected {
+            return Err(RaftError::Gap { expected, got: stored.index });
+        }
+        entries.push(read_entry(stored)?);
+    }
+    let hard_state = HardState { term: note.term, vote: note.vote, commit: note.commit, ..HardState::default() };
+    Ok(State { hard_state, founders, conf, snapshot, entries })
+}
+
+fn decode_snapshot(file: Bytes) -> Result<proto::SnapshotFile, RaftError> {
+    let file = proto::SnapshotFile::decode(file);
+    let file = file.map_err(|error| RaftError::Damaged { what: "snapshot", why: error.to_string() })?;
+    if file.version > FORMAT {
+        return Err(RaftError::TooNew { what: "snapshot", got: file.version });
+    }
+    Ok(file)
+}
+
+fn snapshot_file(snapshot: &Snapshot) -> Bytes {
+    let metadata = snapshot.get_metadata();
+    let conf = metadata.get_conf_state();
+    let file = proto::SnapshotFile {
+        version: FORMAT,
+        index: metadata.index,
+        term: metadata.term,
+        voters: conf.voters.clone(),
+        learners: conf.learners.clone(),
+        voters_outgoing: conf.voters_outgoing.clone(),
+        learners_next: conf.learners_next.clone(),
+        auto_leave: conf.auto_leave,
+        image: snapshot.data.clone(),
+    };
+    file.encode_to_vec().into()
+}
+
+fn restored(snapshot: &Snapshot) -> Committed {
+    let metadata = snapshot.get_metadata();
+    Committed::Snapshot {
+        index: metadata.index,
+        term: metadata.term,
+        image: snapshot.data.clone(),
+        voters: node_ids(&metadata.get_conf_state().voters),
+    }
+}
+
+fn stored_entry(entry: &Entry) -> LogEntry {
+    use proto::log_entry::Kind;
+    let kind = match entry.get_entry_type() {
+        EntryType::EntryNormal => Kind::Normal,
+        EntryType::EntryConfChange => Kind::Voters,
+        EntryType::EntryConfChangeV2 => Kind::VotersV2,
+    };
+    let payload = proto::LogEntry { kind: kind.into(), data: entry.data.clone(), context: entry.context.clone() };
+    LogEntry { index: entry.index, term: entry.term, payload: payload.encode_to_vec().into() }
+}
+
+fn read_entry(stored: LogEntry) -> Result<Entry, RaftError> {
+    use proto::log_entry::Kind;
+    let read = proto::LogEntry::decode(stored.payload);
+    let read = read.map_err(|error| RaftError::Damaged { what: "entry", why: error.to_string() })?;
+    let mut entry = Entry { index: stored.index, term: stored.term, ..Entry::default() };
+    entry.set_entry_type(match Kind::try_from(read.kind) {
+        Ok(Kind::Normal) => EntryType::EntryNormal,
+        Ok(Kind::Voters) => EntryType::EntryConfChange,
+        Ok(Kind::VotersV2) => EntryType::EntryConfChangeV2,
+        Err(_) => return Err(RaftError::Damaged { what: "entry", why: format!("kind {} is not known", read.kind) }),
+    });
+    entry.data = read.data;
+    entry.context = read.context;
+    Ok(entry)
+}
+
+fn send(message: Message, out: &mut RaftOutput) {
+    let to = node_id(message.to).expect("raft sends to nodes only");
+    out.messages.push((to, message.write_to_bytes().expect("a message of ours can be encoded").into()));
+}
+
+/// Raft's 0 means nobody; a node's number may be 0.
+fn raft_id(node: NodeId) -> u64 {
+    u64::try_from(node.0).expect("a node's number is not negative") + 1
+}
+
+fn node_id(id: u64) -> Option<NodeId> {
+    i32::try_from(id.checked_sub(1)?).ok().map(NodeId)
+}
+
+fn node_ids(ids: &[u64]) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = ids.iter().copied().filter_map(node_id).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
+fn len<T>(of: &[T]) -> u64 {
+    u64::try_from(of.len()).expect("usize has at most 64 bits")
+}
