@@ -102,7 +102,7 @@ impl Classic {
     }
 
     fn join_unknown(&mut self, join: &Join, token: Token, step: &mut Step<'_>) -> Result<Option<Joined>, GroupError> {
-        let new_id = step.ids.next(&join.client_id, join.instance_id.as_ref());
+        let new_id = self.new_id(join, step);
         if let Some(instance) = &join.instance_id {
             match self.instances.get(instance).cloned() {
                 Some(old_id) => return Ok(self.replace_static(&old_id, new_id, join, token, step)),
@@ -117,6 +117,16 @@ impl Classic {
         }
         self.add_member(new_id, join, token, step);
         Ok(None)
+    }
+
+    /// A seed that was used before would give ids out that are taken.
+    fn new_id(&self, join: &Join, step: &mut Step<'_>) -> MemberId {
+        loop {
+            let id = step.ids.next(&join.client_id, join.instance_id.as_ref());
+            if !self.members.contains_key(&id) && !self.pending.contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     fn join_known(

@@ -78,7 +78,8 @@ impl Offsets {
                 count += usize::from(is_new);
                 let value = CommittedOffset {
                     offset: offset.offset,
-                    leader_epoch: offset.leader_epoch,
+                    // The record that has room for an expire time has none for an epoch.
+                    leader_epoch: offset.leader_epoch.filter(|_| expire_timestamp_ms.is_none()),
                     metadata: Arc::from(offset.metadata.as_str()),
                     commit_timestamp_ms: now.wall_ms,
                     expire_timestamp_ms,
