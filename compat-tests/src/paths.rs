@@ -1,0 +1,55 @@
+//! Where things are: the workspace, its target directory, logs, and the binary under test.
+//!
+//! Invariant: the binary is of the same profile as the test that asks for it, and never stale: cargo builds it first.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+
+/// The folder `compat-tests/`.
+pub fn suites() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `target/debug` or `target/release`: the folder above the one this test runs from.
+fn profile() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test.parent().and_then(Path::parent).context("a test runs from target/PROFILE/deps")?;
+    Ok(profile.to_path_buf())
+}
+
+/// `target/`, which the set-up scripts must also use.
+pub fn target() -> Result<PathBuf> {
+    Ok(profile()?.parent().context("a profile is inside the target directory")?.to_path_buf())
+}
+
+/// A fresh file under `target/compat-tests/logs/`.
+pub fn log(name: &str) -> Result<PathBuf> {
+    let folder = target()?.join("compat-tests/logs");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder.join(format!("{name}.{}", crate::program::unique())))
+}
+
+/// Builds `weir` as cargo would for this test, once per test process, and returns its path.
+pub fn weir() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build() -> Result<PathBuf> {
+    let profile = profile()?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // all members are selected so that their dependencies have the features that `cargo test --workspace` gave them
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "weir", "--target-dir"]).arg(target()?);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.current_dir(suites()).status().context("cannot run cargo")?;
+    ensure!(status.success(), "`cargo build --workspace --bin weir` ended with {status}");
+    let binary = profile.join("weir");
+    ensure!(binary.exists(), "cargo built no {}", binary.display());
+    Ok(binary)
+}
