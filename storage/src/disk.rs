@@ -4,9 +4,13 @@
 //! `DiskOp` and handed out as an effect: `server` runs it on a thread, `sim` step by step, with a crash between any two.
 //! Invariant: a `FileId` is a registered path, not an open descriptor; descriptors are opened on use, under a budget.
 
+mod real;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+
+pub use real::{OPEN_FILES_MAX, RealDisk};
 
 /// A registered path. Registering makes no system call; the file is opened when it is first used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -1,5 +1,31 @@
 //! Bytes on one disk: logs, journal, checkpoint, recovery. No thread of its own, no network, no Kafka requests.
 
+pub mod checkpoint;
 pub mod codec;
 pub mod disk;
+pub mod durable;
+pub mod epochs;
+mod fields;
+mod index_reader;
+pub mod journal;
+pub mod lock;
+pub mod log;
+pub mod offset_index;
+pub mod reader;
 pub mod record;
+pub mod recovery;
+pub mod retention;
+pub mod segment;
+pub mod store;
+mod tail;
+pub mod time_index;
+pub mod time_reader;
+
+pub use epochs::LeaderEpochs;
+pub use journal::entry::{Entry, LogChange, LogEntry, Unit};
+pub use journal::{Durable, Group, GroupPart, Journal, JournalFull};
+pub use log::{Log, LogConfig};
+pub use reader::{Read, ReadError, ReadPlan};
+pub use recovery::{OpenError, Recovered, RecoveredLog};
+pub use store::{Options, Store};
+pub use time_reader::{TimeFound, TimePlan, TimeTarget};

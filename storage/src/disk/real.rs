@@ -1,0 +1,436 @@
+//! The disk of the machine.
+//!
+//! Owns descriptors: opened on use, closed when there are too many. Does not own what is written.
+//! Invariant: no system call is made with the table of files locked. A short write is continued, an interrupted call repeated, a failed
+//! sync never.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::{AlignedBuf, DirEntry, Disk, DiskError, FileId, ReadMode};
+
+/// Parts of one `pwritev`: the kernel's bound.
+const PARTS_MAX: usize = 1024;
+
+/// Descriptors kept open, unless told otherwise.
+pub const OPEN_FILES_MAX: usize = 4096;
+
+pub struct RealDisk {
+    root: PathBuf,
+    table: Mutex<Table>,
+    open_max: usize,
+    clock: AtomicU64,
+    /// Direct I/O was refused once: the file system cannot.
+    no_direct: AtomicBool,
+    /// `RWF_NOWAIT` is not known here.
+    no_nowait: AtomicBool,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    ids: BTreeMap<Arc<Path>, FileId>,
+    files: BTreeMap<FileId, Entry>,
+    open: usize,
+}
+
+struct Entry {
+    path: Arc<Path>,
+    buffered: Option<Arc<File>>,
+    through: Option<Arc<Through>>,
+    map: Option<Bytes>,
+    used: u64,
+}
+
+/// A descriptor for writes that are durable when they return.
+struct Through {
+    file: File,
+    /// The file was opened for direct, synchronous writes; else a sync must follow.
+    direct: bool,
+}
+
+impl RealDisk {
+    /// `root`: the folder whose file system `sync_all` and `free_bytes` speak of.
+    pub fn new(root: &Path, open_max: usize) -> RealDisk {
+        RealDisk {
+            root: root.into(),
+            table: Mutex::default(),
+            open_max: open_max.max(16),
+            clock: AtomicU64::new(0),
+            no_direct: AtomicBool::new(false),
+            no_nowait: AtomicBool::new(false),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, file: FileId) -> Result<Arc<Path>, DiskError> {
+        let table = self.table();
+        let path = table.files.get(&file).map(|entry| Arc::clone(&entry.path));
+        path.ok_or_else(|| DiskError::Io {
+            path: PathBuf::new(),
+            what: "find",
+            message: format!("file {} was forgotten", file.0),
+        })
+    }
+
+    fn buffered(&self, file: FileId, create: bool) -> Result<Arc<File>, DiskError> {
+        let used = self.clock.fetch_add(1, Ordering::Relaxed);
+        if let Some(entry) = self.table().files.get_mut(&file) {
+            entry.used = used;
+            if let Some(open) = &entry.buffered {
+                return Ok(Arc::clone(open));
+            }
+        }
+        let path = self.path(file)?;
+        let opened = retry(|| OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path));
+        let opened = Arc::new(opened.map_err(|error| error_of(&path, "open", &error))?);
+        let mut table = self.table();
+        let Some(entry) = table.files.get_mut(&file) else { return Ok(opened) };
+        if entry.buffered.replace(Arc::clone(&opened)).is_none() {
+            table.open += 1;
+        }
+        let closed = table.close_idle(self.open_max, file);
+        drop(table);
+        drop(closed);
+        Ok(opened)
+    }
+
+    fn through(&self, file: FileId) -> Result<Arc<Through>, DiskError> {
+        if let Some(open) = self.table().files.get(&file).and_then(|entry| entry.through.clone()) {
+            return Ok(open);
+        }
+        let path = self.path(file)?;
+        let flags = (rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC).bits();
+        let flags = i32::try_from(flags).unwrap_or_default();
+        let direct = match self.no_direct.load(Ordering::Relaxed) {
+            true => None,
+            false => retry(|| OpenOptions::new().write(true).custom_flags(flags).open(&path)).ok(),
+        };
+        let through = match direct {
+            Some(file) => Through { file, direct: true },
+            None => {
+                self.no_direct.store(true, Ordering::Relaxed);
+                let file = retry(|| OpenOptions::new().write(true).open(&path));
+                Through { file: file.map_err(|error| error_of(&path, "open", &error))?, direct: false }
+            }
+        };
+        let through = Arc::new(through);
+        // The journal has few files, and they stay open.
+        if let Some(entry) = self.table().files.get_mut(&file) {
+            entry.through = Some(Arc::clone(&through));
+        }
+        Ok(through)
+    }
+
+    /// Closes what is open of one path, or of all below a folder, and gives the ids another path if there is one.
+    fn moved(&self, from: &Path, to: Option<&Path>) {
+        let mut table = self.table();
+        let below: Vec<(Arc<Path>, FileId)> = table
+            .ids
+            .range::<Path, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+            .take_while(|(path, _)| path.starts_with(from))
+            .map(|(path, id)| (Arc::clone(path), *id))
+            .collect();
+        for (path, id) in below {
+            table.ids.remove(&path);
+            let Some(to) = to else {
+                if let Some(gone) = table.files.remove(&id) {
+                    table.open -= usize::from(gone.buffered.is_some());
+                }
+                continue;
+            };
+            let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
+            let target: Arc<Path> = if rest.as_os_str().is_empty() { to.into() } else { to.join(rest).into() };
+            // What was at the target is no more; its id, if it has one, names the newcomer from now on.
+            if table.ids.contains_key(&target) {
+                if let Some(gone) = table.files.remove(&id) {
+                    table.open -= usize::from(gone.buffered.is_some());
+                }
+                let resident = table.ids.get(&target).copied();
+                if let Some(entry) = resident.and_then(|resident| table.files.get_mut(&resident)) {
+                    let was_open = entry.buffered.take().is_some();
+                    entry.through = None;
+                    entry.map = None;
+                    table.open -= usize::from(was_open);
+                }
+                continue;
+            }
+            table.ids.insert(Arc::clone(&target), id);
+            if let Some(entry) = table.files.get_mut(&id) {
+                entry.path = target;
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Takes the descriptors that were not used for longest out of the table; they close when the last user lets go.
+    fn close_idle(&mut self, open_max: usize, keep: FileId) -> Vec<Arc<File>> {
+        if self.open <= open_max {
+            return Vec::new();
+        }
+        let mut open: Vec<(u64, FileId)> = self
+            .files
+            .iter()
+            .filter(|(id, entry)| entry.buffered.is_some() && **id != keep)
+            .map(|(id, entry)| (entry.used, *id))
+            .collect();
+        open.sort_unstable();
+        // A quarter at once, so that this search is rare.
+        let goal = open_max - open_max / 4;
+        let mut closed = Vec::new();
+        for (_, id) in open {
+            if self.open <= goal {
+                break;
+            }
+            if let Some(file) = self.files.get_mut(&id).and_then(|entry| entry.buffered.take()) {
+                closed.push(file);
+                self.open -= 1;
+            }
+        }
+        closed
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn error_of(path: &Path, what: &'static str, error: &io::Error) -> DiskError {
+    let path = path.to_path_buf();
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => DiskError::NotFound { path },
+        Some(Errno::NOSPC | Errno::DQUOT) => DiskError::Full { path, what },
+        _ => DiskError::Io { path, what, message: error.to_string() },
+    }
+}
+
+/// Writes all parts, however many calls that takes.
+fn write_parts(file: &File, at: u64, parts: &[Bytes]) -> io::Result<()> {
+    let mut at = at;
+    let mut parts = parts.iter().map(|part| &part[..]).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let mut first = 0;
+    while first < parts.len() {
+        let end = parts.len().min(first + PARTS_MAX);
+        let slices: Vec<io::IoSlice<'_>> = parts[first..end].iter().map(|part| io::IoSlice::new(part)).collect();
+        let mut written = match rustix::io::pwritev(file, &slices, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        at += written as u64;
+        while let Some(part) = parts.get_mut(first) {
+            if written < part.len() {
+                *part = &part[written..];
+                break;
+            }
+            written -= part.len();
+            first += 1;
+        }
+    }
+    Ok(())
+}
+
+impl Disk for RealDisk {
+    fn file(&self, path: &Path) -> FileId {
+        let mut table = self.table();
+        if let Some(id) = table.ids.get(path) {
+            return *id;
+        }
+        table.next += 1;
+        let id = FileId(table.next);
+        let path: Arc<Path> = path.into();
+        table.ids.insert(Arc::clone(&path), id);
+        table.files.insert(id, Entry { path, buffered: None, through: None, map: None, used: 0 });
+        id
+    }
+
+    fn forget(&self, file: FileId) {
+        let mut table = self.table();
+        let gone = table.files.remove(&file);
+        if let Some(gone) = &gone {
+            table.ids.remove(&gone.path);
+            table.open -= usize::from(gone.buffered.is_some());
+        }
+        drop(table);
+        drop(gone);
+    }
+
+    fn create(&self, file: FileId) -> Result<(), DiskError> {
+        self.buffered(file, true).map(|_| ())
+    }
+
+    fn len(&self, file: FileId) -> Result<u64, DiskError> {
+        let path = self.path(file)?;
+        let metadata = retry(|| std::fs::metadata(&path)).map_err(|error| error_of(&path, "stat", &error))?;
+        Ok(metadata.len())
+    }
+
+    fn read_at(&self, file: FileId, at: u64, into: &mut [u8], mode: ReadMode) -> Result<usize, DiskError> {
+        let open = self.buffered(file, false)?;
+        let mut got = 0;
+        while got < into.len() {
+            let from = at + got as u64;
+            let rest = &mut into[got..];
+            let nowait = mode == ReadMode::CachedOnly && !self.no_nowait.load(Ordering::Relaxed);
+            let read = match nowait {
+                true => {
+                    let mut slices = [io::IoSliceMut::new(rest)];
+                    match rustix::io::preadv2(&*open, &mut slices, from, ReadWriteFlags::NOWAIT) {
+                        Err(Errno::AGAIN) => return Err(DiskError::NotCached),
+                        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                            self.no_nowait.store(true, Ordering::Relaxed);
+                            continue;
+                        }
+                        other => other.map_err(io::Error::from),
+                    }
+                }
+                // Where the kernel cannot tell, a cached read is no different from one that waits.
+                false => open.read_at(rest, from),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(read) => got += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error_of(&*self.path(file)?, "read", &error)),
+            }
+        }
+        Ok(got)
+    }
+
+    fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {
+        let open = self.buffered(file, false)?;
+        write_parts(&open, at, parts).or_else(|error| Err(error_of(&*self.path(file)?, "write", &error)))
+    }
+
+    fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError> {
+        assert!(at.is_multiple_of(AlignedBuf::ALIGN as u64));
+        assert!(data.len().is_multiple_of(AlignedBuf::ALIGN));
+        let open = self.through(file)?;
+        let mut written = 0;
+        let bytes = data.as_ref();
+        while written < bytes.len() {
+            match open.file.write_at(&bytes[written..], at + written as u64) {
+                Ok(0) => return Err(error_of(&*self.path(file)?, "write", &io::ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if open.direct && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    // Opened, but this file system does not write like that: go on as everybody can.
+                    self.no_direct.store(true, Ordering::Relaxed);
+                    if let Some(entry) = self.table().files.get_mut(&file) {
+                        entry.through = None;
+                    }
+                    return self.write_through(file, at, data);
+                }
+                Err(error) => return Err(error_of(&*self.path(file)?, "write", &error)),
+            }
+        }
+        match open.direct {
+            true => Ok(()),
+            false => open.file.sync_data().or_else(|error| Err(error_of(&*self.path(file)?, "sync", &error))),
+        }
+    }
+
+    fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError> {
+        let open = self.buffered(file, false)?;
+        retry(|| open.set_len(len)).or_else(|error| Err(error_of(&*self.path(file)?, "set the length", &error)))
+    }
+
+    fn sync(&self, file: FileId) -> Result<(), DiskError> {
+        let open = self.buffered(file, false)?;
+        // Not repeated: after a failure the kernel may have marked the pages clean.
+        open.sync_data().or_else(|error| Err(error_of(&*self.path(file)?, "sync", &error)))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        let open = retry(|| File::open(dir)).map_err(|error| error_of(dir, "open", &error))?;
+        open.sync_all().map_err(|error| error_of(dir, "sync", &error))
+    }
+
+    fn sync_all(&self) -> Result<(), DiskError> {
+        let open = retry(|| File::open(&self.root)).map_err(|error| error_of(&self.root, "open", &error))?;
+        rustix::fs::syncfs(&open).map_err(|error| error_of(&self.root, "sync", &error.into()))
+    }
+
+    fn map(&self, file: FileId) -> Result<Bytes, DiskError> {
+        if let Some(map) = self.table().files.get(&file).and_then(|entry| entry.map.clone()) {
+            return Ok(map);
+        }
+        let open = self.buffered(file, false)?;
+        let path = self.path(file)?;
+        if self.len(file)? == 0 {
+            return Ok(Bytes::new());
+        }
+        // SAFETY: index files are written only at their end or replaced while nobody maps them; a reader checks the CRC of what it
+        // uses, and another process that cuts the file breaks the lock on the data directory.
+        let map = unsafe { memmap2::Mmap::map(&*open) }.map_err(|error| error_of(&path, "map", &error))?;
+        Ok(Bytes::from_owner(map))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
+        let io = |error: io::Error| error_of(dir, "list", &error);
+        let mut entries = Vec::new();
+        for entry in retry(|| std::fs::read_dir(dir)).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(io(error)),
+            };
+            entries.push(DirEntry { name, is_dir: metadata.is_dir(), len: metadata.size() });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        retry(|| std::fs::create_dir_all(dir)).map_err(|error| error_of(dir, "create", &error))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        retry(|| std::fs::rename(from, to)).map_err(|error| error_of(from, "rename", &error))?;
+        self.moved(from, Some(to));
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
+        self.moved(path, None);
+        absent_is_fine(retry(|| std::fs::remove_file(path)), path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.moved(path, None);
+        absent_is_fine(retry(|| std::fs::remove_dir_all(path)), path)
+    }
+
+    fn free_bytes(&self) -> Result<u64, DiskError> {
+        let stats = rustix::fs::statvfs(&self.root).map_err(|error| error_of(&self.root, "statvfs", &error.into()))?;
+        Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+    }
+}
+
+fn absent_is_fine(result: io::Result<()>, path: &Path) -> Result<(), DiskError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error_of(path, "remove", &error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,348 @@
+//! One log: an ordered run of batches in segment files, with its end in memory.
+//!
+//! Owns offsets, segments, epochs, the tail, and what has to be done to the files. Does no I/O: it hands out steps (`write`) and plans
+//! (`read`) that the caller carries out without the log's lock. Does not own what is committed: `limit`s are passed in.
+//! Invariant: what lies in files up to `written` is a prefix of the log; everything behind it is in the tail.
+//! Invariant: bytes reach a segment only when their journal group is durable (direct ones aside), so that what a checkpoint covers
+//! is made of whole units. Operations of one log have growing numbers.
+
+mod capture;
+mod change;
+mod direct;
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::batch::StoredBatch;
+use model::limits;
+use model::{LogId, Offset};
+
+use crate::disk::{Disk, FileId};
+use crate::epochs::LeaderEpochs;
+use crate::journal::entry::{Entry, LogChange, LogEntry};
+use crate::offset_index::IndexFiles;
+use crate::segment::{FileKind, Newest, Place, Segment, SegmentFacts, file_path};
+use crate::tail::{Tail, TailBatch};
+
+pub use change::{CutPlan, CutPoint};
+pub use direct::DirectWrite;
+pub(crate) use write::parts;
+pub use write::{SegmentWrite, SyncWork};
+
+/// What a topic's configuration says to its logs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogConfig {
+    /// `segment.bytes`.
+    pub segment_bytes: u32,
+    /// `segment.ms`, counted from the first record's timestamp.
+    pub segment_ms: i64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+    /// `retention.ms`; `None` keeps for ever.
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes`; `None` has no bound.
+    pub retention_bytes: Option<u64>,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3_600_000,
+            index_interval_bytes: 4096,
+            retention_ms: Some(7 * 24 * 3_600_000),
+            retention_bytes: None,
+        }
+    }
+}
+
+/// What all logs of a data directory share.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) root: PathBuf,
+    /// The last operation's number.
+    pub(crate) operations: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn next_operation(&self) -> u64 {
+        self.operations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({})", self.root.display())
+    }
+}
+
+/// How far the segment files go, and which operations that covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// All operations of this log up to this one are in the files.
+    pub operation: u64,
+    pub end: Offset,
+    /// Where the last segment ends; `None` when there is none.
+    pub at: Option<Place>,
+    /// Of the last segment, up to here.
+    pub newest: Newest,
+    /// What the last segment's index files hold.
+    pub index: IndexFiles,
+}
+
+impl Position {
+    fn start(operation: u64, end: Offset) -> Position {
+        Position { operation, end, at: None, newest: Newest::NONE, index: IndexFiles::default() }
+    }
+}
+
+#[derive(Debug)]
+pub struct Log {
+    id: LogId,
+    shared: Arc<Shared>,
+    folder: Arc<str>,
+    config: Arc<LogConfig>,
+    journalled: bool,
+    log_start: Offset,
+    log_end: Offset,
+    /// In order of their base offsets; the last is the one that grows.
+    segments: Vec<Segment>,
+    epochs: LeaderEpochs,
+    tail: Tail,
+    last_operation: u64,
+    durable_operation: u64,
+    written: Position,
+    synced: Position,
+    files: write::FileState,
+}
+
+impl Log {
+    pub(crate) fn new(id: LogId, shared: Arc<Shared>, folder: &str, journalled: bool, start: Offset) -> Log {
+        let position = Position::start(0, start);
+        Log {
+            id,
+            shared,
+            folder: folder.into(),
+            config: Arc::default(),
+            journalled,
+            log_start: start,
+            log_end: start,
+            segments: Vec::new(),
+            epochs: LeaderEpochs::new(),
+            tail: Tail::default(),
+            last_operation: 0,
+            durable_operation: 0,
+            written: position,
+            synced: position,
+            files: write::FileState::default(),
+        }
+    }
+
+    /// A log whose files are in order and synced up to their end.
+    pub(crate) fn recovered(
+        base: Log,
+        operation: u64,
+        log_start: Offset,
+        segments: Vec<Segment>,
+        epochs: LeaderEpochs,
+        end: Offset,
+    ) -> Log {
+        let at = segments.last().map(|last| Place { segment: last.facts.base, position: last.facts.size });
+        let newest = segments.last().map_or(Newest::NONE, |last| last.facts.newest);
+        let index = segments.last().map_or_else(IndexFiles::default, |last| last.index.files);
+        let position = Position { operation, end, at, newest, index };
+        let files = write::FileState::recovered(!segments.is_empty());
+        Log {
+            log_start,
+            log_end: end,
+            segments,
+            epochs,
+            last_operation: operation,
+            durable_operation: operation,
+            written: position,
+            synced: position,
+            files,
+            ..base
+        }
+    }
+
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Below the data directory.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.shared.root.join(Path::new(&*self.folder))
+    }
+
+    /// Whether its appends go through the journal.
+    pub fn journalled(&self) -> bool {
+        self.journalled
+    }
+
+    /// Changes the flush policy. The caller syncs the log and writes a checkpoint before the next append.
+    ///
+    /// # Panics
+    /// When something is not synced.
+    pub fn set_journalled(&mut self, journalled: bool) {
+        assert!(self.synced.end == self.log_end);
+        self.journalled = journalled;
+    }
+
+    pub fn config(&self) -> &Arc<LogConfig> {
+        &self.config
+    }
+
+    /// Takes effect with the next append.
+    pub fn configure(&mut self, config: Arc<LogConfig>) {
+        self.config = config;
+    }
+
+    pub fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    pub fn log_end(&self) -> Offset {
+        self.log_end
+    }
+
+    /// What lies below is in segment files (perhaps only in the page cache).
+    pub fn written_end(&self) -> Offset {
+        self.written.end
+    }
+
+    /// What lies below is on disk without the journal's help.
+    pub fn synced_end(&self) -> Offset {
+        self.synced.end
+    }
+
+    pub fn epochs(&self) -> &LeaderEpochs {
+        &self.epochs
+    }
+
+    /// The number of the log's newest operation.
+    pub fn last_operation(&self) -> u64 {
+        self.last_operation
+    }
+
+    /// The newest operation whose effect is in the files.
+    pub fn written_operation(&self) -> u64 {
+        self.written.operation
+    }
+
+    /// Bytes of all segments, the tail included.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.facts.size)).sum()
+    }
+
+    /// Bytes that wait for their segment file.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.tail.unwritten_bytes()
+    }
+
+    /// Bytes of batches held in memory.
+    pub fn tail_bytes(&self) -> u64 {
+        self.tail.bytes()
+    }
+
+    /// The first offset that is read from memory; `None` when nothing is.
+    pub fn tail_start(&self) -> Option<Offset> {
+        self.tail.first_offset()
+    }
+
+    /// Drops written batches from memory until at most `keep_bytes` are held. Gives the bytes that were let go.
+    pub fn evict_tail(&mut self, keep_bytes: u64) -> u64 {
+        self.tail.evict(keep_bytes)
+    }
+
+    /// Puts a batch at the end. The entry goes to the journal if the log is journalled.
+    ///
+    /// # Panics
+    /// When the batch does not begin at `log_end`, or has no leader epoch.
+    pub fn append(&mut self, batch: StoredBatch, wall_ms: i64) -> Entry {
+        assert!(batch.base_offset() >= self.log_end);
+        let epoch = batch.leader_epoch().expect("a placed batch has an epoch");
+        let bytes = u32::try_from(batch.size()).expect("BATCH_BYTES_MAX");
+        if self.must_roll(&batch, bytes, wall_ms) {
+            self.roll(batch.base_offset());
+        }
+        let segment = self.segments.last_mut().expect("rolled when there was none");
+        let facts = &mut segment.facts;
+        let at = Place { segment: facts.base, position: facts.size };
+        let header = batch.header();
+        let interval = self.config.index_interval_bytes;
+        segment.index.add(facts.base.get(), header, at.position, bytes, facts.newest, interval);
+        facts.add(bytes, header.max_timestamp, header.last_offset());
+        self.epochs.assign(epoch, batch.base_offset());
+        self.log_end = batch.next_offset();
+        let operation = self.next_operation();
+        self.tail.push(TailBatch { batch: batch.clone(), operation, at, direct: false });
+        self.entry(operation, LogChange::Append { at, batch })
+    }
+
+    pub(crate) fn next_operation(&mut self) -> u64 {
+        let operation = self.shared.next_operation();
+        assert!(operation > self.last_operation);
+        self.last_operation = operation;
+        operation
+    }
+
+    fn entry(&self, operation: u64, what: LogChange) -> Entry {
+        Entry::Log(LogEntry { log: self.id, operation, what })
+    }
+
+    fn must_roll(&self, batch: &StoredBatch, bytes: u32, wall_ms: i64) -> bool {
+        let Some(SegmentFacts { base, size, first_timestamp_ms, .. }) = self.segments.last().map(|last| &last.facts)
+        else {
+            return true;
+        };
+        let size_after = u64::from(*size) + u64::from(bytes);
+        if size_after > limits::SEGMENT_BYTES_MAX || batch.last_offset().since(*base) > i32::MAX as u64 {
+            return true;
+        }
+        // A batch larger than the segment may be gets one for itself.
+        if *size == 0 {
+            return false;
+        }
+        // As Kafka: by the records' own time, so that a replica rolls where its leader did.
+        let timestamp = if batch.max_timestamp() >= 0 { batch.max_timestamp() } else { wall_ms };
+        let too_old =
+            *first_timestamp_ms >= 0 && timestamp.saturating_sub(*first_timestamp_ms) > self.config.segment_ms;
+        size_after > u64::from(self.config.segment_bytes) || too_old
+    }
+
+    /// Begins a new segment in memory; its file is made by the next write.
+    fn roll(&mut self, base: Offset) {
+        if let Some(last) = self.segments.last_mut() {
+            last.index.seal(last.facts.base.get(), last.facts.newest);
+        }
+        self.segments.push(Segment::new(base));
+    }
+
+    /// The journal holds this log's operations up to this one.
+    pub fn durable_to(&mut self, operation: u64) {
+        assert!(operation <= self.last_operation);
+        self.durable_operation = self.durable_operation.max(operation);
+    }
+
+    fn file(&self, base: Offset, kind: FileKind) -> FileId {
+        self.shared.disk.file(&file_path(&self.dir(), base, kind))
+    }
+
+    fn check_invariants(&self) {
+        // Readers ask between the two, and appends go to the end.
+        assert!(self.log_start <= self.log_end);
+        assert!(self.written.end <= self.log_end);
+        // A checkpoint takes `synced` as the point from which the journal counts.
+        assert!(self.synced.operation <= self.written.operation);
+        // What is not in the files must be in memory.
+        assert!(self.written.end == self.log_end || self.tail.last().is_some());
+    }
+}

@@ -1,0 +1,132 @@
+//! Large appends that go to their segment beside the journal, which then holds their place and CRC only.
+//!
+//! Owns which batches may go that way and their steps. Does not own the decision by size: `journal` takes it.
+//! Invariant: no other write of the log runs beside a direct one that creates a file.
+
+use super::Log;
+use super::write::Run;
+use crate::disk::{DiskError, Step};
+use crate::segment::{FileKind, Place};
+
+/// A direct write of one log, to run beside the journal's own write. The group is durable when both are done.
+#[derive(Debug)]
+pub struct DirectWrite {
+    before: Vec<Step>,
+    runs: Vec<Run>,
+    after: Vec<Step>,
+    created: Vec<model::Offset>,
+}
+
+impl DirectWrite {
+    /// May be asked for again: a full disk is no end.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for step in &self.before {
+            steps.push(copy(step));
+        }
+        for run in &self.runs {
+            run.steps(&mut steps);
+        }
+        steps.extend(self.after.iter().map(copy));
+        steps
+    }
+}
+
+/// Steps around a direct write hold names only.
+fn copy(step: &Step) -> Step {
+    match step {
+        Step::Create { file } => Step::Create { file: *file },
+        Step::CreateDir { dir } => Step::CreateDir { dir: dir.clone() },
+        Step::Write { file, at, parts } => Step::Write { file: *file, at: *at, parts: parts.clone() },
+        Step::SetLen { file, len } => Step::SetLen { file: *file, len: *len },
+        Step::Sync { file } => Step::Sync { file: *file },
+        Step::SyncDir { dir } => Step::SyncDir { dir: dir.clone() },
+        Step::Forget { file } => Step::Forget { file: *file },
+        Step::WriteThrough { .. }
+        | Step::SyncAll
+        | Step::Rename { .. }
+        | Step::RemoveFile { .. }
+        | Step::RemoveDir { .. } => {
+            unreachable!("no direct write asks for this")
+        }
+    }
+}
+
+impl Log {
+    /// Takes the batches of these operations for a direct write. `None` when they must go through the journal: some were cut away
+    /// meanwhile, or another write makes the file just now.
+    pub fn direct(&mut self, operations: &[u64]) -> Option<DirectWrite> {
+        if self.files.directs > 0 || !self.direct_allowed() {
+            return None;
+        }
+        let items: Vec<_> = self
+            .tail
+            .unwritten()
+            .filter(|item| operations.binary_search(&item.operation).is_ok() && !item.direct)
+            .cloned()
+            .collect();
+        if items.len() != operations.len() {
+            return None;
+        }
+        let makes_file = items.iter().any(|item| self.must_create(item.at.segment));
+        if makes_file && self.write_in_flight() {
+            return None;
+        }
+        let mut write = DirectWrite { before: Vec::new(), runs: Vec::new(), after: Vec::new(), created: Vec::new() };
+        let mut last_end: Option<Place> = None;
+        for item in &items {
+            if last_end != Some(item.at) || write.runs.is_empty() {
+                let base = item.at.segment;
+                let create = self.must_create(base) && !write.created.contains(&base);
+                if create {
+                    write.created.push(base);
+                }
+                let file = self.file(base, FileKind::Data);
+                write.runs.push(Run { create, file, at: u64::from(item.at.position), batches: Vec::new() });
+            }
+            if let Some(run) = write.runs.last_mut() {
+                run.batches.push(item.batch.clone());
+            }
+            last_end = Some(Place { segment: item.at.segment, position: item.end_position() });
+        }
+        self.direct_syncs(&mut write);
+        for item in self.tail.unwritten_mut().filter(|item| operations.binary_search(&item.operation).is_ok()) {
+            item.direct = true;
+        }
+        self.files.directs += 1;
+        Some(write)
+    }
+
+    fn direct_syncs(&mut self, write: &mut DirectWrite) {
+        if !write.created.is_empty() {
+            let mut before = Vec::new();
+            self.folder_steps(&mut before);
+            write.before = before;
+        }
+        let mut files: Vec<_> = write.runs.iter().map(|run| run.file).collect();
+        files.dedup();
+        write.after.extend(files.into_iter().map(|file| Step::Sync { file }));
+        // Names are not known to be durable before a sync of the log says so; a name that is lost takes the bytes with it.
+        let unnamed = self.segments.iter().any(|segment| !segment.named);
+        if unnamed {
+            let dir = self.dir();
+            write.after.extend(dir.parent().map(|parent| Step::SyncDir { dir: parent.into() }));
+            write.after.push(Step::SyncDir { dir });
+        }
+    }
+
+    /// The direct write has ended; to be told before `durable_to` names its operations.
+    pub fn direct_done(&mut self, write: &DirectWrite, result: &Result<(), DiskError>) {
+        assert!(self.files.directs > 0);
+        self.files.directs -= 1;
+        if result.is_err() {
+            return;
+        }
+        for base in &write.created {
+            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.base == *base) {
+                segment.created = true;
+                segment.dirty = true;
+            }
+        }
+    }
+}

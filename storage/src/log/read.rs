@@ -1,0 +1,128 @@
+//! Plans of reads: what is in memory is taken along, what is in files is named.
+//!
+//! Owns the choice of segments and tail batches. Does not read: `reader` carries a plan out, without the log's lock.
+//! Invariant: a plan never names bytes behind what is written to the files, nor batches at or beyond its limit.
+
+use std::sync::Arc;
+
+use model::Offset;
+
+use super::{Log, Place};
+use crate::reader::{FilePart, Learned, ReadError, ReadPlan};
+use crate::segment::{FileKind, Segment};
+use crate::time_reader::{TimePlan, TimeTarget};
+
+/// Segments that one read goes through at most; the next read takes the rest.
+const SEGMENTS_MAX: usize = 8;
+
+impl Log {
+    /// Plans a read of whole batches from the one that holds `from`, below `limit`, of `bytes_max` or the first batch alone if that
+    /// is larger (KIP-74).
+    ///
+    /// # Errors
+    /// When `from` lies outside of start and limit; both are named.
+    pub fn plan_read(&self, from: Offset, limit: Offset, bytes_max: u32) -> Result<ReadPlan, ReadError> {
+        let limit = limit.min(self.log_end);
+        if from < self.log_start {
+            return Err(ReadError::BelowStart { start: self.log_start, got: from });
+        }
+        if from > limit {
+            return Err(ReadError::AboveLimit { limit, end: self.log_end, got: from });
+        }
+        let mut plan = ReadPlan { from, limit, bytes_max: bytes_max as usize, files: Vec::new(), tail: Vec::new() };
+        if from == limit {
+            return Ok(plan);
+        }
+        if !self.tail.first_offset().is_some_and(|first| first <= from) {
+            self.plan_files(&mut plan);
+        }
+        let mut bytes = 0;
+        for item in self.tail.from(from.max(if plan.files.is_empty() { from } else { self.written.end })) {
+            if item.batch.last_offset() >= limit || (bytes > 0 && bytes + item.batch.size() > plan.bytes_max) {
+                break;
+            }
+            bytes += item.batch.size();
+            plan.tail.push(item.batch.clone());
+        }
+        Ok(plan)
+    }
+
+    fn plan_files(&self, plan: &mut ReadPlan) {
+        let after = self.segments.partition_point(|segment| segment.facts.base <= plan.from);
+        let first = after.saturating_sub(1);
+        let mut bytes = 0;
+        for segment in self.segments.iter().skip(first).take(SEGMENTS_MAX) {
+            if bytes > plan.bytes_max || segment.facts.base >= plan.limit {
+                break;
+            }
+            let Some(part) = self.file_part(segment) else { break };
+            // Where in the first segment the read begins is not known yet, so it counts for nothing.
+            bytes += if segment.facts.base > plan.from { part.end as usize } else { 0 };
+            plan.files.push(part);
+        }
+    }
+
+    /// The part of a segment that is in its file.
+    pub(super) fn file_part(&self, segment: &Segment) -> Option<FilePart> {
+        let base = segment.facts.base;
+        let written = self.written.at?;
+        let end = match base.cmp(&written.segment) {
+            std::cmp::Ordering::Less => segment.facts.size,
+            std::cmp::Ordering::Equal => written.position.min(segment.facts.size),
+            std::cmp::Ordering::Greater => return None,
+        };
+        Some(FilePart {
+            base,
+            data: self.file(base, FileKind::Data),
+            offset_index: self.file(base, FileKind::OffsetIndex),
+            time_index: self.file(base, FileKind::TimeIndex),
+            end,
+            newest: segment.facts.newest,
+            index: segment.index.clone(),
+        })
+    }
+
+    /// Plans the search for a record by its time, among the records below `limit`.
+    pub fn plan_time(&self, target: TimeTarget, limit: Offset) -> TimePlan {
+        let limit = limit.min(self.log_end);
+        let wanted = |timestamp_ms: i64| match target {
+            TimeTarget::AtLeast(wanted) => timestamp_ms >= wanted,
+            TimeTarget::Newest => true,
+        };
+        let of_log = |segment: &&Segment| segment.facts.base < limit && wanted(segment.facts.newest.timestamp_ms);
+        let files = self.segments.iter().filter(of_log).filter_map(|segment| self.file_part(segment)).collect();
+        let in_memory = self.tail.from(self.written.end.max(self.log_start));
+        let tail = in_memory
+            .filter(|item| item.batch.last_offset() < limit && wanted(item.batch.max_timestamp()))
+            .map(|item| item.batch.clone())
+            .collect();
+        TimePlan { target, start: self.log_start, limit, files, tail }
+    }
+
+    /// Keeps an index that a read had to load, so that the next read need not.
+    pub fn learn(&mut self, learned: Learned) {
+        let found = self.segments.iter_mut().find(|segment| segment.facts.base == learned.base);
+        if let Some(segment) = found
+            && segment.index.files == learned.files
+        {
+            segment.index.loaded = Some(Arc::clone(&learned.index));
+        }
+    }
+
+    /// Lets loaded indexes go. Gives their bytes.
+    pub fn forget_indexes(&mut self) -> u64 {
+        let loaded = self.segments.iter_mut().filter_map(|segment| segment.index.loaded.take());
+        loaded.map(|index| (index.offsets.len() + index.times.len()) as u64).sum()
+    }
+
+    /// The start that retention by time and size asks for. Nothing at or above `high_watermark` goes, nor the last segment.
+    pub fn retention_start(&self, wall_ms: i64, high_watermark: Offset) -> Option<Offset> {
+        let facts: Vec<_> = self.segments.iter().map(|segment| &segment.facts).collect();
+        crate::retention::choose(&facts, &self.config, wall_ms, self.log_start, high_watermark)
+    }
+
+    /// Where the batch after the last one will be put, if it does not roll.
+    pub fn end_position(&self) -> Option<Place> {
+        self.segments.last().map(|last| Place { segment: last.facts.base, position: last.facts.size })
+    }
+}

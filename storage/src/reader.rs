@@ -1,0 +1,291 @@
+//! Carries out a planned read, without the log's lock.
+//!
+//! Owns finding the first batch (index, then headers) and cutting what was read at whole batches. Does not own what may be read: the
+//! plan says so.
+//! Invariant: what is given is a run of whole batches in offset order; every byte of it was walked as batch headers, so damage is an
+//! error and not an answer. Nothing at or beyond the limit is given.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use model::batch::{BatchHeader, HEADER_BYTES, StoredBatch, peek};
+use model::{Offset, limits};
+
+use crate::disk::{Disk, DiskError, FileId, ReadMode};
+use crate::index_reader;
+use crate::log::parts;
+use crate::offset_index::{IndexFiles, LoadedIndex, SegmentIndex};
+use crate::segment::{Newest, Place};
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("offset {got} lies below the start {start}")]
+    BelowStart { start: Offset, got: Offset },
+    #[error("offset {got} lies above the limit {limit}; the log ends at {end}")]
+    AboveLimit { limit: Offset, end: Offset, got: Offset },
+    #[error("the segment {segment} holds bytes at {at} that are no batch of it")]
+    Corrupt { segment: Offset, at: u64 },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// A read that was planned under the log's lock. Holds on to tail batches, names files.
+#[derive(Debug)]
+pub struct ReadPlan {
+    pub(crate) from: Offset,
+    pub(crate) limit: Offset,
+    pub(crate) bytes_max: usize,
+    pub(crate) files: Vec<FilePart>,
+    pub(crate) tail: Vec<StoredBatch>,
+}
+
+/// What a file holds of one segment.
+#[derive(Debug)]
+pub(crate) struct FilePart {
+    pub(crate) base: Offset,
+    pub(crate) data: FileId,
+    pub(crate) offset_index: FileId,
+    pub(crate) time_index: FileId,
+    /// Bytes that are written.
+    pub(crate) end: u32,
+    pub(crate) newest: Newest,
+    pub(crate) index: SegmentIndex,
+}
+
+/// An index that had to be loaded; hand it to `Log::learn`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Learned {
+    pub(crate) base: Offset,
+    pub(crate) files: IndexFiles,
+    pub(crate) index: Arc<LoadedIndex>,
+}
+
+/// What was read: logically one run of whole batches.
+#[derive(Debug, Default)]
+pub struct Read {
+    pub pieces: Vec<Bytes>,
+    pub bytes: usize,
+    /// Behind the last batch; `None` when nothing was read.
+    pub next: Option<Offset>,
+    pub learned: Vec<Learned>,
+}
+
+/// The first batch that holds or follows an offset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) base: Offset,
+    pub(crate) at: Place,
+    pub(crate) header: BatchHeader,
+}
+
+impl ReadPlan {
+    /// Whether it needs no file.
+    pub fn is_in_memory(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Reads. With `CachedOnly` it fails with `NotCached` when a byte is not in the page cache; run it again on a thread that may wait.
+    ///
+    /// # Errors
+    /// When the disk fails or a segment holds bytes that are no batch.
+    pub fn run(&self, disk: &dyn Disk, mode: ReadMode) -> Result<Read, ReadError> {
+        let mut read = Read::default();
+        for part in &self.files {
+            if read.bytes >= self.bytes_max && read.bytes > 0 {
+                return Ok(read);
+            }
+            if !self.read_part(disk, mode, part, &mut read)? {
+                return Ok(read);
+            }
+        }
+        let mut batches = Vec::new();
+        for batch in &self.tail {
+            let follows = read.next.is_none_or(|next| batch.base_offset() >= next);
+            if !follows || (read.bytes > 0 && read.bytes + batch.size() > self.bytes_max) {
+                break;
+            }
+            read.bytes += batch.size();
+            read.next = Some(batch.next_offset());
+            batches.push(batch.clone());
+        }
+        read.pieces.extend(parts(&batches));
+        Ok(read)
+    }
+
+    /// False when the read is complete.
+    fn read_part(&self, disk: &dyn Disk, mode: ReadMode, part: &FilePart, read: &mut Read) -> Result<bool, ReadError> {
+        let mut position = match read.next {
+            Some(_) => 0,
+            None => match part.find(disk, mode, self.from, &mut read.learned)? {
+                Some(found) => found.at.position,
+                None => return Ok(true),
+            },
+        };
+        while position < part.end {
+            let room = self.bytes_max.saturating_sub(read.bytes);
+            if room == 0 && read.bytes > 0 {
+                return Ok(false);
+            }
+            let Some(chunk) = part.read_batches(disk, mode, position, room, self.limit, read.bytes == 0)? else {
+                return Ok(false);
+            };
+            position += u32::try_from(chunk.bytes.len()).unwrap_or(u32::MAX);
+            read.bytes += chunk.bytes.len();
+            read.next = Some(chunk.next);
+            read.pieces.push(chunk.bytes);
+            if chunk.complete {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The batch that holds `from`, or the next one.
+    pub(crate) fn find_first(&self, disk: &dyn Disk, mode: ReadMode) -> Result<Found, ReadError> {
+        for part in &self.files {
+            if let Some(found) = part.find(disk, mode, self.from, &mut Vec::new())? {
+                return Ok(found);
+            }
+        }
+        let segment = self.files.first().map_or(self.from, |part| part.base);
+        Err(ReadError::Corrupt { segment, at: 0 })
+    }
+}
+
+struct Chunk {
+    bytes: Bytes,
+    next: Offset,
+    /// The limit or the bound of bytes was met.
+    complete: bool,
+}
+
+impl FilePart {
+    fn corrupt(&self, at: u32) -> ReadError {
+        ReadError::Corrupt { segment: self.base, at: u64::from(at) }
+    }
+
+    /// The first batch whose last offset is at least `from`.
+    pub(crate) fn find(
+        &self,
+        disk: &dyn Disk,
+        mode: ReadMode,
+        from: Offset,
+        learned: &mut Vec<Learned>,
+    ) -> Result<Option<Found>, ReadError> {
+        let hint = index_reader::position_for(self, disk, mode, from, learned)?;
+        let mut found = None;
+        self.walk(disk, mode, hint, &mut |at, header| {
+            let Some(base) = Offset::from_wire(header.base_offset) else { return true };
+            if header.last_offset() >= from.get() {
+                found = Some(Found { base, at: Place { segment: self.base, position: at }, header: *header });
+            }
+            found.is_some()
+        })?;
+        Ok(found)
+    }
+
+    /// Walks the headers from `position` on until `stop` says so or the part ends.
+    pub(crate) fn walk(
+        &self,
+        disk: &dyn Disk,
+        mode: ReadMode,
+        position: u32,
+        stop: &mut dyn FnMut(u32, &BatchHeader) -> bool,
+    ) -> Result<(), ReadError> {
+        const WALK_BYTES: u32 = 16 * 1024;
+        let mut position = position;
+        let mut last_offset = None;
+        let mut buffer = Vec::new();
+        while position < self.end {
+            let len = WALK_BYTES.min(self.end - position) as usize;
+            buffer.resize(len, 0);
+            let got = disk.read_at(self.data, u64::from(position), &mut buffer, mode)?;
+            let mut at = 0;
+            loop {
+                let rest = buffer.get(at..got).unwrap_or_default();
+                let here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+                if rest.len() < HEADER_BYTES {
+                    if at == 0 {
+                        return Err(self.corrupt(here));
+                    }
+                    position = here;
+                    break;
+                }
+                let (header, next) = self.header_at(rest, here, last_offset)?;
+                last_offset = Some(header.last_offset());
+                if stop(here, &header) {
+                    return Ok(());
+                }
+                at = at.saturating_add(header.size());
+                if next >= self.end || at > got {
+                    position = next;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The header at `here`, checked against its segment, and where the next one begins.
+    fn header_at(&self, bytes: &[u8], here: u32, last_offset: Option<i64>) -> Result<(BatchHeader, u32), ReadError> {
+        let header = peek(bytes).ok().flatten().ok_or_else(|| self.corrupt(here))?;
+        let size = u32::try_from(header.size()).map_err(|_| self.corrupt(here))?;
+        let next = here.checked_add(size).filter(|next| *next <= self.end).ok_or_else(|| self.corrupt(here))?;
+        let in_order = last_offset.is_none_or(|last| header.base_offset > last);
+        let plausible = header.base_offset >= self.base.get() && header.last_offset_delta >= 0;
+        if !in_order || !plausible || header.size() as u64 > limits::BATCH_BYTES_MAX {
+            return Err(self.corrupt(here));
+        }
+        Ok((header, next))
+    }
+
+    /// Whole batches from `position` on, as many as fit in `room`; the first one always if `first`. `None`: not even one.
+    fn read_batches(
+        &self,
+        disk: &dyn Disk,
+        mode: ReadMode,
+        position: u32,
+        room: usize,
+        limit: Offset,
+        first: bool,
+    ) -> Result<Option<Chunk>, ReadError> {
+        const READ_BYTES_MAX: usize = 1 << 20;
+        let left = (self.end - position) as usize;
+        let wanted = room.clamp(HEADER_BYTES.min(left), READ_BYTES_MAX).min(left);
+        let mut bytes = self.read(disk, mode, position, wanted)?;
+        let size = self.header_at(&bytes, position, None)?.0.size();
+        if size > bytes.len() {
+            if size > room && !first {
+                return Ok(None);
+            }
+            bytes = self.read(disk, mode, position, size)?;
+        }
+        let (mut at, mut next, mut complete, mut last_offset) = (0, None, false, None);
+        while bytes.len() - at >= HEADER_BYTES {
+            let here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+            let (header, _) = self.header_at(bytes.get(at..).unwrap_or_default(), here, last_offset)?;
+            if header.last_offset() >= limit.get() {
+                complete = true;
+                break;
+            }
+            if at + header.size() > bytes.len() {
+                break;
+            }
+            at += header.size();
+            last_offset = Some(header.last_offset());
+            next = Offset::from_wire(header.next_offset());
+        }
+        let Some(next) = next else { return Ok(None) };
+        bytes.truncate(at);
+        Ok(Some(Chunk { bytes, next, complete }))
+    }
+
+    pub(crate) fn read(&self, disk: &dyn Disk, mode: ReadMode, position: u32, len: usize) -> Result<Bytes, ReadError> {
+        let mut buffer = BytesMut::zeroed(len);
+        let got = disk.read_at(self.data, u64::from(position), &mut buffer, mode)?;
+        if got < len {
+            return Err(self.corrupt(position));
+        }
+        Ok(buffer.freeze())
+    }
+}

@@ -1,0 +1,113 @@
+//! Opening a data directory: checkpoint + journal in order, whatever happened before.
+//!
+//! Owns what is believed. Does not own layouts.
+//! Invariant: a crash at any point of the recovery leaves the old checkpoint and journal, so that the next one begins from there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::batch::BatchHeader;
+use model::{LogId, Offset};
+
+use crate::checkpoint::{CheckpointError, ProducerSnapshot};
+use crate::disk::{Disk, DiskError};
+use crate::journal::Journal;
+use crate::journal::entry::EntryError;
+use crate::log::Log;
+use crate::store::{Options, Store};
+
+/// A log as it is after recovery, and what the node needs to go on with it.
+#[derive(Debug)]
+pub struct RecoveredLog {
+    pub log: Log,
+    /// As the last checkpoint knew it, at most the log's end.
+    pub high_watermark: Offset,
+    pub producers: Option<ProducerSnapshot>,
+    /// Headers of the batches behind the snapshot (all when there is none), in order.
+    pub since: Vec<BatchHeader>,
+}
+
+#[derive(Debug)]
+pub struct Recovered {
+    pub store: Store,
+    pub journal: Journal,
+    pub logs: BTreeMap<LogId, RecoveredLog>,
+    /// Logs whose files do not hold what the checkpoint says; they were left as they are.
+    pub damaged: BTreeMap<LogId, Damage>,
+    pub notes: BTreeMap<String, Bytes>,
+    /// The process before stopped in order.
+    pub clean: bool,
+    pub report: Report,
+}
+
+/// What a recovery did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// The directory was new.
+    pub fresh: bool,
+    pub groups: u64,
+    pub units: u64,
+    /// Units at the end that were not whole.
+    pub cut_units: u64,
+    /// Bytes written again from the journal.
+    pub bytes_written: u64,
+    /// Bytes behind the ends of segments that were cut.
+    pub bytes_cut: u64,
+    /// Folders of deleted topics that were removed.
+    pub removed: Vec<String>,
+}
+
+/// Why a log cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Damage {
+    #[error("segment {segment} has {has} bytes, the checkpoint says {says}")]
+    Short { segment: Offset, has: u64, says: u64 },
+    #[error("segment {segment} is missing")]
+    Missing { segment: Offset },
+    #[error("segment {segment} holds bytes at {at} that are no batch of it")]
+    Bytes { segment: Offset, at: u64 },
+    #[error("the journal's operation {operation} does not fit the log: it ends at {end}")]
+    Order { operation: u64, end: Offset },
+    #[error(
+        "the journal says that {first} to {end} went to segment {segment} at {at} and was durable, but the bytes are others"
+    )]
+    Direct { segment: Offset, at: u32, first: Offset, end: Offset },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("{dir}: this directory holds the data of another program ({found}); nothing was changed")]
+    Foreign { dir: PathBuf, found: String },
+    #[error("{dir}: written by a newer weir (version {version}, known {known}); nothing was changed")]
+    Newer { dir: PathBuf, version: u32, known: u32 },
+    #[error("{dir}: meta.properties cannot be read: {what}")]
+    Meta { dir: PathBuf, what: &'static str },
+    #[error("{path}: {error}")]
+    Checkpoint { path: PathBuf, error: CheckpointError },
+    #[error("{path}: the checkpoint is missing")]
+    NoCheckpoint { path: PathBuf },
+    #[error("journal group {missing} is damaged, but group {known} was durable")]
+    Journal { missing: u64, known: u64 },
+    #[error("journal group {sequence} cannot be read: {error}")]
+    Entry { sequence: u64, error: EntryError },
+}
+
+impl Store {
+    /// Opens a data directory, a new one too. Blocks: reads the journal, writes what it holds to the segments, syncs, writes a new
+    /// checkpoint. The caller holds the directory's lock.
+    ///
+    /// # Errors
+    /// When the directory is not ours, the disk fails, or checkpoint or journal are damaged below what was known to be durable.
+    pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Recovered, OpenError> {
+        open::open(disk, root, options)
+    }
+}
+
+mod fold;
+mod open;
+mod rewrite;
+mod scan;
