@@ -5,6 +5,7 @@
 //! Invariant: the broker of one test process is shared while any of its tests uses it, and must end with code 0.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::paths;
-use crate::program::{Program, wait_until};
+use crate::program::{Program, unique, wait_until};
 
 const READY_MAX: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -34,22 +35,22 @@ pub struct Broker {
 impl Broker {
     /// `weir dev` on a data directory that it removes itself.
     pub fn ephemeral(name: &str) -> Result<Broker> {
-        Broker::start(name, ["dev", "--ephemeral"].map(String::from).to_vec())
+        Broker::start(name, ["dev", "--ephemeral"].map(String::from).to_vec(), [0, 0])
     }
 
     /// `weir serve` on a data directory that stays; each setting is `key=value`.
     pub fn on_data(name: &str, data: &Path, settings: &[&str]) -> Result<Broker> {
         let mut arguments = vec!["serve".into(), "--data-dir".into(), data.display().to_string()];
         arguments.extend(settings.iter().flat_map(|setting| ["--set".into(), (*setting).to_string()]));
-        Broker::start(name, arguments)
+        Broker::start(name, arguments, [free_port()?, free_port()?])
     }
 
-    fn start(name: &str, arguments: Vec<String>) -> Result<Broker> {
+    fn start(name: &str, arguments: Vec<String>, [kafka, http]: [u16; 2]) -> Result<Broker> {
         let mut broker = Broker {
             name: name.to_string(),
             arguments,
-            kafka: "127.0.0.1:0".into(),
-            http: "127.0.0.1:0".into(),
+            kafka: format!("127.0.0.1:{kafka}"),
+            http: format!("127.0.0.1:{http}"),
             data: PathBuf::new(),
             program: None,
         };
@@ -132,6 +133,15 @@ impl Broker {
         *shared = Arc::downgrade(&broker);
         Ok(broker)
     }
+}
+
+/// A free port below those that the kernel hands out: a client that connects again and again to a port of that range
+/// while nobody listens there may be given the very same port, and then talks to itself.
+fn free_port() -> Result<u16> {
+    let first = unique();
+    let ports = (0..1000).filter_map(|step| u16::try_from(20_000 + (first + step) * 7919 % 12_000).ok());
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().context("no free port between 20000 and 31999")
 }
 
 /// Runs the command that the variable holds.
