@@ -12,6 +12,7 @@ mod raft_log;
 pub mod raft_node;
 pub mod random;
 pub mod requests;
+mod snapshot_file;
 pub mod topics;
 
 use std::collections::VecDeque;

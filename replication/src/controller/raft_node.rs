@@ -17,13 +17,13 @@ use slog::{Discard, Logger, o};
 
 use super::raft_log::RaftLog;
 use super::random::Random;
+use super::snapshot_file::{self, FORMAT};
 use crate::metadata::record::proto;
 
 /// A leader says that it lives every so many ticks.
 pub const HEARTBEAT_TICKS: usize = 2;
 /// A follower waits for its leader at least so many ticks, at most twice as many.
 pub const ELECTION_TICKS: usize = 20;
-const FORMAT: u32 = 1;
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 
@@ -273,7 +273,7 @@ impl RaftNode {
             out.persist.push(Persist {
                 number,
                 truncate_from: truncate_from.filter(|_| snapshot.is_none()),
-                snapshot: snapshot.as_ref().map(snapshot_file),
+                snapshot: snapshot.as_ref().map(file_of),
                 entries: entries.iter().map(stored_entry).collect(),
                 hard_state: Some(self.hard_state_note()),
             });
@@ -314,7 +314,7 @@ impl RaftNode {
     /// The content of a snapshot file at the last applied entry, around `image`.
     pub fn snapshot_file(&self, image: Bytes) -> SnapshotPoint {
         let snapshot = self.snapshot_at_applied(image);
-        SnapshotPoint { index: self.applied, file: snapshot_file(&snapshot) }
+        SnapshotPoint { index: self.applied, file: file_of(&snapshot) }
     }
 
     /// The snapshot up to `index` is on disk: entries up to there are forgotten.
@@ -415,7 +415,7 @@ pub struct SnapshotPoint {
 
 /// The image in a snapshot file, and the index up to which it goes.
 pub fn read_snapshot(file: Bytes) -> Result<(u64, Bytes), RaftError> {
-    let file = decode_snapshot(file)?;
+    let file = snapshot_file::decode(file)?;
     Ok((file.index, file.image))
 }
 
@@ -438,7 +438,7 @@ fn read_state(recovered: Recovered, founders: &[NodeId]) -> Result<State, RaftEr
     let founders = if is_empty { founders.to_vec() } else { note.founders.iter().copied().map(NodeId).collect() };
     let (conf, snapshot) = match recovered.snapshot {
         Some(file) => {
-            let file = decode_snapshot(file)?;
+            let file = snapshot_file::decode(file)?;
             let conf = ConfState {
                 voters: file.voters,
                 learners: file.learners,
@@ -466,20 +466,10 @@ fn read_state(recovered: Recovered, founders: &[NodeId]) -> Result<State, RaftEr
     Ok(State { hard_state, founders, conf, snapshot, entries })
 }
 
-fn decode_snapshot(file: Bytes) -> Result<proto::SnapshotFile, RaftError> {
-    let file = proto::SnapshotFile::decode(file);
-    let file = file.map_err(|error| RaftError::Damaged { what: "snapshot", why: error.to_string() })?;
-    if file.version > FORMAT {
-        return Err(RaftError::TooNew { what: "snapshot", got: file.version });
-    }
-    Ok(file)
-}
-
-fn snapshot_file(snapshot: &Snapshot) -> Bytes {
+fn file_of(snapshot: &Snapshot) -> Bytes {
     let metadata = snapshot.get_metadata();
     let conf = metadata.get_conf_state();
     let file = proto::SnapshotFile {
-        version: FORMAT,
         index: metadata.index,
         term: metadata.term,
         voters: conf.voters.clone(),
@@ -489,7 +479,7 @@ fn snapshot_file(snapshot: &Snapshot) -> Bytes {
         auto_leave: conf.auto_leave,
         image: snapshot.data.clone(),
     };
-    file.encode_to_vec().into()
+    snapshot_file::encode(&file)
 }
 
 fn restored(snapshot: &Snapshot) -> Committed {
