@@ -1,2 +1,18 @@
-//! The edge: sockets, threads, configuration.
+//! The edge: sockets, threads, configuration, and the Kafka protocol. Carries out what a node asks of the world.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Weir runs on Linux only (x86-64, arm64)");
+
+pub mod api;
+pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod http;
+pub mod memory;
+pub mod metrics;
+pub mod net;
+pub mod run;
+pub mod shutdown;
 pub mod wire;

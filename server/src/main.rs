@@ -1,2 +1,7 @@
-//! Arguments, configuration, run, shut down.
-fn main() {}
+//! The binary `weir`: hands over to the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    server::cli::main()
+}

@@ -1,0 +1,101 @@
+//! DescribeConfigs (API key 32), versions 1..=4.
+//!
+//! Owns which resources have a configuration here: topics and nodes. Does not own the values.
+//! Versions: 3 has types and documentation.
+
+use std::ops::RangeInclusive;
+
+use model::{ErrorCode, NodeId, TopicName};
+use replication::metadata::config_value::Kind;
+use replication::metadata::resolve::{Described, describe_node, describe_topic};
+
+use super::context::{Api, Reply, RequestContext};
+use super::topics::text;
+use crate::wire::messages::describe_configs_request::DescribeConfigsResource;
+use crate::wire::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use crate::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+
+pub struct DescribeConfigs;
+
+const TOPIC: i8 = 2;
+const NODE: i8 = 4;
+
+impl Api for DescribeConfigs {
+    type Request = DescribeConfigsRequest;
+    const NAME: &'static str = "DescribeConfigs";
+    const VERSIONS: RangeInclusive<i16> = 1..=4;
+
+    async fn handle(ctx: RequestContext, request: DescribeConfigsRequest) -> Reply<DescribeConfigsResponse> {
+        let results = request.resources.iter().map(|resource| {
+            let mut result = DescribeConfigsResult::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name.clone());
+            match describe(&ctx, resource) {
+                Ok(described) => {
+                    let wanted = described.into_iter().filter(|one| is_wanted(resource, one.name));
+                    result.configs = wanted.map(|one| show(&ctx, &request, one)).collect();
+                }
+                Err((code, message)) => {
+                    result.error_code = code.to_wire();
+                    result.error_message = Some(text(&message));
+                }
+            }
+            result
+        });
+        DescribeConfigsResponse::default().with_results(results.collect()).into()
+    }
+}
+
+fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
+    resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == name))
+}
+
+fn describe(ctx: &RequestContext, resource: &DescribeConfigsResource) -> Result<Vec<Described>, (ErrorCode, String)> {
+    let image = ctx.broker.image();
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => {
+            let checked =
+                TopicName::new(name).map_err(|error| (ErrorCode::InvalidTopicException, error.to_string()))?;
+            let unknown = || (ErrorCode::UnknownTopicOrPartition, format!("there is no topic {checked}"));
+            image.topic(&checked).map(|topic| describe_topic(&image, topic)).ok_or_else(unknown)
+        }
+        NODE if name.is_empty() => Ok(describe_node(&image, None)),
+        NODE => {
+            let own = ctx.broker.node.id();
+            let asked = name.parse::<i32>().map(NodeId).ok().filter(|node| *node == own);
+            let other =
+                || (ErrorCode::InvalidRequest, format!("this node is {own}: ask each node for its own configuration"));
+            asked.map(|node| describe_node(&image, Some(node))).ok_or_else(other)
+        }
+        other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configuration here"))),
+    }
+}
+
+fn show(ctx: &RequestContext, request: &DescribeConfigsRequest, one: Described) -> DescribeConfigsResourceResult {
+    let mut shown = DescribeConfigsResourceResult::default()
+        .with_name(text(one.name))
+        .with_value(one.value.as_deref().map(text))
+        .with_read_only(one.read_only)
+        .with_config_source(one.source.to_wire())
+        .with_is_sensitive(one.sensitive);
+    if request.include_synonyms {
+        let synonym = |(name, value, source): &(&'static str, Option<String>, _)| {
+            let source: &replication::metadata::resolve::Source = source;
+            DescribeConfigsSynonym::default()
+                .with_name(text(name))
+                .with_value(value.as_deref().map(text))
+                .with_source(source.to_wire())
+        };
+        shown.synonyms = one.synonyms.iter().map(synonym).collect();
+    }
+    if ctx.version >= 3 {
+        shown.config_type = Kind::to_wire(one.kind);
+        if request.include_documentation {
+            shown.documentation = Some(text(one.doc));
+        }
+    }
+    shown
+}

@@ -1,0 +1,113 @@
+//! FindCoordinator (API key 10), versions 0..=6.
+//!
+//! Owns where a group's coordinator is: the leader of its partition of `__consumer_offsets`, which is made on first use.
+//! Versions: 1 has key types (groups, transactions), 4 asks for many keys at once, 6 share groups.
+
+use std::ops::RangeInclusive;
+
+use model::{ErrorCode, PartitionIndex, TopicName};
+use replication::metadata::Image;
+
+use super::context::{Api, Reply, RequestContext};
+use super::topics::{OFFSETS_TOPIC, create_on_use, find_name, text};
+use crate::config::Endpoint;
+use crate::wire::messages::find_coordinator_response::Coordinator;
+use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+
+pub struct FindCoordinator;
+
+const GROUP: i8 = 0;
+
+impl Api for FindCoordinator {
+    type Request = FindCoordinatorRequest;
+    const NAME: &'static str = "FindCoordinator";
+    const VERSIONS: RangeInclusive<i16> = 0..=6;
+
+    async fn handle(ctx: RequestContext, request: FindCoordinatorRequest) -> Reply<FindCoordinatorResponse> {
+        let key_type = if ctx.version >= 1 { request.key_type } else { GROUP };
+        let refusal = refusal(key_type);
+        if refusal.is_none() && find_name(&ctx.broker.image(), OFFSETS_TOPIC).is_err() {
+            let name = TopicName::new(OFFSETS_TOPIC).expect("a valid name");
+            create_on_use(&ctx, &[name]).await;
+        }
+        let image = ctx.broker.image();
+        let find = |key: &str| match refusal {
+            Some(message) => Err((ErrorCode::InvalidRequest, message)),
+            None => find(&ctx, &image, key)
+                .ok_or((ErrorCode::CoordinatorNotAvailable, "the coordinator is not available yet")),
+        };
+        if ctx.version >= 4 {
+            let coordinators = request.coordinator_keys.iter().map(|key| {
+                let shown = Coordinator::default().with_key(key.clone());
+                match find(key.as_str()) {
+                    Ok((node, endpoint)) => {
+                        shown.with_node_id(node.into()).with_host(text(&endpoint.host)).with_port(endpoint.port.into())
+                    }
+                    Err((code, message)) => shown
+                        .with_node_id((-1).into())
+                        .with_port(-1)
+                        .with_error_code(code.to_wire())
+                        .with_error_message(Some(text(message))),
+                }
+            });
+            return FindCoordinatorResponse::default().with_coordinators(coordinators.collect()).into();
+        }
+        let mut response = FindCoordinatorResponse::default();
+        match find(request.key.as_str()) {
+            Ok((node, endpoint)) => {
+                response.node_id = node.into();
+                response.host = text(&endpoint.host);
+                response.port = endpoint.port.into();
+            }
+            Err((code, message)) => {
+                response.node_id = (-1).into();
+                response.port = -1;
+                response.error_code = code.to_wire();
+                if ctx.version >= 1 {
+                    response.error_message = Some(text(message));
+                }
+            }
+        }
+        response.into()
+    }
+}
+
+/// Why coordinators of this type are never found.
+fn refusal(key_type: i8) -> Option<&'static str> {
+    match key_type {
+        GROUP => None,
+        1 => Some("transactions are not served by this version"),
+        2 => Some("share groups are not served by this version"),
+        _ => Some("this type of coordinator is unknown"),
+    }
+}
+
+fn find(ctx: &RequestContext, image: &Image, group: &str) -> Option<(i32, Endpoint)> {
+    let topic = find_name(image, OFFSETS_TOPIC).ok()?;
+    let partition = partition_of(group, topic.partitions.len())?;
+    let leader = topic.partition(partition)?.leader?;
+    let info = image.node(leader).filter(|info| !info.fenced)?;
+    let endpoint = ctx.broker.endpoint_of(leader, Some(info), ctx.connection.local, ctx.connection.peer);
+    Some((leader.0, endpoint))
+}
+
+/// As Kafka spreads groups: Java's hash of the name over the partitions.
+pub fn partition_of(group: &str, partitions: usize) -> Option<PartitionIndex> {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+    let hash = u32::try_from(hash & i32::MAX).ok()?;
+    hash.checked_rem(u32::try_from(partitions).ok()?).map(PartitionIndex::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_spread_as_by_javas_hash() {
+        // "hello".hashCode() is 99162322 in Java.
+        assert_eq!(partition_of("a", 50), Some(PartitionIndex::new(97 % 50)));
+        assert_eq!(partition_of("hello", 50), Some(PartitionIndex::new(99_162_322 % 50)));
+        assert_eq!(partition_of("", 50), Some(PartitionIndex::new(0)));
+        assert_eq!(partition_of("a", 0), None);
+    }
+}

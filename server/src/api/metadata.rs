@@ -1,0 +1,160 @@
+//! Metadata (API key 3), versions 0..=13.
+//!
+//! Owns what clients see of nodes, topics and partitions, and topics made on first use.
+//! Does not own the image. Invariant: each topic of the request has one entry in the answer, in its order.
+//! Versions: up to 0 an empty list means all topics, later null does; 4 lets the client forbid making topics;
+//! 10 names topics by id (from 12 on without a name, KIP-516); 13 has an error for the whole (KIP-1102).
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use model::{ErrorCode, NodeId, TopicName};
+use replication::metadata::{Image, PartitionInfo, Topic};
+
+use super::context::{Api, Reply, RequestContext};
+use super::topics::{create_on_use, id_of, text, uuid_of};
+use crate::wire::StrBytes;
+use crate::wire::messages::metadata_request::MetadataRequestTopic;
+use crate::wire::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use crate::wire::messages::{MetadataRequest, MetadataResponse};
+
+/// Bits of what everybody may do with a topic while nothing is forbidden: read, write, create, delete, alter,
+/// describe, and describe and alter its configuration.
+pub const TOPIC_OPERATIONS: i32 = 0x0df8;
+/// The same for the cluster: create, alter, describe, cluster action, configurations, idempotent write.
+pub const CLUSTER_OPERATIONS: i32 = 0x1fa0;
+/// Topics that one request may make; a client asks again for the rest.
+const CREATED_MAX: usize = 100;
+
+pub struct Metadata;
+
+impl Api for Metadata {
+    type Request = MetadataRequest;
+    const NAME: &'static str = "Metadata";
+    const VERSIONS: RangeInclusive<i16> = 0..=13;
+
+    async fn handle(ctx: RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {
+        let topics = match request.topics {
+            Some(topics) if ctx.version == 0 && topics.is_empty() => None,
+            topics => topics,
+        };
+        let may_create = ctx.version < 4 || request.allow_auto_topic_creation;
+        let made = match &topics {
+            Some(topics) if may_create => create_missing(&ctx, topics).await,
+            _ => BTreeSet::new(),
+        };
+        let image = ctx.broker.image();
+        let show = |topic: &Topic| show_topic(&ctx, &image, topic, request.include_topic_authorized_operations);
+        let shown: Vec<_> = match &topics {
+            None => image.topics().map(|topic| show(topic)).collect(),
+            Some(topics) => topics.iter().map(|named| show_named(&ctx, &image, named, &made, &show)).collect(),
+        };
+        let mut response = MetadataResponse::default()
+            .with_brokers(brokers(&ctx, &image))
+            .with_controller_id(image.controller().unwrap_or(ctx.broker.node.id()).0.into())
+            .with_topics(shown);
+        if ctx.version >= 2 {
+            response.cluster_id = Some(text(image.cluster_id()));
+        }
+        if (8..=10).contains(&ctx.version) && request.include_cluster_authorized_operations {
+            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+        }
+        response.into()
+    }
+}
+
+/// Makes the topics that are named and missing. Gives those that are there soon: the client asks for them again.
+async fn create_missing(ctx: &RequestContext, topics: &[MetadataRequestTopic]) -> BTreeSet<TopicName> {
+    let image = ctx.broker.image();
+    if !image.statics().auto_create_topics {
+        return BTreeSet::new();
+    }
+    let named = topics.iter().filter_map(|topic| TopicName::new(topic.name.as_ref()?.as_str()).ok());
+    let mut missing: BTreeSet<TopicName> = named.filter(|name| image.topic(name).is_none()).collect();
+    if missing.is_empty() {
+        return missing;
+    }
+    let names: Vec<TopicName> = missing.iter().take(CREATED_MAX).cloned().collect();
+    drop(image);
+    let results = create_on_use(ctx, &names).await;
+    for (name, result) in names.iter().zip(results) {
+        // The rest, beyond the bound or not led yet, is answered with "ask again".
+        if result.is_err_and(|refusal| refusal.code != ErrorCode::TopicAlreadyExists) {
+            missing.remove(name);
+        }
+    }
+    missing
+}
+
+fn show_named(
+    ctx: &RequestContext,
+    image: &Image,
+    named: &MetadataRequestTopic,
+    made: &BTreeSet<TopicName>,
+    show: &impl Fn(&Topic) -> MetadataResponseTopic,
+) -> MetadataResponseTopic {
+    let id = id_of(named.topic_id);
+    let unknown = MetadataResponseTopic::default().with_name(named.name.clone()).with_topic_id(named.topic_id);
+    match &named.name {
+        Some(raw) => match TopicName::new(raw.as_str()) {
+            Err(_) => unknown.with_error_code(ErrorCode::InvalidTopicException.to_wire()),
+            Ok(name) => match image.topic(&name) {
+                Some(topic) => show(topic),
+                None if made.contains(&name) => unknown.with_error_code(ErrorCode::LeaderNotAvailable.to_wire()),
+                None => unknown.with_error_code(ErrorCode::UnknownTopicOrPartition.to_wire()),
+            },
+        },
+        None => match image.topic_by_id(id) {
+            Some(topic) => show(topic),
+            None => {
+                let name = (ctx.version < 12).then(|| StrBytes::new().into());
+                unknown.with_name(name).with_error_code(ErrorCode::UnknownTopicId.to_wire())
+            }
+        },
+    }
+}
+
+fn show_topic(ctx: &RequestContext, image: &Image, topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
+    let partitions = topic.partitions().map(|(index, partition)| show_partition(image, index.to_wire(), partition));
+    let mut shown = MetadataResponseTopic::default()
+        .with_name(Some(text(topic.name.as_str()).into()))
+        .with_is_internal(topic.name.is_internal())
+        .with_partitions(partitions.collect());
+    if ctx.version >= 10 {
+        shown.topic_id = uuid_of(topic.id);
+    }
+    if ctx.version >= 8 && with_operations {
+        shown.topic_authorized_operations = TOPIC_OPERATIONS;
+    }
+    shown
+}
+
+fn show_partition(image: &Image, index: i32, partition: &PartitionInfo) -> MetadataResponsePartition {
+    let is_live = |node: &NodeId| image.node(*node).is_some_and(|info| !info.fenced);
+    let leader = partition.leader.filter(is_live);
+    let error = if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0.into()).collect();
+    let offline: Vec<NodeId> = partition.replicas.iter().copied().filter(|node| !is_live(node)).collect();
+    MetadataResponsePartition::default()
+        .with_error_code(error.to_wire())
+        .with_partition_index(index)
+        .with_leader_id(leader.map_or(-1, |node| node.0).into())
+        .with_leader_epoch(partition.leader_epoch.get())
+        .with_replica_nodes(ids(&partition.replicas))
+        .with_isr_nodes(ids(&partition.isr))
+        .with_offline_replicas(ids(&offline))
+}
+
+fn brokers(ctx: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {
+    let broker = |(node, info)| {
+        let endpoint = ctx.broker.endpoint_of(node, Some(info), ctx.connection.local, ctx.connection.peer);
+        MetadataResponseBroker::default()
+            .with_node_id(node.0.into())
+            .with_host(text(&endpoint.host))
+            .with_port(endpoint.port.into())
+            .with_rack(info.rack.as_deref().map(text))
+    };
+    image.live_nodes().map(broker).collect()
+}

@@ -1,0 +1,96 @@
+//! What every connection of a running server shares.
+//!
+//! Owns the pieces and their wiring, and the one way to call the node. Does not own requests nor sockets.
+//! Invariant: the effects of a call are carried out right after it, on the same thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{NodeId, Now};
+use node::Node;
+use node::effects::Effects;
+use replication::metadata::{Image, NodeInfo};
+
+use crate::api::fetch_sessions::FetchSessions;
+use crate::clock;
+use crate::config::Endpoint;
+use crate::disk::cold_reads::ColdReads;
+use crate::disk::writers::Executor;
+use crate::memory::Allowance;
+use crate::metrics::Metrics;
+
+/// What the edge was configured with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What clients are told; without one, the address that their connection reached.
+    pub advertised: Option<Endpoint>,
+    /// Told to clients on this machine instead of the listener's port (`WEIR_PUBLIC_PORT`).
+    pub public_port: Option<u16>,
+    pub request_bytes_max: usize,
+    pub idle_max: Duration,
+    pub connections_max: usize,
+    pub memory_bytes: u64,
+}
+
+pub struct Broker {
+    pub node: Arc<Node>,
+    pub executor: Arc<Executor>,
+    pub metrics: Arc<Metrics>,
+    pub settings: Settings,
+    /// For frames that were read and are not answered.
+    pub request_memory: Allowance,
+    /// For records read for answers.
+    pub answer_memory: Allowance,
+    pub sessions: FetchSessions,
+    pub cold: ColdReads,
+}
+
+impl Broker {
+    pub fn new(node: Arc<Node>, executor: Arc<Executor>, metrics: Arc<Metrics>, settings: Settings) -> Broker {
+        let sessions_max = node.image().statics().fetch_sessions_max;
+        Broker {
+            request_memory: Allowance::new(settings.memory_bytes / 4),
+            answer_memory: Allowance::new(settings.memory_bytes / 4),
+            sessions: FetchSessions::new(usize::try_from(sessions_max).unwrap_or(usize::MAX)),
+            cold: ColdReads::default(),
+            node,
+            executor,
+            metrics,
+            settings,
+        }
+    }
+
+    /// Calls the node and carries out what it asks for.
+    pub fn call<T>(&self, call: impl FnOnce(&Node, Now, &mut Effects) -> T) -> T {
+        let mut fx = Effects::new();
+        let value = call(&self.node, clock::now(), &mut fx);
+        self.executor.carry_out(fx);
+        value
+    }
+
+    pub fn image(&self) -> Arc<Image> {
+        self.node.image()
+    }
+
+    /// Where a client that reached `local` from `peer` finds a node.
+    pub fn endpoint_of(&self, node: NodeId, info: Option<&NodeInfo>, local: SocketAddr, peer: SocketAddr) -> Endpoint {
+        if node == self.node.id() {
+            return self.own_endpoint(local, peer);
+        }
+        match info.and_then(NodeInfo::client_listener) {
+            Some(listener) => Endpoint { host: listener.host.clone(), port: listener.port },
+            None => Endpoint { host: String::new(), port: 0 },
+        }
+    }
+
+    fn own_endpoint(&self, local: SocketAddr, peer: SocketAddr) -> Endpoint {
+        if let Some(advertised) = &self.settings.advertised {
+            return advertised.clone();
+        }
+        match self.settings.public_port {
+            Some(port) if peer.ip().is_loopback() => Endpoint { host: "localhost".to_owned(), port },
+            _ => Endpoint { host: local.ip().to_canonical().to_string(), port: local.port() },
+        }
+    }
+}

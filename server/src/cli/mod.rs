@@ -1,0 +1,173 @@
+//! The command line: `weir dev` and `weir serve`.
+//!
+//! Owns flags and their help. Does not own defaults or bounds (`config`), nor what runs (`run`).
+//! Invariant: stdout carries the one line that says that the node is ready, and nothing else.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::config::raw::Raw;
+use crate::run::{self, DataDir};
+
+/// A partitioned log server that Kafka's clients speak to.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A node for this machine, with nothing to configure.
+    Dev(Dev),
+    /// A node with Kafka's configuration file.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+struct Dev {
+    /// Where the data lies [default: weir/ in the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Where /live, /ready and /metrics are [default: 127.0.0.1:9644]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// Keep the data in a temporary directory that is removed at exit
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// A server.properties as Kafka has it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, for example --set log.retention.hours=24; may be given many times
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// This node's number in its cluster [default: 1]
+    #[arg(long, value_name = "N")]
+    node_id: Option<String>,
+    /// Where the data lies [default: weir/ in the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// What clients are told to connect to [default: the address that they reached]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Where other nodes connect (a cluster of one has none)
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_listen: Option<String>,
+    /// Where /live, /ready and /metrics are [default: 127.0.0.1:9644]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Dev(dev) => dev.run(),
+        Command::Serve(serve) => serve.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Dev {
+    fn run(self) -> anyhow::Result<()> {
+        let mut raw = Raw::default();
+        raw.add_flag("--data-dir", "data.dir", text_of(self.data_dir)?);
+        raw.add_flag("--listen", "listen", self.listen);
+        raw.add_flag("--http", "http", self.http);
+        raw.add_environment(variables());
+        start(&raw, self.ephemeral)
+    }
+}
+
+impl Serve {
+    fn run(self) -> anyhow::Result<()> {
+        let mut raw = Raw::default();
+        raw.add_flag("--node-id", "node.id", self.node_id);
+        raw.add_flag("--data-dir", "data.dir", text_of(self.data_dir)?);
+        raw.add_flag("--listen", "listen", self.listen);
+        raw.add_flag("--advertise", "advertise", self.advertise);
+        raw.add_flag("--peer-listen", "peer.listen", self.peer_listen);
+        raw.add_flag("--http", "http", self.http);
+        for text in &self.set {
+            raw.add_set(text)?;
+        }
+        raw.add_environment(variables());
+        if let Some(path) = &self.config {
+            raw.add_file(path)?;
+        }
+        start(&raw, false)
+    }
+}
+
+fn start(raw: &Raw, ephemeral: bool) -> anyhow::Result<()> {
+    let config = Config::check(raw)?;
+    let data_dir = match (&config.data_dir, ephemeral) {
+        (_, true) => DataDir::temporary().context("no temporary directory")?,
+        (Some(dir), false) => DataDir::Kept(dir.clone()),
+        (None, false) => DataDir::Kept(state_dir()?),
+    };
+    run::run(config, data_dir, seed())
+}
+
+/// `weir` in the user's state directory, as the XDG specification has it.
+fn state_dir() -> anyhow::Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let base = base.context("neither XDG_STATE_HOME nor HOME says where data may lie; give --data-dir DIR")?;
+    Ok(base.join("weir"))
+}
+
+/// Variables that are text; others are no settings.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn text_of(path: Option<PathBuf>) -> anyhow::Result<Option<String>> {
+    let text = |path: PathBuf| path.into_os_string().into_string();
+    path.map(text).transpose().map_err(|path| anyhow::anyhow!("--data-dir {path:?} is not valid UTF-8"))
+}
+
+/// Differs between starts: the standard library's hash keys come from the system's generator.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn two_starts_draw_different_seeds() {
+        assert_ne!(seed(), seed());
+    }
+}

@@ -1,0 +1,252 @@
+//! Carries out the effects of a node: answers, wakes, and disk operations on threads of their own.
+//!
+//! One thread writes the journal, in order; a few write segments side by side. A completion is handed to the node on
+//! the thread that did the work, and what follows from it is carried out at once.
+//! Owns the threads and their queues. Does not own what is written.
+//! Invariant: a queue holds at most one operation per log and one of the journal, because the node starts no other
+//! before; so the queues are bounded by the number of partitions and never make a completion wait.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use node::Node;
+use node::effects::{Effect, Effects};
+use storage::disk::{Disk, DiskOp, Lane};
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use crate::clock;
+use crate::metrics::{Metrics, add};
+
+/// They hold no data on the stack.
+const STACK_BYTES: usize = 512 * 1024;
+const SEGMENT_THREADS: usize = 2;
+
+/// Carries effects out. Shared by every task and thread that calls the node.
+pub struct Executor {
+    disk: Arc<dyn Disk>,
+    node: OnceLock<Arc<Node>>,
+    metrics: Arc<Metrics>,
+    journal: Queue<DiskOp>,
+    segments: Queue<DiskOp>,
+    /// When the next tick is due, on the monotonic clock.
+    tick_at: Mutex<Option<Duration>>,
+    pub ticks: Notify,
+    pub ready: Notify,
+}
+
+/// The threads; joined when they are stopped.
+pub struct Threads(Vec<JoinHandle<()>>);
+
+impl Executor {
+    pub fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Arc<Executor> {
+        Arc::new(Executor {
+            disk,
+            node: OnceLock::new(),
+            metrics,
+            journal: Queue::default(),
+            segments: Queue::default(),
+            tick_at: Mutex::new(None),
+            ticks: Notify::new(),
+            ready: Notify::new(),
+        })
+    }
+
+    /// Starts the threads for a node that was opened on this executor's disk.
+    pub fn start(self: &Arc<Executor>, node: Arc<Node>) -> std::io::Result<Threads> {
+        assert!(self.node.set(node).is_ok(), "an executor serves one node");
+        let mut threads = vec![self.spawn("weir-journal", |executor| &executor.journal)?];
+        for at in 0..SEGMENT_THREADS {
+            threads.push(self.spawn(&format!("weir-segments-{at}"), |executor| &executor.segments)?);
+        }
+        Ok(Threads(threads))
+    }
+
+    fn spawn(
+        self: &Arc<Executor>,
+        name: &str,
+        queue: fn(&Executor) -> &Queue<DiskOp>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let executor = self.clone();
+        std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            while let Some(op) = queue(&executor).pop() {
+                executor.work(&op);
+            }
+        })
+    }
+
+    fn work(&self, op: &DiskOp) {
+        let result = op.run(&*self.disk);
+        if let Err(error) = &result {
+            add(&self.metrics.disk_errors, 1);
+            warn!("disk: {error}");
+        }
+        let node = self.node.get().expect("threads start after the node was set");
+        let mut fx = Effects::new();
+        node.disk_done(clock::now(), op.ticket, result, &mut fx);
+        self.carry_out(fx);
+    }
+
+    /// Carries out what a call of the node asked for.
+    pub fn carry_out(&self, fx: Effects) {
+        for effect in fx {
+            match effect {
+                Effect::Reply { to, answer } => to.sink.reply(to.request, answer),
+                Effect::Wake { waiter } => waiter.sink.wake(waiter.request),
+                Effect::Disk(op) => self.submit(op),
+                Effect::TickBy { mono } => self.tick_by(mono),
+                // A cluster of one has nobody to send to.
+                Effect::Send { to, frame } => {
+                    warn!("{} bytes for node {to} were not sent: it is not known", frame.len())
+                }
+                Effect::Ready => self.ready.notify_one(),
+                Effect::Fatal { reason } => {
+                    error!("this node cannot go on: {reason}");
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+
+    fn submit(&self, op: DiskOp) {
+        match op.lane {
+            Lane::Journal => {
+                add(&self.metrics.journal_operations, 1);
+                self.journal.push(op);
+            }
+            Lane::Segments => {
+                add(&self.metrics.segment_operations, 1);
+                self.segments.push(op);
+            }
+        }
+    }
+
+    fn tick_by(&self, at: Duration) {
+        let mut tick_at = self.tick_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if tick_at.is_none_or(|due| at < due) {
+            *tick_at = Some(at);
+            drop(tick_at);
+            self.ticks.notify_one();
+        }
+    }
+
+    /// Ticks the node whenever it asked for it, until the task is dropped.
+    pub async fn run_ticks(self: Arc<Executor>, node: Arc<Node>) {
+        loop {
+            // Forgotten before the tick: what asks for an earlier one during it must not be lost.
+            *self.tick_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let mut fx = Effects::new();
+            let pause = node.tick(clock::now(), &mut fx);
+            self.carry_out(fx);
+            self.tick_by(clock::mono() + pause);
+            loop {
+                let due = self.tick_at.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default();
+                tokio::select! {
+                    biased;
+                    () = self.ticks.notified() => {}
+                    () = tokio::time::sleep_until(clock::instant_of(due)) => break,
+                }
+            }
+        }
+    }
+
+    /// Lets the threads finish what is queued and end.
+    pub fn stop(&self, threads: Threads) {
+        self.journal.close();
+        self.segments.close();
+        for thread in threads.0 {
+            if thread.join().is_err() {
+                error!("a disk thread had panicked");
+            }
+        }
+    }
+}
+
+/// First in, first out, between threads.
+struct Queue<T> {
+    state: Mutex<QueueState<T>>,
+    filled: Condvar,
+}
+
+struct QueueState<T> {
+    items: VecDeque<T>,
+    closed: bool,
+    /// Threads that wait: without one, no system call is made to wake it.
+    idle: usize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        let state = QueueState { items: VecDeque::new(), closed: false, idle: 0 };
+        Queue { state: Mutex::new(state), filled: Condvar::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&self, item: T) {
+        let mut state = self.lock();
+        state.items.push_back(item);
+        let idle = state.idle > 0;
+        drop(state);
+        if idle {
+            self.filled.notify_one();
+        }
+    }
+
+    /// The next item; `None` once the queue is closed and empty.
+    fn pop(&self) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(item) = state.items.pop_front() {
+                return Some(item);
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_queue_gives_out_what_is_in_it_and_ends() {
+        let queue = Queue::default();
+        queue.push(1);
+        queue.push(2);
+        queue.close();
+        assert_eq!([queue.pop(), queue.pop(), queue.pop()], [Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn every_item_reaches_one_thread() {
+        let queue = Arc::new(Queue::default());
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let queue = queue.clone();
+                std::thread::spawn(move || std::iter::from_fn(|| queue.pop()).collect::<Vec<u32>>())
+            })
+            .collect();
+        (0..1000).for_each(|item| queue.push(item));
+        queue.close();
+        let mut all: Vec<u32> = threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).collect::<Vec<u32>>());
+    }
+}

@@ -1,0 +1,130 @@
+//! `/live`, `/ready` and `/metrics` over HTTP/1.1, one request per connection.
+//!
+//! Owns a parser of the request line that reads no more than it needs. Does not own the figures.
+//! Invariants: a request takes at most `REQUEST_BYTES_MAX` and `WAIT`; at most `CONNECTIONS_MAX` are served at once;
+//! nothing here changes anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::api::dispatch;
+use crate::broker::Broker;
+use crate::metrics::gauge;
+
+const REQUEST_BYTES_MAX: usize = 8 * 1024;
+const WAIT: Duration = Duration::from_secs(5);
+const CONNECTIONS_MAX: usize = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let permit = free.clone().acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let broker = broker.clone();
+                tokio::spawn(async move {
+                    if timeout(WAIT, answer(stream, &broker)).await.is_err() {
+                        debug!(%peer, "http request was not done within {} s", WAIT.as_secs());
+                    }
+                    drop(permit);
+                });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn answer(mut stream: TcpStream, broker: &Broker) {
+    let Some(head) = read_head(&mut stream).await else { return };
+    let response = respond(&head, broker);
+    // The client may be gone; there is nobody to tell.
+    let _ = stream.write_all(response.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        if head.len() >= REQUEST_BYTES_MAX || stream.read_buf(&mut head).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+fn respond(head: &[u8], broker: &Broker) -> String {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let with_body = method != b"HEAD";
+    if method != b"GET" && method != b"HEAD" {
+        return response("405 Method Not Allowed", "text/plain", "only GET and HEAD are served\n", true);
+    }
+    match path {
+        b"/live" => response("200 OK", "text/plain", "live\n", with_body),
+        b"/ready" if broker.node.is_ready() => response("200 OK", "text/plain", "ready\n", with_body),
+        b"/ready" => response("503 Service Unavailable", "text/plain", "not ready\n", with_body),
+        b"/metrics" => response("200 OK", "text/plain; version=0.0.4", &metrics(broker), with_body),
+        _ => response("404 Not Found", "text/plain", "only /live, /ready and /metrics are served\n", with_body),
+    }
+}
+
+fn response(status: &str, content_type: &str, body: &str, with_body: bool) -> String {
+    let length = body.len();
+    let body = if with_body { body } else { "" };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+fn metrics(broker: &Broker) -> String {
+    let mut text = broker.metrics.text(dispatch::api_name);
+    let image = broker.image();
+    let stats = broker.node.stats();
+    let gauges = [
+        ("weir_ready", "1 once the node answers clients.", u64::from(broker.node.is_ready())),
+        ("weir_topics", "Topics of the cluster.", image.topic_count() as u64),
+        ("weir_cluster_partitions", "Partitions of the cluster.", image.partition_count() as u64),
+        ("weir_partitions", "Partitions on this node.", stats.partitions),
+        ("weir_partitions_offline", "Partitions on this node that cannot be used.", stats.partitions_offline),
+        ("weir_append_bytes_in_flight", "Bytes of appends that wait for the disk.", stats.append_bytes_in_flight),
+        ("weir_journal_bytes", "Bytes of journal since the last checkpoint.", stats.journal_bytes_since_checkpoint),
+        ("weir_fetch_sessions", "Fetch sessions kept.", broker.sessions.count() as u64),
+        ("weir_request_memory_free_bytes", "Memory free for requests.", broker.request_memory.free()),
+        ("weir_answer_memory_free_bytes", "Memory free for answers.", broker.answer_memory.free()),
+    ];
+    for (name, help, value) in gauges {
+        gauge(&mut text, name, help, value);
+    }
+    let counters = [
+        ("weir_journal_syncs_total", "Groups written and synced to the journal.", stats.journal_groups),
+        ("weir_checkpoints_total", "Checkpoints written.", stats.checkpoints),
+    ];
+    for (name, help, value) in counters {
+        crate::metrics::counter(&mut text, name, help, value);
+    }
+    text.push_str("# HELP weir_build_info The version that runs.\n# TYPE weir_build_info gauge\n");
+    text.push_str(concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_request_gets_the_length_and_no_body() {
+        let head = response("200 OK", "text/plain", "live\n", false);
+        assert!(head.contains("Content-Length: 5\r\n"));
+        assert!(head.ends_with("\r\n\r\n"));
+    }
+}

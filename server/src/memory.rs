@@ -1,0 +1,118 @@
+//! The memory that requests and answers may take, and how much this process may use at all.
+//!
+//! Owns the two allowances that the edge counts: frames that were read and are not answered, and records read for
+//! answers. Does not own appends and tails: `node::budget` counts those.
+//! Invariant: what is taken is given back when the `Charge` is dropped.
+
+use std::fs;
+use std::sync::Arc;
+
+use model::units::{GIB, MIB};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What one permit stands for.
+const PAGE: u64 = 4096;
+/// Below this the limits of single requests would not fit.
+pub const MEMORY_BYTES_MIN: u64 = 64 * MIB;
+
+/// One allowance. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    pages: Arc<Semaphore>,
+    limit: u64,
+}
+
+/// Bytes taken from an allowance.
+#[derive(Debug, Default)]
+pub struct Charge(Option<OwnedSemaphorePermit>);
+
+impl Charge {
+    /// Puts another charge of the same allowance to this one.
+    pub fn merge(&mut self, other: Charge) {
+        match (&mut self.0, other.0) {
+            (Some(mine), Some(other)) => mine.merge(other),
+            (mine @ None, other) => *mine = other,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+impl Allowance {
+    pub fn new(limit: u64) -> Allowance {
+        let pages = usize::try_from(limit / PAGE).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Allowance { pages: Arc::new(Semaphore::new(pages)), limit }
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn free(&self) -> u64 {
+        self.pages.available_permits() as u64 * PAGE
+    }
+
+    /// Takes so many bytes, or `None` when they are not free.
+    pub fn try_take(&self, bytes: usize) -> Option<Charge> {
+        self.pages.clone().try_acquire_many_owned(self.pages_for(bytes)).ok().map(|permit| Charge(Some(permit)))
+    }
+
+    /// Waits, in turn, until so many bytes are free.
+    pub async fn take(&self, bytes: usize) -> Charge {
+        let permit = self.pages.clone().acquire_many_owned(self.pages_for(bytes)).await;
+        Charge(Some(permit.expect("the semaphore is never closed")))
+    }
+
+    /// Takes as much of it as is free: for bytes that exist already and were bounded by `free` before.
+    pub fn take_some(&self, bytes: usize) -> Charge {
+        let wanted = self.pages_for(bytes).min(u32::try_from(self.pages.available_permits()).unwrap_or(u32::MAX));
+        Charge(self.pages.clone().try_acquire_many_owned(wanted).ok())
+    }
+
+    /// Never more than the whole: a single request may always be served, alone.
+    fn pages_for(&self, bytes: usize) -> u32 {
+        let pages = (bytes as u64).div_ceil(PAGE).min(self.limit / PAGE);
+        u32::try_from(pages).unwrap_or(u32::MAX)
+    }
+}
+
+/// Bytes that this process may use: the machine's, or less where a cgroup says so.
+pub fn usable_bytes() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| mem_total(&text)).unwrap_or(GIB);
+    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let group = groups.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()).min();
+    machine.min(group.unwrap_or(u64::MAX))
+}
+
+fn mem_total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_gives_out_no_more_than_it_has() {
+        let allowance = Allowance::new(64 * 4096);
+        let first = allowance.try_take(60 * 4096).expect("free");
+        assert!(allowance.try_take(5 * 4096).is_none());
+        drop(first);
+        assert!(allowance.try_take(64 * 4096).is_some());
+    }
+
+    #[test]
+    fn a_request_larger_than_the_whole_allowance_takes_all_of_it() {
+        let allowance = Allowance::new(64 * 4096);
+        let all = allowance.try_take(1000 * 4096).expect("alone it may be served");
+        assert_eq!(allowance.free(), 0);
+        drop(all);
+        assert_eq!(allowance.free(), 64 * 4096);
+    }
+
+    #[test]
+    fn the_memory_of_the_machine_is_read_from_meminfo() {
+        assert_eq!(mem_total("MemTotal:       24000 kB\nMemFree: 1 kB\n"), Some(24000 * 1024));
+        assert_eq!(mem_total("nothing"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Accepts client connections.
+//!
+//! Owns the bound on connections. Does not own what they say.
+//! Invariant: over the bound a connection is accepted and closed at once, so that the backlog does not fill up with
+//! clients that wait; a lack of descriptors is waited out and never ends the listener.
+
+use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use super::connection;
+use crate::broker::Broker;
+use crate::metrics::Invalid;
+
+const BACKLOG: i32 = 1024;
+/// How long to wait when the process has no descriptor for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{address} is no address of the form HOST:PORT, for example 127.0.0.1:9092: {reason}")]
+    Address { address: String, reason: String },
+    #[error("{address} is in use, perhaps by another broker; stop it or choose another address, for example {example}")]
+    InUse { address: String, example: String },
+    #[error("cannot listen on {address}: {reason}")]
+    Refused { address: String, reason: String },
+}
+
+/// Binds without accepting yet: clients queue in the backlog until the node is ready. `example` is what an error
+/// message proposes instead.
+pub fn bind(address: &str, example: &str) -> Result<StdListener, BindError> {
+    let bad = |reason: String| BindError::Address { address: address.to_owned(), reason };
+    let resolved: Vec<SocketAddr> = address.to_socket_addrs().map_err(|error| bad(error.to_string()))?.collect();
+    let mut last = bad("the host has no address".to_owned());
+    for candidate in resolved {
+        match bind_one(candidate) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                last = BindError::InUse { address: candidate.to_string(), example: example.to_owned() };
+            }
+            Err(error) => last = BindError::Refused { address: candidate.to_string(), reason: error.to_string() },
+        }
+    }
+    Err(last)
+}
+
+fn bind_one(address: SocketAddr) -> std::io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the process before to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the task is dropped.
+pub async fn accept(listener: TcpListener, broker: Arc<Broker>) {
+    let free = Arc::new(Semaphore::new(broker.settings.connections_max));
+    let mut warned = false;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !std::mem::replace(&mut warned, true) {
+                    warn!("a connection could not be accepted: {error}; said once, /metrics counts connections");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = free.clone().try_acquire_owned() else {
+            broker.metrics.invalid(Invalid::Connections);
+            debug!(%peer, "closed: {} connections are open (max.connections)", broker.settings.connections_max);
+            continue;
+        };
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            connection::serve(stream, peer, broker).await;
+            drop(permit);
+        });
+    }
+}

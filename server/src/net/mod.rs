@@ -1,0 +1,8 @@
+//! Sockets of clients: frames in, answers out in the order of the requests.
+
+pub mod connection;
+pub mod frame;
+pub mod listener;
+pub mod reply;
+pub mod shown;
+pub mod writing;

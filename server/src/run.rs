@@ -1,0 +1,248 @@
+//! Runs one node: opens it, serves clients, and ends it in order.
+//!
+//! Owns the order of start and end. Does not own what is served.
+//! Order of the start: sockets are bound before the data is touched, so that a second start by mistake changes
+//! nothing; clients are accepted when the node is ready; the line on stdout comes last.
+//! Order of the end: no more clients, everything written down, threads joined, a temporary directory removed.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use node::Node;
+use node::budget::BudgetLimits;
+use node::config::NodeConfig;
+use node::effects::Effects;
+use node::requests::Answer;
+use replication::metadata::Listener;
+use storage::disk::{Disk, OPEN_FILES_MAX, RealDisk};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tracing::{info, warn};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::broker::{Broker, Settings};
+use crate::config::Config;
+use crate::disk::cold_reads::COLD_READS_MAX;
+use crate::disk::writers::{Executor, Threads};
+use crate::metrics::Metrics;
+use crate::net::listener::{self, bind};
+use crate::net::reply::ReplyCell;
+use crate::shutdown::Signals;
+use crate::{clock, http};
+
+/// How long the end may take before it is given up; what is journalled is safe even so.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
+/// What a fresh node may take until it answers clients.
+const READY_WAIT: Duration = Duration::from_secs(120);
+/// malloc's pools: each costs memory, and tasks move between threads anyway.
+const MALLOC_ARENAS: i32 = 2;
+/// Blocks of this size and above are given back to the system when they are freed.
+const MALLOC_MMAP_BYTES: i32 = 4 * 1024 * 1024;
+const MALLOC_TRIM_BYTES: i32 = 2 * 1024 * 1024;
+
+/// Where the data lies, and whether it stays.
+#[derive(Debug)]
+pub enum DataDir {
+    Kept(PathBuf),
+    Temporary(PathBuf),
+}
+
+impl DataDir {
+    /// A new directory of this process only.
+    pub fn temporary() -> std::io::Result<DataDir> {
+        let unique = format!("weir-{}-{:x}", std::process::id(), clock::now().wall_ms);
+        let dir = std::env::temp_dir().join(unique);
+        std::fs::create_dir(&dir)?;
+        Ok(DataDir::Temporary(dir))
+    }
+
+    pub fn path(&self) -> &Path {
+        match self {
+            DataDir::Kept(dir) | DataDir::Temporary(dir) => dir,
+        }
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        if let DataDir::Temporary(dir) = self
+            && let Err(error) = std::fs::remove_dir_all(&*dir)
+        {
+            eprintln!("weir: {} could not be removed: {error}", dir.display());
+        }
+    }
+}
+
+/// A node whose threads run, without sockets.
+pub struct Opened {
+    pub node: Arc<Node>,
+    pub executor: Arc<Executor>,
+    pub threads: Threads,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Runs a node until a signal ends it.
+pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
+    tune_malloc();
+    start_log();
+    raise_descriptors();
+    if !config.unused.is_empty() {
+        warn!("nothing acts on these settings: {}", config.unused.join(", "));
+    }
+    let kafka = bind(&config.listen, "--listen 127.0.0.1:9192")?;
+    let http = bind(&config.http, "--http 127.0.0.1:9744")?;
+    let opened = open(&config, data_dir.path(), kafka.local_addr()?, seed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get()))
+        .max_blocking_threads(COLD_READS_MAX + 2)
+        .thread_keep_alive(Duration::from_secs(10))
+        .thread_name("weir")
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("no threads to serve clients")?;
+    let (executor, threads) = (opened.executor.clone(), opened.threads);
+    let parts = (opened.node, opened.executor, opened.metrics);
+    let result = runtime.block_on(serve(&config, data_dir.path(), parts, kafka, http));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    executor.stop(threads);
+    drop(data_dir);
+    result
+}
+
+/// Opens the node on a directory and starts its disk threads.
+pub fn open(config: &Config, dir: &Path, local: SocketAddr, seed: u64) -> anyhow::Result<Opened> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir, OPEN_FILES_MAX));
+    let metrics = Arc::new(Metrics::default());
+    let executor = Executor::new(disk.clone(), metrics.clone());
+    let mut fx = Effects::new();
+    let node = Node::open(node_config(config, dir, local), disk, seed, clock::now(), &mut fx)?;
+    let node = Arc::new(node);
+    let threads = executor.start(node.clone()).context("no threads for the disk")?;
+    executor.carry_out(fx);
+    Ok(Opened { node, executor, threads, metrics })
+}
+
+fn node_config(config: &Config, dir: &Path, local: SocketAddr) -> NodeConfig {
+    let (host, port) = match &config.advertised {
+        Some(endpoint) => (endpoint.host.clone(), endpoint.port),
+        None => (local.ip().to_string(), local.port()),
+    };
+    NodeConfig {
+        listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host, port }],
+        rack: config.rack.clone(),
+        boot_id: boot_id(),
+        statics: config.broker.clone(),
+        limits: BudgetLimits::for_memory(config.memory_bytes),
+        ..NodeConfig::new(config.node_id, dir.to_owned())
+    }
+}
+
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        advertised: config.advertised.clone(),
+        public_port: config.public_port,
+        request_bytes_max: config.request_bytes_max,
+        idle_max: config.idle_max,
+        connections_max: config.connections_max,
+        memory_bytes: config.memory_bytes,
+    }
+}
+
+async fn serve(
+    config: &Config,
+    dir: &Path,
+    (node, executor, metrics): (Arc<Node>, Arc<Executor>, Arc<Metrics>),
+    kafka: StdListener,
+    http: StdListener,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let ticks = tokio::spawn(executor.clone().run_ticks(node.clone()));
+    let broker = Arc::new(Broker::new(node.clone(), executor.clone(), metrics, settings(config)));
+    let (kafka_at, http_at) = (kafka.local_addr()?, http.local_addr()?);
+    let http = tokio::spawn(http::serve(TcpListener::from_std(http)?, broker.clone()));
+    tokio::select! {
+        biased;
+        () = signals.first() => {}
+        ready = wait_ready(&node, &executor) => {
+            ready?;
+            let accepting = tokio::spawn(listener::accept(TcpListener::from_std(kafka)?, broker.clone()));
+            say_ready(&format!("weir ready kafka={kafka_at} http={http_at} node={} data={}", config.node_id, dir.display()))?;
+            info!(node = %config.node_id, cluster = node.image().cluster_id(), "ready: kafka {kafka_at}, http {http_at}, data {}", dir.display());
+            signals.first().await;
+            accepting.abort();
+        }
+    }
+    tokio::spawn(signals.second());
+    let stopped = timeout(SHUTDOWN_WAIT, stop(&broker)).await;
+    http.abort();
+    ticks.abort();
+    anyhow::ensure!(stopped.is_ok(), "not everything was written down within {} s", SHUTDOWN_WAIT.as_secs());
+    info!("stopped");
+    Ok(())
+}
+
+async fn wait_ready(node: &Node, executor: &Executor) -> anyhow::Result<()> {
+    let ready = async {
+        while !node.is_ready() {
+            executor.ready.notified().await;
+        }
+    };
+    timeout(READY_WAIT, ready).await.with_context(|| format!("not ready within {} s", READY_WAIT.as_secs()))
+}
+
+async fn stop(broker: &Broker) {
+    let cell = ReplyCell::new();
+    let to = cell.reply_to();
+    broker.call(|node, now, fx| node.shutdown(now, to, fx));
+    let answer = cell.answer().await;
+    assert!(matches!(answer, Answer::ShutDown), "a shutdown was answered with {answer:?}");
+}
+
+/// The one line on stdout.
+fn say_ready(line: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("stdout is gone")
+}
+
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+/// Logs go to stderr. `WEIR_LOG` is a level, or a list of target=level.
+fn start_log() {
+    let wanted = std::env::var("WEIR_LOG").unwrap_or_default();
+    let targets = wanted.parse::<Targets>().ok().filter(|_| !wanted.is_empty());
+    let targets = targets.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    // A second call, in tests, keeps the first log.
+    let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
+}
+
+/// Few pools, and what a burst took is given back.
+fn tune_malloc() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt only sets parameters of the allocator; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, MALLOC_ARENAS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MALLOC_MMAP_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, MALLOC_TRIM_BYTES);
+    }
+}
+
+/// As many descriptors as the system allows this process.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}
