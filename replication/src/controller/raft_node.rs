@@ -57,8 +57,8 @@ pub struct LogEntry {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Persist {
     pub number: u64,
-    /// Replaces the log and all before it, also the parts below.
-    pub snapshot: Option<Bytes>,
+    /// The leader's: replaces the log and all before it; the parts below come after it.
+    pub snapshot: Option<SnapshotPoint>,
     /// Stored entries from this index on were never committed and go first.
     pub truncate_from: Option<u64>,
     pub entries: Vec<LogEntry>,
@@ -273,7 +273,7 @@ impl RaftNode {
             out.persist.push(Persist {
                 number,
                 truncate_from: truncate_from.filter(|_| snapshot.is_none()),
-                snapshot: snapshot.as_ref().map(file_of),
+                snapshot: snapshot.as_ref().map(point_of),
                 entries: entries.iter().map(stored_entry).collect(),
                 hard_state: Some(self.hard_state_note()),
             });
@@ -314,7 +314,7 @@ impl RaftNode {
     /// The content of a snapshot file at the last applied entry, around `image`.
     pub fn snapshot_file(&self, image: Bytes) -> SnapshotPoint {
         let snapshot = self.snapshot_at_applied(image);
-        SnapshotPoint { index: self.applied, file: file_of(&snapshot) }
+        point_of(&snapshot)
     }
 
     /// The snapshot up to `index` is on disk: entries up to there are forgotten.
@@ -480,6 +480,10 @@ fn file_of(snapshot: &Snapshot) -> Bytes {
         image: snapshot.data.clone(),
     };
     snapshot_file::encode(&file)
+}
+
+fn point_of(snapshot: &Snapshot) -> SnapshotPoint {
+    SnapshotPoint { index: snapshot.get_metadata().index, file: file_of(snapshot) }
 }
 
 fn restored(snapshot: &Snapshot) -> Committed {

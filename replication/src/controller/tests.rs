@@ -38,7 +38,7 @@ struct Stored {
 impl Stored {
     fn write(&mut self, persist: Persist) {
         if let Some(snapshot) = persist.snapshot {
-            self.snapshot = Some(snapshot);
+            self.snapshot = Some(snapshot.file);
             self.entries.clear();
         }
         if let Some(from) = persist.truncate_from {
