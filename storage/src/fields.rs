@@ -36,11 +36,6 @@ impl Fields {
         Ok(self.rest.get_u8())
     }
 
-    pub(crate) fn u16(&mut self) -> Result<u16, Short> {
-        self.need(2)?;
-        Ok(self.rest.get_u16())
-    }
-
     pub(crate) fn u32(&mut self) -> Result<u32, Short> {
         self.need(4)?;
         Ok(self.rest.get_u32())

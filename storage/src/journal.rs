@@ -6,8 +6,9 @@
 //! and all direct writes are done. A file takes new groups only when a checkpoint covers all that it holds.
 
 pub mod entry;
-mod files;
+pub(crate) mod files;
 pub(crate) mod group;
+pub(crate) mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::disk::{AlignedBuf, DiskError, Step};
 use crate::log::{DirectWrite, Shared};
 use entry::{Entry, Unit};
 
-pub(crate) use files::{Files, file_path, number_of};
+use files::{Files, file_path};
 
 /// No file has room: a checkpoint must free one, or growth make one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -29,3 +29,6 @@ pub use reader::{Read, ReadError, ReadPlan};
 pub use recovery::{OpenError, Recovered, RecoveredLog};
 pub use store::{Options, Store};
 pub use time_reader::{TimeFound, TimePlan, TimeTarget};
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,6 @@ pub struct Read {
 pub(crate) struct Found {
     pub(crate) base: Offset,
     pub(crate) at: Place,
-    pub(crate) header: BatchHeader,
 }
 
 impl ReadPlan {
@@ -177,7 +176,7 @@ impl FilePart {
         self.walk(disk, mode, hint, &mut |at, header| {
             let Some(base) = Offset::from_wire(header.base_offset) else { return true };
             if header.last_offset() >= from.get() {
-                found = Some(Found { base, at: Place { segment: self.base, position: at }, header: *header });
+                found = Some(Found { base, at: Place { segment: self.base, position: at } });
             }
             found.is_some()
         })?;

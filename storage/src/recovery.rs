@@ -108,6 +108,7 @@ impl Store {
 }
 
 mod fold;
+mod identity;
 mod open;
 mod rewrite;
 mod scan;

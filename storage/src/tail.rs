@@ -82,10 +82,6 @@ impl Tail {
         self.batches.range(first..)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &TailBatch> {
-        self.batches.iter()
-    }
-
     pub(crate) fn last(&self) -> Option<&TailBatch> {
         self.batches.back()
     }

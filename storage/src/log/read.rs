@@ -82,6 +82,12 @@ impl Log {
         })
     }
 
+    /// The files that hold what lies at `from` and behind.
+    pub(crate) fn parts_from(&self, from: Offset) -> Vec<FilePart> {
+        let first = self.segments.partition_point(|segment| segment.facts.base <= from).saturating_sub(1);
+        self.segments.iter().skip(first).filter_map(|segment| self.file_part(segment)).collect()
+    }
+
     /// Plans the search for a record by its time, among the records below `limit`.
     pub fn plan_time(&self, target: TimeTarget, limit: Offset) -> TimePlan {
         let limit = limit.min(self.log_end);

@@ -1,9 +1,281 @@
-//! x
-use super::{OpenError, Recovered};
-use crate::disk::Disk;
-use crate::store::Options;
+//! The order of a recovery.
+//!
+//! Owns that order: read everything, decide, write segments, sync them, then replace the checkpoint. A crash before that last step
+//! repeats the whole; after it the journal's old groups count no more, because their salt is not the checkpoint's.
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-pub(super) fn open(_disk: Arc<dyn Disk>, root: &Path, _options: Options) -> Result<Recovered, OpenError> {
-    Err(OpenError::NoCheckpoint { path: root.into() })
+use std::sync::atomic::AtomicU64;
+
+use bytes::BytesMut;
+use model::LogId;
+use model::batch::StoredBatch;
+
+use super::fold::{Folded, Layout, Source, fold};
+use super::rewrite::{Dirty, check_trusted, direct_batch, rewrite};
+use super::{Damage, OpenError, Recovered, RecoveredLog, Report, identity, scan};
+use crate::checkpoint::{Checkpoint, LogCheckpoint};
+use crate::disk::{Disk, DiskError, ReadMode, Step};
+use crate::journal::Journal;
+use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
+use crate::journal::replay::{self, Replay};
+use crate::log::{Log, Shared};
+use crate::offset_index::SegmentIndex;
+use crate::reader::ReadError;
+use crate::segment::Segment;
+use crate::store::{DELETED_SUFFIX, METADATA_FOLDER, Options, Store, checkpoint_path};
+
+pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Recovered, OpenError> {
+    let known = identity::read(&*disk, root)?;
+    let mut report = Report { fresh: known.is_none(), ..Report::default() };
+    let (checkpoint, replay) = match known {
+        Some(_) => read_state(&*disk, root)?,
+        None => (Checkpoint { clean: true, ..Checkpoint::default() }, Replay::default()),
+    };
+    make_folders(&*disk, root)?;
+    report.groups = replay.groups;
+    report.units = replay.units.len() as u64;
+    let state = decide(&*disk, root, &checkpoint, replay, &mut report)?;
+    let shared =
+        Shared { disk: Arc::clone(&disk), root: root.into(), operations: AtomicU64::new(state.folded.operations) };
+    let shared = Arc::new(shared);
+    let settled = settle_all(&*disk, root, &checkpoint, state, &mut report)?;
+    let salt = next_salt(checkpoint.salt, options.salt);
+    let store = Store::new(Arc::clone(&shared), known.unwrap_or(options.directory_id));
+    let operations = settled.operations;
+    let logs = settled.all.iter().map(|(log, _)| log.clone()).chain(settled.kept.iter().cloned()).collect();
+    let notes = settled.notes;
+    let next = Checkpoint { salt, from_sequence: 1, operations, clean: false, notes: notes.clone(), logs };
+    let files = prepare_journal(&*disk, root, !settled.damaged.is_empty())?;
+    run(&*disk, &store.replace_checkpoint(&next))?;
+    set_journal_aside(&*disk, root, &files)?;
+    if known.is_none() {
+        identity::write(&*disk, root, options.directory_id)?;
+    }
+    let mut logs = BTreeMap::new();
+    let mut damaged = settled.damaged;
+    for (log, indexes) in settled.all {
+        let id = log.id;
+        match recovered_log(&*disk, &shared, log, indexes) {
+            Ok(log) => drop(logs.insert(id, log)),
+            Err(ReadError::Disk(error)) => return Err(error.into()),
+            Err(ReadError::Corrupt { segment, at }) => drop(damaged.insert(id, Damage::Bytes { segment, at })),
+            Err(ReadError::BelowStart { start, .. }) => {
+                drop(damaged.insert(id, Damage::Bytes { segment: start, at: 0 }))
+            }
+            Err(ReadError::AboveLimit { end, .. }) => drop(damaged.insert(id, Damage::Bytes { segment: end, at: 0 })),
+        }
+    }
+    let journal = Journal::new(shared, salt, Files::new(files), notes.clone());
+    Ok(Recovered { store, journal, logs, damaged, notes, clean: checkpoint.clean, report })
+}
+
+fn run(disk: &dyn Disk, steps: &[Step]) -> Result<(), DiskError> {
+    steps.iter().try_for_each(|step| step.run(disk))
+}
+
+fn make_folders(disk: &dyn Disk, root: &Path) -> Result<(), DiskError> {
+    for dir in [journal_dir(root), root.join(METADATA_FOLDER)] {
+        disk.create_dir(&dir)?;
+    }
+    disk.sync_dir(&root.join(".weir"))?;
+    disk.sync_dir(root)
+}
+
+fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), OpenError> {
+    let path = checkpoint_path(root);
+    let file = disk.file(&path);
+    let len = match disk.len(file) {
+        Err(DiskError::NotFound { .. }) => return Err(OpenError::NoCheckpoint { path }),
+        other => other?,
+    };
+    let mut bytes = BytesMut::zeroed(usize::try_from(len).unwrap_or(usize::MAX));
+    let got = disk.read_at(file, 0, &mut bytes, ReadMode::Blocking)?;
+    bytes.truncate(got);
+    disk.forget(file);
+    let checkpoint = Checkpoint::decode(&bytes.freeze()).map_err(|error| OpenError::Checkpoint { path, error })?;
+    if checkpoint.clean {
+        return Ok((checkpoint, Replay::default()));
+    }
+    let files = replay::list(disk, root)?;
+    let replay = replay::read(disk, &files, checkpoint.salt, checkpoint.from_sequence)?;
+    Ok((checkpoint, replay))
+}
+
+/// The salt of a new life: never that of the one before, even if the caller's random number were the same.
+fn next_salt(last: u64, random: u64) -> u64 {
+    let mut mixed = last.rotate_left(17) ^ random ^ 0x9e37_79b9_7f4a_7c15;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    if mixed == last { mixed.wrapping_add(1) } else { mixed }
+}
+
+struct State {
+    folded: Folded,
+    /// Of each log's pieces, in their order.
+    batches: BTreeMap<LogId, Vec<StoredBatch>>,
+}
+
+/// Folds, and checks what went to segments alone. A direct range that is not there ends the journal, unless it was durable.
+fn decide(
+    disk: &dyn Disk,
+    root: &Path,
+    checkpoint: &Checkpoint,
+    replay: Replay,
+    report: &mut Report,
+) -> Result<State, OpenError> {
+    let mut units = replay.units;
+    let all = units.len();
+    loop {
+        let mut folded = fold(checkpoint, &units);
+        let mut batches = BTreeMap::new();
+        let mut torn: Option<usize> = None;
+        for (id, layout) in &mut folded.logs {
+            let dir = root.join(&layout.log.folder);
+            let mut found = Vec::with_capacity(layout.pieces.len());
+            for piece in &layout.pieces {
+                let direct = match &piece.source {
+                    Source::Journal(batch) => {
+                        found.push(batch.clone());
+                        continue;
+                    }
+                    Source::Segment(direct) => direct,
+                };
+                match direct_batch(disk, &dir, piece, direct)? {
+                    Some(batch) => found.push(batch),
+                    None if piece.sequence <= replay.known_durable => {
+                        let (segment, at) = (piece.at.segment, piece.at.position);
+                        layout.damage = Some(Damage::Direct { segment, at, first: direct.first, end: direct.end });
+                        break;
+                    }
+                    None => {
+                        torn = Some(torn.map_or(piece.unit, |torn| torn.min(piece.unit)));
+                        break;
+                    }
+                }
+            }
+            batches.insert(*id, found);
+        }
+        match torn {
+            Some(unit) => units.truncate(unit),
+            None => {
+                report.cut_units = (all - units.len()) as u64;
+                return Ok(State { folded, batches });
+            }
+        }
+    }
+}
+
+struct Settled {
+    all: Vec<(LogCheckpoint, Vec<SegmentIndex>)>,
+    /// Logs that are damaged, as the checkpoint had them.
+    kept: Vec<LogCheckpoint>,
+    damaged: BTreeMap<LogId, Damage>,
+    notes: BTreeMap<String, bytes::Bytes>,
+    operations: u64,
+}
+
+/// Makes the files what the layouts say, and syncs them.
+fn settle_all(
+    disk: &dyn Disk,
+    root: &Path,
+    checkpoint: &Checkpoint,
+    state: State,
+    report: &mut Report,
+) -> Result<Settled, OpenError> {
+    let Folded { logs, deleted, notes, operations } = state.folded;
+    remove_deleted(disk, root, &deleted, &logs, report)?;
+    let mut settled = Settled { all: Vec::new(), kept: Vec::new(), damaged: BTreeMap::new(), notes, operations };
+    let mut dirty = Dirty::default();
+    for (id, mut layout) in logs {
+        let batches = state.batches.get(&id).map_or(&[][..], |batches| batches);
+        let dir = root.join(&layout.log.folder);
+        // After a clean stop the files are what the checkpoint says; a missing one shows when it is read.
+        if !checkpoint.clean {
+            if layout.damage.is_none() && layout.log.journalled {
+                layout.damage = check_trusted(disk, &dir, &layout)?;
+            }
+            if let Some(damage) = layout.damage {
+                settled.damaged.insert(id, damage);
+                settled.kept.extend(checkpoint.logs.iter().find(|log| log.id == id).cloned());
+                continue;
+            }
+            if !layout.log.journalled {
+                scan::scan_tail(disk, root, &mut layout, &mut dirty)?;
+            }
+            rewrite(disk, root, &layout, batches, &mut dirty, report)?;
+        }
+        let indexes = layout.settle(batches);
+        layout.log.high_watermark = layout.log.high_watermark.clamp(layout.log.log_start, layout.log.log_end);
+        settled.all.push((layout.log, indexes));
+    }
+    // Before the checkpoint says so, all of it must be on the disk.
+    dirty.sync(disk)?;
+    Ok(settled)
+}
+
+fn remove_deleted(
+    disk: &dyn Disk,
+    root: &Path,
+    deleted: &[String],
+    logs: &BTreeMap<LogId, Layout>,
+    report: &mut Report,
+) -> Result<(), DiskError> {
+    let in_use = |folder: &String| logs.values().any(|layout| layout.log.folder == *folder);
+    for folder in deleted.iter().filter(|folder| !in_use(folder)) {
+        disk.remove_dir(&root.join(folder))?;
+        report.removed.push(folder.clone());
+    }
+    for entry in disk.list(root)? {
+        if entry.is_dir && entry.name.ends_with(DELETED_SUFFIX) {
+            disk.remove_dir(&root.join(&entry.name))?;
+            report.removed.push(entry.name);
+        }
+    }
+    Ok(())
+}
+
+/// The files of the new life. When a log is damaged the old ones are not used again: they may be what a repair needs.
+fn prepare_journal(disk: &dyn Disk, root: &Path, damaged: bool) -> Result<Vec<JournalFile>, DiskError> {
+    let old = replay::list(disk, root)?;
+    let last = old.iter().map(|file| file.number).max().unwrap_or(0);
+    let usable: Vec<_> = old.into_iter().filter(|file| !damaged && file.len >= FIRST_FILE_BYTES).collect();
+    if !usable.is_empty() {
+        return Ok(usable);
+    }
+    run(disk, &growth_steps(disk, root, last + 1, FIRST_FILE_BYTES))?;
+    Ok(replay::list(disk, root)?.into_iter().filter(|file| file.number > last).collect())
+}
+
+/// Moves journal files that the new life does not use out of the way. Only behind the new checkpoint: before, they count.
+fn set_journal_aside(disk: &dyn Disk, root: &Path, used: &[JournalFile]) -> Result<(), DiskError> {
+    let aside = root.join(".weir").join("set-aside");
+    for file in replay::list(disk, root)? {
+        if used.iter().any(|used| used.number == file.number) {
+            continue;
+        }
+        disk.create_dir(&aside)?;
+        let taken = disk.list(&aside)?.len();
+        disk.rename(&file_path(root, file.number), &aside.join(format!("journal.{taken:08}")))?;
+        disk.sync_dir(&aside)?;
+        disk.sync_dir(&journal_dir(root))?;
+    }
+    Ok(())
+}
+
+fn recovered_log(
+    disk: &dyn Disk,
+    shared: &Arc<Shared>,
+    log: LogCheckpoint,
+    indexes: Vec<SegmentIndex>,
+) -> Result<RecoveredLog, ReadError> {
+    let base = Log::new(log.id, Arc::clone(shared), &log.folder, log.journalled, log.log_start);
+    let segments =
+        log.segments.into_iter().zip(indexes).map(|((facts, _), index)| Segment::recovered(facts, index)).collect();
+    let open = Log::recovered(base, log.operation, log.log_start, segments, log.epochs, log.log_end);
+    let from = log.producers.as_ref().map_or(log.log_start, |producers| producers.offset);
+    let since = if from < log.log_end { scan::headers(disk, &open, from)? } else { Vec::new() };
+    Ok(RecoveredLog { log: open, high_watermark: log.high_watermark, producers: log.producers, since })
 }

@@ -1,1 +1,193 @@
-//! placeholder
+//! Makes the files of a log what its layout says, and no more.
+//!
+//! Owns which bytes are written again, cut and removed. Does not own the layout.
+//! Invariant: segment bytes that the checkpoint does not cover are not believed: they are written again from the journal, or checked
+//! by CRC, or cut. Done twice, it does the same.
+
+use std::path::{Path, PathBuf};
+
+use bytes::BytesMut;
+use model::Offset;
+use model::batch::StoredBatch;
+
+use super::fold::{Layout, Piece, Source};
+use super::{Damage, Report};
+use crate::disk::{Disk, DiskError, FileId, ReadMode};
+use crate::journal::entry::DirectRange;
+use crate::log::parts;
+use crate::segment::{FileKind, base_of, file_path};
+
+/// From so many files on one sync of the whole file system is cheaper.
+const SYNC_ALL_FILES: usize = 16;
+
+/// What must be synced when all logs are written.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    files: Vec<FileId>,
+    dirs: Vec<PathBuf>,
+}
+
+impl Dirty {
+    pub(super) fn file(&mut self, file: FileId) {
+        if self.files.last() != Some(&file) {
+            self.files.push(file);
+        }
+    }
+
+    pub(super) fn dir(&mut self, dir: PathBuf) {
+        if self.dirs.last() != Some(&dir) {
+            self.dirs.push(dir);
+        }
+    }
+
+    pub(super) fn sync(self, disk: &dyn Disk) -> Result<(), DiskError> {
+        if self.files.len() + self.dirs.len() > SYNC_ALL_FILES {
+            return disk.sync_all();
+        }
+        self.files.into_iter().try_for_each(|file| disk.sync(file))?;
+        self.dirs.iter().try_for_each(|dir| disk.sync_dir(dir))
+    }
+}
+
+/// The batch of a direct range, if the segment holds it.
+pub(super) fn direct_batch(
+    disk: &dyn Disk,
+    dir: &Path,
+    piece: &Piece,
+    direct: &DirectRange,
+) -> Result<Option<StoredBatch>, DiskError> {
+    let file = disk.file(&file_path(dir, piece.at.segment, FileKind::Data));
+    let len = match disk.len(file) {
+        Err(DiskError::NotFound { .. }) => return Ok(None),
+        other => other?,
+    };
+    let end = u64::from(piece.at.position) + u64::from(piece.size);
+    // No buffer is made for a size that the file does not have.
+    if end > len {
+        return Ok(None);
+    }
+    let mut buffer = BytesMut::zeroed(piece.size as usize);
+    let got = disk.read_at(file, u64::from(piece.at.position), &mut buffer, ReadMode::Blocking)?;
+    let bytes = buffer.freeze();
+    if got < bytes.len() || model::batch::crc32c(&bytes) != direct.crc {
+        return Ok(None);
+    }
+    let batch = StoredBatch::parse(bytes).ok();
+    Ok(batch.filter(|batch| batch.base_offset() == direct.first && batch.next_offset() == direct.end))
+}
+
+/// Checks that the files hold what the checkpoint covers.
+pub(super) fn check_trusted(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Result<Option<Damage>, DiskError> {
+    if layout.trusted.is_empty() {
+        return Ok(None);
+    }
+    let files = list(disk, dir)?;
+    for (base, says) in &layout.trusted {
+        let has = files.iter().find(|(have, _)| have == base).map(|(_, len)| *len);
+        match has {
+            None if *says == 0 => {}
+            None => return Ok(Some(Damage::Missing { segment: *base })),
+            Some(has) if has < u64::from(*says) => {
+                return Ok(Some(Damage::Short { segment: *base, has, says: u64::from(*says) }));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Base offsets and lengths of the data files.
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(Offset, u64)>, DiskError> {
+    let entries = match disk.list(dir) {
+        Err(DiskError::NotFound { .. }) => return Ok(Vec::new()),
+        other => other?,
+    };
+    Ok(entries.into_iter().filter_map(|entry| base_of(&entry.name).map(|base| (base, entry.len))).collect())
+}
+
+/// Writes what the journal has, cuts what nobody vouches for.
+pub(super) fn rewrite(
+    disk: &dyn Disk,
+    root: &Path,
+    layout: &Layout,
+    batches: &[StoredBatch],
+    dirty: &mut Dirty,
+    report: &mut Report,
+) -> Result<(), DiskError> {
+    let dir = root.join(&layout.log.folder);
+    let files = list(disk, &dir)?;
+    if files.is_empty() && layout.log.segments.is_empty() {
+        return Ok(());
+    }
+    disk.create_dir(&dir)?;
+    let mut changed = write_pieces(disk, &dir, layout, batches, dirty, report)?;
+    for (facts, _) in &layout.log.segments {
+        let file = disk.file(&file_path(&dir, facts.base, FileKind::Data));
+        let had = files.iter().find(|(base, _)| *base == facts.base).map(|(_, len)| *len);
+        if had.is_none() && facts.size == 0 {
+            disk.create(file)?;
+            changed = true;
+        }
+        if had.is_some_and(|had| had > u64::from(facts.size)) {
+            report.bytes_cut += had.unwrap_or(0) - u64::from(facts.size);
+            disk.set_len(file, u64::from(facts.size))?;
+            dirty.file(file);
+        }
+    }
+    for (base, len) in files {
+        let known = layout.log.segments.iter().find(|(facts, _)| facts.base == base);
+        if known.is_none() {
+            report.bytes_cut += len;
+            for kind in FileKind::ALL {
+                disk.remove_file(&file_path(&dir, base, kind))?;
+            }
+            changed = true;
+        }
+    }
+    if changed {
+        dirty.dir(dir.clone());
+        dirty.dir(root.into());
+    }
+    Ok(())
+}
+
+fn write_pieces(
+    disk: &dyn Disk,
+    dir: &Path,
+    layout: &Layout,
+    batches: &[StoredBatch],
+    dirty: &mut Dirty,
+    report: &mut Report,
+) -> Result<bool, DiskError> {
+    const RUN_BYTES_MAX: u64 = 8 << 20;
+    let mut made = None;
+    let mut run: Vec<StoredBatch> = Vec::new();
+    let mut start = 0u64;
+    let mut bytes = 0u64;
+    let mut pieces = layout.pieces.iter().zip(batches).peekable();
+    while let Some((piece, batch)) = pieces.next() {
+        let file = disk.file(&file_path(dir, piece.at.segment, FileKind::Data));
+        if made != Some(piece.at.segment) {
+            disk.create(file)?;
+            made = Some(piece.at.segment);
+        }
+        dirty.file(file);
+        if matches!(piece.source, Source::Journal(_)) {
+            if run.is_empty() {
+                start = u64::from(piece.at.position);
+            }
+            run.push(batch.clone());
+            bytes += u64::from(piece.size);
+        }
+        let ends = pieces.peek().is_none_or(|(next, _)| {
+            next.at.segment != piece.at.segment || !matches!(next.source, Source::Journal(_)) || bytes >= RUN_BYTES_MAX
+        });
+        if ends && !run.is_empty() {
+            disk.write_at(file, start, &parts(&run))?;
+            report.bytes_written += bytes;
+            run.clear();
+            bytes = 0;
+        }
+    }
+    Ok(made.is_some())
+}

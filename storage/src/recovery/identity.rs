@@ -1,0 +1,74 @@
+//! Whose data directory this is: `meta.properties`.
+//!
+//! Owns that file. Invariant: a directory that is not ours, or a newer one's, is left untouched.
+//!
+//! ```text
+//! weir.version=1
+//! directory.id=32 hex digits
+//! ```
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::OpenError;
+use crate::disk::{Disk, DiskError, ReadMode};
+
+const VERSION: u32 = 1;
+/// What a new directory may hold already: our lock, what an interrupted start left, what a file system puts there.
+const ALLOWED: [&str; 4] = [".lock", ".weir", "meta.tmp", "lost+found"];
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The identity of the directory, or `None` when it is new.
+pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<[u8; 16]>, OpenError> {
+    let path = root.join("meta.properties");
+    let file = disk.file(&path);
+    let len = match disk.len(file) {
+        Err(DiskError::NotFound { .. }) => return check_new(disk, root).map(|()| None),
+        other => other?,
+    };
+    let mut text = vec![0; usize::try_from(len.min(FILE_BYTES_MAX)).unwrap_or_default()];
+    let got = disk.read_at(file, 0, &mut text, ReadMode::Blocking)?;
+    text.truncate(got);
+    let text = String::from_utf8_lossy(&text);
+    let value = |key: &str| {
+        let of = |line: &str| {
+            line.strip_prefix(key).and_then(|rest| rest.strip_prefix('=')).map(|value| value.trim().to_owned())
+        };
+        text.lines().find_map(of)
+    };
+    let Some(version) = value("weir.version") else {
+        return Err(OpenError::Foreign { dir: root.into(), found: "meta.properties of Kafka".into() });
+    };
+    let version: u32 =
+        version.parse().map_err(|_| OpenError::Meta { dir: root.into(), what: "weir.version is no number" })?;
+    if version > VERSION {
+        return Err(OpenError::Newer { dir: root.into(), version, known: VERSION });
+    }
+    let id = value("directory.id").and_then(|id| from_hex(&id));
+    id.map(Some).ok_or(OpenError::Meta { dir: root.into(), what: "directory.id is not 32 hex digits" })
+}
+
+fn check_new(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+    let entries = match disk.list(root) {
+        Err(DiskError::NotFound { .. }) => return Ok(()),
+        other => other?,
+    };
+    match entries.into_iter().find(|entry| !ALLOWED.contains(&entry.name.as_str())) {
+        Some(entry) => Err(OpenError::Foreign { dir: root.into(), found: entry.name }),
+        None => Ok(()),
+    }
+}
+
+/// To be called when everything else of a new directory is there: from then on it counts as ours.
+pub(super) fn write(disk: &dyn Disk, root: &Path, id: [u8; 16]) -> Result<(), DiskError> {
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!("weir.version={VERSION}\ndirectory.id={hex}\n");
+    let path = root.join("meta.properties");
+    crate::durable::replace_steps(disk, &path, vec![Bytes::from(text)]).iter().try_for_each(|step| step.run(disk))
+}
+
+fn from_hex(text: &str) -> Option<[u8; 16]> {
+    let valid = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    valid.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(u128::to_be_bytes)
+}

@@ -1,0 +1,9 @@
+//! A data directory driven as a node drives it, for the tests of this crate.
+//!
+//! Owns the harness. The tests themselves are in the files below.
+
+mod crash;
+mod harness;
+mod journal;
+mod log;
+mod model_test;

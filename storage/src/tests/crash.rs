@@ -1,0 +1,207 @@
+//! Files after a crash: nothing is believed that was not synced, nothing that was synced is lost.
+
+use std::sync::Arc;
+
+use model::Offset;
+
+use super::harness::*;
+use crate::recovery::{Damage, OpenError};
+use crate::segment::{FileKind, file_path};
+use crate::store::checkpoint_path;
+
+#[test]
+fn segment_bytes_behind_the_checkpoint_are_written_again_whatever_the_file_holds() {
+    let (dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &small_segments(2_000));
+    for _ in 0..10 {
+        node.push(1, 100);
+    }
+    node.commit();
+    node.checkpoint(false);
+    let synced = std::fs::metadata(file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data)).unwrap().len();
+    for _ in 0..20 {
+        node.push(1, 100);
+    }
+    node.commit();
+    node.flush();
+    let expected = node.read_all(1);
+    drop(node);
+    let first = |root: &std::path::Path| file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
+    for what in ["lost", "garbage", "longer", "zeros"] {
+        let root2 = dir.path().join(what);
+        copy(&root, &root2);
+        for entry in std::fs::read_dir(root2.join(folder(1))).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "log") {
+                continue;
+            }
+            let keep = if path == first(&root2) { usize::try_from(synced).unwrap() } else { 0 };
+            let mut bytes = std::fs::read(&path).unwrap();
+            match what {
+                "lost" if keep == 0 => {
+                    std::fs::remove_file(&path).unwrap();
+                    continue;
+                }
+                "lost" => bytes.truncate(keep),
+                "garbage" => bytes[keep..].iter_mut().for_each(|byte| *byte ^= 0xa5),
+                "longer" => bytes.extend_from_slice(&[0xee; 10_000]),
+                _ => bytes[keep..].fill(0),
+            }
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let mut node = open(&root2);
+        assert!(node.read_all(1) == expected, "{what}");
+        node.stop();
+        let len = std::fs::metadata(first(&root2)).unwrap().len();
+        assert_eq!(len, std::fs::metadata(first(&root)).unwrap().len(), "{what}: no byte too many");
+    }
+}
+
+#[test]
+fn a_segment_shorter_than_the_checkpoint_says_is_damage_of_that_log_alone() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.create(2, &Arc::default());
+    for _ in 0..10 {
+        node.push(1, 100);
+        node.push(2, 100);
+    }
+    node.commit();
+    node.checkpoint(false);
+    drop(node);
+    let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+    let mut node = open(&root);
+    assert!(matches!(node.damaged.get(&id(1)), Some(Damage::Short { .. })), "{:?}", node.damaged);
+    assert_eq!(node.read_all(2).len(), 10);
+    assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() - 10, "left as it was");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error_at_every_byte() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.push(1, 100);
+    node.commit();
+    node.checkpoint(false);
+    drop(node);
+    let path = checkpoint_path(&root);
+    let good = std::fs::read(&path).unwrap();
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x41;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(matches!(try_open(&root), Err(OpenError::Checkpoint { .. })), "flipped at {at}");
+        std::fs::write(&path, &good[..at]).unwrap();
+        assert!(matches!(try_open(&root), Err(OpenError::Checkpoint { .. })), "cut at {at}");
+    }
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!(open(&root).read_all(1).len(), 1);
+}
+
+#[test]
+fn a_directory_of_kafka_or_of_a_newer_weir_is_refused_untouched() {
+    for (text, is_newer) in [("version=1\nnode.id=1\ncluster.id=x\n", false), ("weir.version=2\n", true)] {
+        let (_dir, root) = temp();
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::write(root.join("meta.properties"), text).unwrap();
+        match try_open(&root).map(drop) {
+            Err(OpenError::Newer { .. }) => assert!(is_newer),
+            Err(OpenError::Foreign { .. }) => assert!(!is_newer),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 1);
+    }
+    let (_dir, root) = temp();
+    std::fs::create_dir_all(root.join("photos")).unwrap();
+    assert!(matches!(try_open(&root), Err(OpenError::Foreign { .. })));
+}
+
+#[test]
+fn a_deleted_log_stays_deleted_and_its_namesake_is_another() {
+    for crash_before_removal in [false, true] {
+        let (_dir, root) = temp();
+        let mut node = open(&root);
+        node.create(1, &Arc::default());
+        node.push(1, 100);
+        node.commit();
+        node.checkpoint(false);
+        let entry = node.log(1).delete();
+        node.put(entry);
+        node.commit();
+        let log = node.logs.remove(&id(1)).unwrap();
+        if !crash_before_removal {
+            log.removal_steps().iter().try_for_each(|step| step.run(&*node.disk)).unwrap();
+        }
+        drop(node);
+        let mut node = open(&root);
+        assert!(node.logs.is_empty());
+        assert!(!root.join(folder(1)).exists());
+        node.create(1, &Arc::default());
+        node.push(1, 5);
+        node.commit();
+        drop(node);
+        let mut node = open(&root);
+        assert_eq!(node.read_all(1).len(), 1);
+    }
+}
+
+#[test]
+fn a_folder_that_nobody_knows_is_set_aside() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.push(1, 5);
+    node.commit();
+    node.flush();
+    for _ in 0..2 {
+        std::fs::create_dir_all(root.join("lost-3")).unwrap();
+        let moved = node.store.set_aside(&[folder(1)].into()).unwrap();
+        assert_eq!(moved, ["lost-3"]);
+    }
+    assert!(root.join(".weir/set-aside/lost-3").exists());
+    assert!(root.join(".weir/set-aside/lost-3.2").exists());
+    assert!(root.join(folder(1)).exists());
+}
+
+#[test]
+fn an_unjournalled_log_is_scanned_from_the_checkpoint_and_cut_at_the_last_whole_batch() {
+    let (dir, root) = temp();
+    let mut node = open(&root);
+    let (mut log, entry) = node.store.create_log(id(1), &folder(1), false, Offset::ZERO);
+    log.configure(small_segments(1_500));
+    node.logs.insert(id(1), log);
+    node.put(entry);
+    node.commit();
+    let append = |node: &mut Node| {
+        let end = node.log(1).log_end().get();
+        node.log(1).append(batch(end, 0, 1, 100, end), 0);
+    };
+    (0..10).for_each(|_| append(&mut node));
+    node.checkpoint(false);
+    (0..20).for_each(|_| append(&mut node));
+    node.flush();
+    drop(node);
+    let mut last = Vec::new();
+    for cut in [0, 1, 50, 170] {
+        let root2 = dir.path().join(format!("cut-{cut}"));
+        copy(&root, &root2);
+        let mut paths: Vec<_> =
+            std::fs::read_dir(root2.join(folder(1))).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        paths.sort();
+        let path = paths.last().unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len().saturating_sub(cut)]).unwrap();
+        let mut node = open(&root2);
+        last.push(node.read_all(1).len());
+        let end = node.log(1).log_end().get();
+        assert_eq!(usize::try_from(end).unwrap(), *last.last().unwrap());
+    }
+    let size = batch(0, 0, 1, 100, 0).size();
+    assert_eq!(last, [30, 29, 29, 30 - 170usize.div_ceil(size)]);
+}

@@ -1,0 +1,258 @@
+//! A log: what goes in comes out, whatever lies between.
+
+use std::sync::Arc;
+
+use model::{LeaderEpoch, Offset};
+
+use super::harness::*;
+use crate::disk::ReadMode;
+use crate::log::LogConfig;
+use crate::reader::ReadError;
+use crate::segment::{FileKind, file_path};
+use crate::time_reader::TimeTarget;
+
+fn bases(node: &mut Node) -> Vec<i64> {
+    node.read_all(1).iter().map(|batch| batch.base_offset().get()).collect()
+}
+
+#[test]
+fn batches_are_read_back_from_memory_from_files_and_from_both() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &small_segments(2_000));
+    let expected: Vec<i64> = (0..50).collect();
+    for at in &expected {
+        assert_eq!(node.push(1, 100).get(), *at);
+    }
+    assert_eq!(bases(&mut node), expected, "from memory");
+    node.commit();
+    node.flush();
+    assert_eq!(node.log(1).written_end(), Offset::new(50));
+    node.log(1).evict_tail(1_000);
+    assert_eq!(bases(&mut node), expected, "from both");
+    node.log(1).evict_tail(0);
+    assert_eq!(node.log(1).tail_start(), None);
+    assert_eq!(bases(&mut node), expected, "from files");
+}
+
+#[test]
+fn an_offset_inside_a_batch_gives_the_whole_batch() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    for base in [0, 10, 20] {
+        node.append(1, batch(base, 0, 10, 10, 0));
+    }
+    node.commit();
+    for flushed in [false, true] {
+        if flushed {
+            node.flush();
+            node.log(1).evict_tail(0);
+        }
+        let plan = node.log(1).plan_read(Offset::new(15), Offset::new(20), 1_000_000).unwrap();
+        let read = plan.run(&*node.disk, ReadMode::Blocking).unwrap();
+        assert_eq!(read.next, Some(Offset::new(20)), "flushed: {flushed}");
+        assert_eq!(read.bytes, batch(10, 0, 10, 10, 0).size(), "one whole batch and nothing at the limit");
+    }
+}
+
+#[test]
+fn a_first_batch_larger_than_the_bound_is_given_whole_and_a_second_is_not() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.push(1, 10_000);
+    node.push(1, 10_000);
+    node.commit();
+    for flushed in [false, true] {
+        if flushed {
+            node.flush();
+            node.log(1).evict_tail(0);
+        }
+        let plan = node.log(1).plan_read(Offset::ZERO, Offset::new(2), 100).unwrap();
+        assert_eq!(plan.run(&*node.disk, ReadMode::Blocking).unwrap().next, Some(Offset::new(1)));
+        let plan = node.log(1).plan_read(Offset::ZERO, Offset::new(2), 15_000).unwrap();
+        assert_eq!(plan.run(&*node.disk, ReadMode::Blocking).unwrap().next, Some(Offset::new(1)));
+    }
+}
+
+#[test]
+fn offsets_outside_of_the_log_are_told_apart() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    for _ in 0..10 {
+        node.push(1, 10);
+    }
+    let entry = node.log(1).delete_before(Offset::new(4)).unwrap();
+    node.put(entry);
+    let log = node.log(1);
+    let limit = Offset::new(8);
+    assert!(matches!(log.plan_read(Offset::new(3), limit, 1), Err(ReadError::BelowStart { .. })));
+    assert!(matches!(log.plan_read(Offset::new(9), limit, 1), Err(ReadError::AboveLimit { .. })));
+    let empty = log.plan_read(Offset::new(8), limit, 1).unwrap().run(&*node.disk, ReadMode::Blocking).unwrap();
+    assert_eq!(empty.bytes, 0);
+}
+
+#[test]
+fn a_truncation_cuts_whole_batches_in_memory_and_in_files() {
+    for flushed in [false, true] {
+        let (_dir, root) = temp();
+        let mut node = open(&root);
+        node.create(1, &small_segments(1_000));
+        for base in (0..100).step_by(5) {
+            node.append(1, batch(base, i32::try_from(base / 25).unwrap(), 5, 20, base));
+        }
+        node.commit();
+        if flushed {
+            node.flush();
+            node.log(1).evict_tail(0);
+        }
+        let point = match node.log(1).cut_point(Offset::new(52)).unwrap() {
+            Ok(point) => point,
+            Err(plan) => plan.run(&*node.disk).unwrap(),
+        };
+        assert_eq!(point.end, Offset::new(50), "the batch that holds 52 goes as a whole");
+        let entry = node.log(1).truncate_to(point);
+        node.put(entry);
+        assert_eq!(node.log(1).epochs().latest(), Some(LeaderEpoch::new(1)));
+        node.append(1, batch(50, 9, 7, 20, 1));
+        node.commit();
+        node.flush();
+        node.log(1).evict_tail(0);
+        let expected: Vec<i64> = (0..=50).step_by(5).collect();
+        assert_eq!(bases(&mut node), expected, "flushed: {flushed}");
+        node.checkpoint(false);
+        drop(node);
+        let mut node = open(&root);
+        assert_eq!(bases(&mut node), expected, "flushed: {flushed}, opened again");
+        assert_eq!(node.log(1).log_end(), Offset::new(57));
+        assert_eq!(node.log(1).epochs().latest(), Some(LeaderEpoch::new(9)));
+    }
+}
+
+#[test]
+fn deleting_before_an_offset_removes_whole_segments_after_the_journal_has_it() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &small_segments(500));
+    for _ in 0..30 {
+        node.push(1, 100);
+    }
+    node.commit();
+    node.flush();
+    let first = file_path(&node.log(1).dir(), Offset::ZERO, FileKind::Data);
+    assert!(first.exists());
+    let entry = node.log(1).delete_before(Offset::new(17)).unwrap();
+    node.flush();
+    assert!(first.exists(), "not before the journal has it");
+    node.put(entry);
+    node.commit();
+    node.flush();
+    assert!(!first.exists());
+    assert_eq!(bases(&mut node).first(), Some(&17));
+    drop(node);
+    let mut node = open(&root);
+    assert_eq!(node.log(1).log_start(), Offset::new(17));
+    assert_eq!(bases(&mut node), (17..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn times_are_found_exactly_as_by_looking_at_every_record() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &small_segments(80_000));
+    let mut records: Vec<(i64, i64)> = Vec::new();
+    let mut seed = 7u64;
+    for _ in 0..600 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let base = node.log(1).log_end().get();
+        // Times that jump back and forth, with ties.
+        let time = base * 2 + i64::try_from((seed >> 33) % 200).unwrap() / 10 * 10;
+        node.append(1, batch(base, 0, 3, 150, time));
+        records.extend((0..3).map(|at| (base + at, time + at)));
+    }
+    node.commit();
+    let check = |node: &mut Node, what: &str| {
+        let limit = Offset::new(1_700);
+        let in_range = || records.iter().filter(|(offset, _)| *offset < 1_700);
+        for time in (-5..3_900).step_by(23) {
+            let plan = node.log(1).plan_time(TimeTarget::AtLeast(time), limit);
+            let (found, learned) = plan.run(&*node.disk, ReadMode::Blocking).unwrap();
+            learned.into_iter().for_each(|learned| node.log(1).learn(learned));
+            let expected = in_range().find(|(_, at)| *at >= time).copied();
+            assert_eq!(found.map(|found| (found.offset.get(), found.timestamp_ms)), expected, "{what}, time {time}");
+        }
+        let (found, _) = node.log(1).plan_time(TimeTarget::Newest, limit).run(&*node.disk, ReadMode::Blocking).unwrap();
+        let newest = in_range().map(|(_, at)| *at).max().unwrap();
+        let expected = in_range().find(|(_, at)| *at == newest).copied();
+        assert_eq!(found.map(|found| (found.offset.get(), found.timestamp_ms)), expected, "{what}, newest");
+    };
+    check(&mut node, "in memory");
+    node.flush();
+    check(&mut node, "in both");
+    node.log(1).evict_tail(0);
+    check(&mut node, "in files");
+    node.stop();
+    let mut node = open(&root);
+    assert!(node.clean);
+    check(&mut node, "after a clean stop");
+    drop(node);
+    for spoil in ["flip", "cut", "delete"] {
+        for entry in std::fs::read_dir(root.join(folder(1))).unwrap() {
+            let path = entry.unwrap().path();
+            let is_index = path.extension().is_some_and(|extension| extension == "index" || extension == "timeindex");
+            if !is_index {
+                continue;
+            }
+            let mut bytes = std::fs::read(&path).unwrap();
+            match spoil {
+                "flip" => bytes.iter_mut().for_each(|byte| *byte ^= 0x15),
+                "cut" => bytes.truncate(bytes.len() / 2),
+                _ => {
+                    std::fs::remove_file(&path).unwrap();
+                    continue;
+                }
+            }
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let mut node = open(&root);
+        check(&mut node, spoil);
+        assert_eq!(bases(&mut node).len(), 600);
+    }
+}
+
+#[test]
+fn an_idle_log_takes_less_than_four_kib() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::new(LogConfig::default()));
+    let of_struct = std::mem::size_of::<crate::log::Log>() + std::mem::size_of::<crate::segment::Segment>();
+    assert!(of_struct < 1_500, "{of_struct} bytes");
+    node.commit();
+    node.flush();
+    assert!(!root.join(folder(1)).exists(), "an empty log has no folder yet");
+}
+
+#[test]
+fn damage_in_a_segment_is_an_error_and_not_an_answer() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    for _ in 0..20 {
+        node.push(1, 100);
+    }
+    node.stop();
+    let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
+    let good = std::fs::read(&path).unwrap();
+    for (at, what) in [(8, "length"), (16, "magic"), (9, "length"), (1_000, "any")] {
+        let mut bytes = good.clone();
+        bytes[at..at + 61].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        let mut node = open(&root);
+        let plan = node.log(1).plan_read(Offset::ZERO, Offset::new(20), 100_000).unwrap();
+        let read = plan.run(&*node.disk, ReadMode::Blocking);
+        assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{what} at {at}: {read:?}");
+        drop(node);
+    }
+}
