@@ -76,6 +76,58 @@ impl Budget {
     }
 }
 
+/// Bytes that the tails of all logs hold.
+#[derive(Debug)]
+pub struct TailMemory {
+    limits: BudgetLimits,
+    unwritten_bytes: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What is counted for one log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counted {
+    unwritten: u64,
+    bytes: u64,
+}
+
+impl TailMemory {
+    pub fn new(limits: BudgetLimits) -> TailMemory {
+        TailMemory { limits, unwritten_bytes: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    /// A log's tail holds this much now, of which `unwritten` is in no segment file.
+    pub fn moved(&self, counted: &mut Counted, unwritten: u64, bytes: u64) {
+        let now = Counted { unwritten, bytes };
+        if *counted == now {
+            return;
+        }
+        // Wrapping: what is added for one log was added before it is taken away.
+        self.unwritten_bytes.fetch_add(now.unwritten.wrapping_sub(counted.unwritten), Ordering::Relaxed);
+        self.bytes.fetch_add(now.bytes.wrapping_sub(counted.bytes), Ordering::Relaxed);
+        *counted = now;
+    }
+
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Each tail is to be written, however little it holds.
+    pub fn wants_writes(&self) -> bool {
+        self.unwritten_bytes() > self.limits.append_bytes / 2
+    }
+
+    /// No append may come in before some tails are written.
+    pub fn is_full(&self) -> bool {
+        self.unwritten_bytes() > self.limits.append_bytes
+    }
+
+    /// Written batches are to go from memory.
+    pub fn wants_eviction(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed).saturating_sub(self.unwritten_bytes()) > self.limits.tail_bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,22 @@
 //! One node without sockets: carries actions between the state machines and the disk. No tokio, thread, clock.
 
 pub mod budget;
+mod checkpoint;
+mod cold;
+mod commit;
 pub mod config;
+mod controller;
+mod coordinator;
+mod core;
 pub mod effects;
+mod group_log;
 mod node;
+mod open;
 pub mod partition;
 pub mod requests;
+mod serve;
+mod tickets;
+mod topics;
 
-pub use node::{Node, NodeStats, OpenError, PartitionStatus};
+pub use node::{Node, NodeStats, PartitionStatus};
+pub use open::OpenError;

@@ -1,32 +1,48 @@
 //! The public face of a node: requests, ticks and disk completions go in, effects come out.
 //!
 //! Owns the parts and their wiring. Does not own decisions: the state machines in `replication` take them.
-//! Invariant: no method blocks on the disk, except reads with `ReadMode::Blocking`; no system call is made with a lock held.
+//! Invariant: no method blocks on the disk, except reads with `ReadMode::Blocking` and the loading of a coordinator in `tick`; no
+//! system call is made with a partition's lock held.
 //! Invariant: the same calls in the same order give the same effects.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use model::{GroupId, LeaderEpoch, NodeId, Now, TopicPartition};
+use replication::controller::topics::OFFSETS_TOPIC;
 use replication::group::GroupRequest;
 use replication::metadata::Image;
-use storage::disk::{Disk, DiskError, ReadMode, Ticket};
+use storage::Store;
+use storage::disk::{DiskError, Lane, Ticket};
 
-use crate::config::NodeConfig;
-use crate::effects::{Effects, ReplyTo};
-use crate::partition::waiters::Watcher;
-use crate::requests::{
-    EpochEnd, FetchError, FetchLimits, FetchPart, FetchRead, FoundOffset, ListError, NewTopic, Position, Produce,
-    TopicRef,
-};
+use crate::checkpoint::Checkpointer;
+use crate::cold::Cold;
+use crate::commit::DirectDone;
+use crate::coordinator::Coordinators;
+use crate::core::{ACTIVE_TICK, Core, Inward, Pending};
+use crate::effects::{Effect, Effects, ReplyTo};
+use crate::group_log::GroupLogs;
+use crate::requests::{Answer, NewTopic, TopicRef};
 
-pub struct Node {}
+/// A tick comes at least so often, although an idle node has nothing to do in it.
+const IDLE_TICK: Duration = Duration::from_secs(60);
+/// How often a stop looks whether all is written.
+const STOP_TICK: Duration = Duration::from_millis(20);
 
-/// Why a node could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("data directory: {reason}")]
-    Storage { reason: String },
+pub struct Node {
+    pub(crate) core: Core,
+    pub(crate) store: Store,
+    /// What the clients are told; `cold` has the same one or a newer one for a moment.
+    pub(crate) image: ArcSwap<Image>,
+    pub(crate) cold: Mutex<Cold>,
+    pub(crate) coordinators: Coordinators,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) ready: AtomicBool,
+    stopping: AtomicBool,
+    stop: Mutex<Option<ReplyTo>>,
+    pub(crate) retention_at: Mutex<Duration>,
 }
 
 /// Figures for `/metrics`.
@@ -34,10 +50,13 @@ pub enum OpenError {
 pub struct NodeStats {
     pub partitions: u64,
     pub partitions_offline: u64,
+    pub groups: u64,
     pub append_bytes_in_flight: u64,
+    pub tail_bytes_unwritten: u64,
     pub journal_bytes_since_checkpoint: u64,
     pub journal_groups: u64,
     pub checkpoints: u64,
+    pub disk_operations_in_flight: u64,
 }
 
 /// What is known of one partition on this node, for metrics and DescribeLogDirs.
@@ -52,69 +71,53 @@ pub struct PartitionStatus {
 }
 
 impl Node {
-    /// Recovers what is on the disk and begins to register with the cluster. `Effect::Ready` comes later, once this node leads
-    /// its partitions. `seed` draws ids and the incarnation: it must differ between starts.
-    pub fn open(
-        config: NodeConfig,
-        disk: Arc<dyn Disk>,
-        seed: u64,
-        now: Now,
-        fx: &mut Effects,
-    ) -> Result<Node, OpenError> {
-        unimplemented!("follows")
+    pub(crate) fn assemble(core: Core, store: Store, cold: Cold, coordinators: Coordinators, now: Now) -> Node {
+        let image = ArcSwap::new(Arc::clone(cold.driver.image()));
+        let checkpointer = Checkpointer::new(now, &core);
+        let retention_at = now.mono.saturating_add(retention_interval(&core));
+        Node {
+            core,
+            store,
+            image,
+            cold: Mutex::new(cold),
+            coordinators,
+            checkpointer,
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            stop: Mutex::default(),
+            retention_at: Mutex::new(retention_at),
+        }
     }
 
     pub fn id(&self) -> NodeId {
-        unimplemented!("follows")
-    }
-    /// Whether `Effect::Ready` was emitted.
-    pub fn is_ready(&self) -> bool {
-        unimplemented!("follows")
-    }
-    /// The metadata as of now. Lock-free.
-    pub fn image(&self) -> Arc<Image> {
-        unimplemented!("follows")
+        self.core.config.id
     }
 
-    /// Appends. Answers with `Answer::Produced`, unless acks is none.
-    pub fn produce(&self, now: Now, produce: Produce, fx: &mut Effects) {
-        unimplemented!("follows")
+    /// Whether `Effect::Ready` was emitted.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
-    /// Reads what lies below the published limits; never waits for records to come.
-    pub fn fetch(&self, parts: &[FetchPart], limits: FetchLimits, mode: ReadMode) -> FetchRead {
-        unimplemented!("follows")
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
-    /// Registers for moves of the partition's limits, epoch or start under `slot`, until `unwatch`. Unknown partition: false.
-    #[must_use]
-    pub fn watch(&self, watcher: &Arc<Watcher>, partition: TopicPartition, slot: u32) -> bool {
-        unimplemented!("follows")
+
+    /// The metadata as of now. Lock-free.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.load_full()
     }
-    pub fn unwatch(&self, watcher: &Arc<Watcher>, partition: TopicPartition, slot: u32) {
-        unimplemented!("follows")
-    }
-    pub fn list_offset(
-        &self,
-        partition: TopicPartition,
-        current_epoch: Option<LeaderEpoch>,
-        position: Position,
-        mode: ReadMode,
-    ) -> Result<FoundOffset, ListError> {
-        unimplemented!("follows")
-    }
-    /// Where the largest epoch at or below `epoch` ends here (OffsetForLeaderEpoch). `None`: no such epoch is known.
-    pub fn epoch_end(
-        &self,
-        partition: TopicPartition,
-        current_epoch: Option<LeaderEpoch>,
-        epoch: LeaderEpoch,
-    ) -> Result<Option<EpochEnd>, FetchError> {
-        unimplemented!("follows")
+
+    pub(crate) fn cold(&self) -> MutexGuard<'_, Cold> {
+        // A panic in there has ended the process through `Effect::Fatal`, or is about to.
+        self.cold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers with `Answer::ProducerId`.
     pub fn init_producer_id(&self, now: Now, reply: ReplyTo, fx: &mut Effects) {
-        unimplemented!("follows")
+        self.with_controller(now, fx, |driver, out| driver.init_producer_id(now, reply, out));
+        self.settle(now, fx);
     }
+
     /// Answers with `Answer::TopicsCreated` once they are in the image and led.
     pub fn create_topics(
         &self,
@@ -124,34 +127,201 @@ impl Node {
         reply: ReplyTo,
         fx: &mut Effects,
     ) {
-        unimplemented!("follows")
+        self.with_controller(now, fx, |driver, out| driver.create_topics(now, &topics, validate_only, reply, out));
+        self.settle(now, fx);
     }
+
     /// Answers with `Answer::TopicsDeleted` once they are out of the image.
     pub fn delete_topics(&self, now: Now, topics: Vec<TopicRef>, reply: ReplyTo, fx: &mut Effects) {
-        unimplemented!("follows")
+        self.with_controller(now, fx, |driver, out| driver.delete_topics(now, &topics, reply, out));
+        self.settle(now, fx);
     }
+
+    /// The node that coordinates this group. `None` while the topic for groups is being made, which this begins.
+    pub fn group_coordinator(&self, now: Now, group: &GroupId, fx: &mut Effects) -> Option<NodeId> {
+        let image = self.image();
+        let name = model::TopicName::new(OFFSETS_TOPIC).expect("it is a valid name");
+        let Some(topic) = image.topic(&name) else {
+            self.with_controller(now, fx, |driver, out| driver.ensure_offsets_topic(now, out));
+            self.settle(now, fx);
+            return None;
+        };
+        let count = u32::try_from(topic.partitions.len()).ok()?;
+        let partition = crate::coordinator::partition_of(group, count)?;
+        topic.partition(partition)?.leader
+    }
+
     /// Answers with `Answer::Group`.
     pub fn group(&self, now: Now, group: GroupId, request: GroupRequest, reply: ReplyTo, fx: &mut Effects) {
-        unimplemented!("follows")
+        self.coordinators.request(now, &group, &request, reply, &self.group_logs(), fx);
+        self.settle(now, fx);
+    }
+
+    pub(crate) fn group_logs(&self) -> GroupLogs<'_> {
+        GroupLogs { core: &self.core, topic: self.offsets_topic(), stopping: self.is_stopping() }
+    }
+
+    fn offsets_topic(&self) -> Option<model::TopicId> {
+        let name = model::TopicName::new(OFFSETS_TOPIC).expect("it is a valid name");
+        self.image.load().topic(&name).map(|topic| topic.id)
     }
 
     /// Timers. Returns how long until the next call is needed; `Effect::TickBy` may ask for an earlier one meanwhile.
     pub fn tick(&self, now: Now, fx: &mut Effects) -> Duration {
-        unimplemented!("follows")
+        self.core.timer.begin();
+        for partition in self.core.take_active().into_values() {
+            partition.tick(&self.core, now, fx);
+        }
+        for pending in self.core.take_retries(now) {
+            self.retry(pending, fx);
+        }
+        let mut controller = None;
+        self.with_controller(now, fx, |driver, out| controller = driver.tick(now, out));
+        let groups = self.coordinators.tick(now, &self.group_logs(), fx);
+        self.retain_if_due(now, fx);
+        if self.checkpointer.due_at(&self.core, now).is_some_and(|at| at <= now.mono) {
+            self.begin_checkpoint(now, fx);
+        }
+        self.settle(now, fx);
+        let due = [
+            controller.map(|wait| now.mono.saturating_add(wait)),
+            groups,
+            self.core.next_retry(),
+            self.checkpointer.due_at(&self.core, now),
+            Some(self.retention_at()),
+            self.core.is_any_active().then(|| now.mono.saturating_add(ACTIVE_TICK)),
+            self.is_stopping().then(|| now.mono.saturating_add(STOP_TICK)),
+        ];
+        let idle = now.mono.saturating_add(IDLE_TICK);
+        let next = due.into_iter().flatten().fold(idle, Duration::min);
+        self.core.timer.promise(next).saturating_sub(now.mono)
     }
+
     /// The completion of an `Effect::Disk`.
     pub fn disk_done(&self, now: Now, ticket: Ticket, result: Result<(), DiskError>, fx: &mut Effects) {
-        unimplemented!("follows")
+        let core = &self.core;
+        let Some(pending) = core.tickets.redeem(ticket) else { return };
+        match pending {
+            Pending::Journal { sequence } => core.commit.written(core, now, sequence, result, fx),
+            Pending::Direct { sequence, partition, write } => {
+                core.commit.direct_written(core, now, DirectDone { sequence, partition, write, result }, fx);
+            }
+            Pending::JournalGrowth => core.commit.grown(core, &result, fx),
+            Pending::Write(partition) => partition.written(core, now, &result, fx),
+            Pending::Sync(partition) => partition.synced(core, now, &result, fx),
+            Pending::MetadataWrite => self.metadata_written(now, &result, fx),
+            Pending::Metadata(what) => {
+                self.with_controller(now, fx, |driver, out| driver.disk_done(now, what, &result, out));
+            }
+            Pending::Checkpoint => self.checkpointer.stepped(&mut self.parts(&mut self.cold()), now, result, fx),
+            Pending::Removal => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "the files of a deleted log stay until the next start");
+                }
+            }
+        }
+        self.settle(now, fx);
     }
+
+    /// Does what has become due: groups of the journal, messages to the cold parts. To be called last, without a lock.
+    pub(crate) fn settle(&self, now: Now, fx: &mut Effects) {
+        let core = &self.core;
+        loop {
+            core.commit.kick(core, fx);
+            let Some(message) = core.next_inward() else { break };
+            match message {
+                Inward::Appended { token, result } => {
+                    self.coordinators.appended(now, token, result.map(|_| ()), &self.group_logs(), fx);
+                }
+                Inward::MetadataDurable { number, operation } => {
+                    self.with_controller(now, fx, |driver, out| driver.persisted(now, number, operation, out));
+                }
+                Inward::LogDeleted(partition) => partition.deletion_durable(core, fx),
+                Inward::Written => self.checkpointer.log_written(&mut self.parts(&mut self.cold()), now, fx),
+                Inward::CheckpointWanted => {
+                    self.checkpointer.want();
+                    self.begin_checkpoint(now, fx);
+                }
+            }
+        }
+        if self.is_stopping() {
+            self.go_on_stopping(now, fx);
+        }
+    }
+
+    fn retry(&self, pending: Pending, fx: &mut Effects) {
+        match pending {
+            Pending::Direct { sequence, partition, write } => {
+                let steps = write.steps();
+                self.core.tickets.start(Lane::Segments, steps, Pending::Direct { sequence, partition, write }, fx);
+            }
+            Pending::MetadataWrite => self.cold().write_if_due(&self.core, fx),
+            Pending::Journal { .. }
+            | Pending::JournalGrowth
+            | Pending::Write(_)
+            | Pending::Sync(_)
+            | Pending::Metadata(_)
+            | Pending::Checkpoint
+            | Pending::Removal => unreachable!("these are not tried again in this way"),
+        }
+    }
+
     /// Takes no more appends, writes all down, makes the last checkpoint and answers `Answer::ShutDown`.
     pub fn shutdown(&self, now: Now, reply: ReplyTo, fx: &mut Effects) {
-        unimplemented!("follows")
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        self.stopping.store(true, Ordering::Relaxed);
+        self.core.timer.by(now.mono.saturating_add(STOP_TICK), fx);
+        self.settle(now, fx);
+    }
+
+    fn go_on_stopping(&self, now: Now, fx: &mut Effects) {
+        if self.checkpointer.is_closed() {
+            let reply = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+            fx.extend(reply.map(|to| Effect::Reply { to, answer: Answer::ShutDown }));
+        } else if self.core.commit.is_idle() && self.checkpointer.may_begin(now) {
+            self.checkpointer.begin_last(&mut self.parts(&mut self.cold()), now, fx);
+        }
+    }
+
+    fn begin_checkpoint(&self, now: Now, fx: &mut Effects) {
+        if !self.is_stopping() {
+            self.checkpointer.begin(&mut self.parts(&mut self.cold()), now, fx);
+        }
     }
 
     pub fn stats(&self) -> NodeStats {
-        unimplemented!("follows")
+        let all = self.core.table.all();
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let writing = self.core.commit.writing();
+        let (used, groups) = (writing.journal.used_bytes(), writing.journal.durable());
+        drop(writing);
+        NodeStats {
+            partitions: count(all.len()),
+            partitions_offline: count(all.iter().filter(|partition| partition.published.is_failed()).count()),
+            groups: count(self.coordinators.group_count()),
+            append_bytes_in_flight: self.core.budget.append_bytes(),
+            tail_bytes_unwritten: self.core.memory.unwritten_bytes(),
+            journal_bytes_since_checkpoint: used,
+            journal_groups: groups,
+            checkpoints: self.checkpointer.done(),
+            disk_operations_in_flight: count(self.core.tickets.len()),
+        }
     }
+
     pub fn partition_status(&self, partition: TopicPartition) -> Option<PartitionStatus> {
-        unimplemented!("follows")
+        let partition = self.core.table.get(partition)?;
+        let limits = partition.published.limits();
+        Some(PartitionStatus {
+            log_start: limits.log_start,
+            high_watermark: limits.high_watermark,
+            log_end: partition.published.log_end(),
+            bytes: partition.lock().log.size_bytes(),
+            epoch: partition.published.epoch(),
+            online: !partition.published.is_failed(),
+        })
     }
+}
+
+pub(crate) fn retention_interval(core: &Core) -> Duration {
+    Duration::from_millis(core.config.statics.retention_check_interval_ms)
 }

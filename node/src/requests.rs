@@ -2,7 +2,6 @@
 //!
 //! Owns the shapes only. Invariant: each request handed to the node with a `ReplyTo` gets exactly one `Answer`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use model::{
     ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName,
     TopicPartition,
 };
+pub use replication::controller::requests::{CreatedTopic, NewTopic, Refusal, TopicRef};
 use replication::group::GroupAnswer;
 pub use replication::partition::{Acks, AppendError, Appended};
 
@@ -175,39 +175,6 @@ pub struct FoundOffset {
     /// −1 where the position has none.
     pub timestamp_ms: i64,
     pub epoch: Option<LeaderEpoch>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NewTopic {
-    pub name: TopicName,
-    /// `None`: the default (`num.partitions`).
-    pub partitions: Option<u32>,
-    /// `None`: the default, which grows with the cluster.
-    pub replication_factor: Option<u16>,
-    /// By hand: replicas of each partition, from 0 on.
-    pub assignment: Vec<Vec<NodeId>>,
-    pub config: BTreeMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CreatedTopic {
-    pub id: TopicId,
-    pub partitions: u32,
-    pub replication_factor: u16,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum TopicRef {
-    Name(TopicName),
-    Id(TopicId),
-}
-
-/// A refusal by the controller: what the client is told.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Refusal {
-    pub code: ErrorCode,
-    pub message: String,
 }
 
 #[derive(Debug)]

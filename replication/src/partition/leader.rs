@@ -271,6 +271,12 @@ impl<W> Leader<W> {
         self.role = Role::Failed { reason };
     }
 
+    /// Gives up after an assertion failed: answers who waits and checks nothing, since nothing can be relied on.
+    pub fn abandon(&mut self, reason: &str, actions: &mut Vec<Action<W>>) {
+        self.role = Role::Failed { reason: reason.to_owned() };
+        self.refuse_waiting(&AppendError::Disk { reason: reason.to_owned() }, actions);
+    }
+
     fn refuse_waiting(&mut self, error: &AppendError, actions: &mut Vec<Action<W>>) {
         for waiting in self.waiting_leader.drain(..).chain(self.waiting_all.drain(..)) {
             actions.push(Action::Reply { waiter: waiting.waiter, result: Err(error.clone()) });

@@ -1,0 +1,330 @@
+//! Checkpoints: what the journal holds goes to the segment files, these to the disk, and then the journal's files are free again.
+//!
+//! Owns when a checkpoint is due and its phases. Does not own layouts (`storage::checkpoint`) nor the writes of a log (`partition`).
+//! Invariant: in this order: note the journal's next group; every log writes what it has done by then; the files are synced; the
+//! checkpoint is saved; the journal recycles what came before that group. A crash in between leaves the old checkpoint and journal.
+//! Invariant: a log that cannot be written holds all checkpoints up: its records are safe only as long as the journal keeps them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::Now;
+use storage::Store;
+use storage::checkpoint::{LogCheckpoint, ProducerSnapshot};
+use storage::disk::{DiskError, Lane, Step};
+use storage::log::SyncWork;
+
+use crate::cold::Cold;
+use crate::core::{Core, FULL_RETRY, Pending};
+use crate::effects::{Effect, Effects};
+use crate::partition::handle::Partition;
+use crate::partition::writes::Began;
+
+/// With more files than this, the whole file system is synced in one call instead.
+const SYNC_FILES_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// No checkpoint begins before.
+    next_at: Duration,
+    done: u64,
+    /// What began is the last one before the process ends.
+    last: bool,
+    wanted: bool,
+    /// The logs that it covers: those that were there when it began. What came later is in the journal behind it.
+    logs: Vec<Arc<Partition>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// So many logs still write.
+    Writing {
+        from_sequence: u64,
+        left: usize,
+    },
+    Syncing {
+        from_sequence: u64,
+    },
+    Saving {
+        from_sequence: u64,
+    },
+    /// The last one is saved.
+    Closed,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(now: Now, core: &Core) -> Checkpointer {
+        let next_at = now.mono.saturating_add(core.config.checkpoint_interval);
+        Checkpointer {
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                next_at,
+                done: 0,
+                last: false,
+                wanted: false,
+                logs: Vec::new(),
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checkpoints since the start.
+    pub(crate) fn done(&self) -> u64 {
+        self.lock().done
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.lock().phase, Phase::Closed)
+    }
+
+    /// The journal has no room: the next checkpoint begins as soon as it can.
+    pub(crate) fn want(&self) {
+        self.lock().wanted = true;
+    }
+
+    /// When a checkpoint should begin; `None` while nothing has changed since the last one.
+    pub(crate) fn due_at(&self, core: &Core, now: Now) -> Option<Duration> {
+        let state = self.lock();
+        if !matches!(state.phase, Phase::Idle) || state.last {
+            return None;
+        }
+        let (next_at, wanted) = (state.next_at, state.wanted);
+        drop(state);
+        let writing = core.commit.writing();
+        let used = writing.journal.used_bytes();
+        let pressing = wanted || writing.journal.wants_checkpoint() || used >= core.config.checkpoint_journal_bytes;
+        let changed = used > 0 || core.has_relaxed_sync();
+        // After a failed one, even a pressing one waits for its turn.
+        let soon = if pressing && next_at > now.mono.saturating_add(FULL_RETRY) { now.mono } else { next_at };
+        (changed || pressing).then_some(soon)
+    }
+
+    /// Begins a checkpoint, unless one is under way.
+    pub(crate) fn begin(&self, parts: &mut Parts<'_>, now: Now, fx: &mut Effects) {
+        let core = parts.core;
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Idle) {
+            return;
+        }
+        let from_sequence = core.commit.writing().journal.next_sequence();
+        core.take_relaxed_sync();
+        state.next_at = now.mono.saturating_add(core.config.checkpoint_interval);
+        state.wanted = false;
+        // One more than there are: nothing goes on before all were asked.
+        state.phase = Phase::Writing { from_sequence, left: 1 };
+        drop(state);
+        let mut logs = core.table.all();
+        logs.extend(core.leaving());
+        self.lock().logs = logs.clone();
+        let mut waiting = usize::from(!parts.cold.begin_checkpoint(core, fx));
+        for partition in logs {
+            match partition.begin_checkpoint(core, now, fx) {
+                Began::Written => {}
+                Began::Waiting => waiting += 1,
+                Began::Offline => return self.give_up(core, "a log is offline", now, fx),
+            }
+        }
+        let mut state = self.lock();
+        if let Phase::Writing { left, .. } = &mut state.phase {
+            *left += waiting;
+        }
+        drop(state);
+        self.log_written(parts, now, fx);
+    }
+
+    /// One of the logs that were waited for is in its files.
+    pub(crate) fn log_written(&self, parts: &mut Parts<'_>, now: Now, fx: &mut Effects) {
+        let mut state = self.lock();
+        let Phase::Writing { from_sequence, left } = &mut state.phase else { return };
+        let from_sequence = *from_sequence;
+        *left = left.saturating_sub(1);
+        // Groups before it that held notes only are not seen in any log.
+        if *left > 0 {
+            return;
+        }
+        if parts.core.commit.writing().journal.durable() + 1 < from_sequence {
+            *left = 1;
+            parts.core.commit.tell_next_group();
+            return;
+        }
+        state.phase = Phase::Syncing { from_sequence };
+        let last = state.last;
+        drop(state);
+        self.start_sync(parts, last, now, fx);
+    }
+
+    fn start_sync(&self, parts: &mut Parts<'_>, last: bool, now: Now, fx: &mut Effects) {
+        let core = parts.core;
+        let all = self.lock().logs.clone();
+        // Checked before anything is begun: what a log gave out to be synced is not asked for twice.
+        let unfit = |partition: &Arc<Partition>| {
+            let state = partition.lock();
+            state.leader.failure().is_some() || state.syncing || (last && state.writing)
+        };
+        if all.iter().any(unfit) {
+            return self.give_up(core, "a log went offline or is written still", now, fx);
+        }
+        let (mut files, mut dirs, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        let mut works: Vec<SyncWork> = parts.cold.sync_work(last, &mut steps).into_iter().collect();
+        for partition in all {
+            let mut state = partition.lock();
+            if last {
+                steps.extend(state.log.close_steps());
+            }
+            if let Some(work) = state.log.sync_work() {
+                state.syncing = true;
+                works.push(work);
+            }
+        }
+        for work in works {
+            files.extend(work.files);
+            dirs.extend(work.dirs);
+        }
+        if files.len() > SYNC_FILES_MAX {
+            steps.push(Step::SyncAll);
+        } else {
+            steps.extend(files.into_iter().map(|file| Step::Sync { file }));
+            dirs.sort();
+            dirs.dedup();
+            steps.extend(dirs.into_iter().map(|dir| Step::SyncDir { dir }));
+        }
+        core.tickets.start(Lane::Segments, steps, Pending::Checkpoint, fx);
+    }
+
+    /// The step that was started is over.
+    pub(crate) fn stepped(&self, parts: &mut Parts<'_>, now: Now, result: Result<(), DiskError>, fx: &mut Effects) {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Syncing { from_sequence } => {
+                if let Err(error) = &result {
+                    // Which file failed is not known, and no sync is tried twice and believed.
+                    let reason = format!("a sync of the segments failed: {error}");
+                    return fx.push(Effect::Fatal { reason });
+                }
+                state.phase = Phase::Saving { from_sequence };
+                let last = state.last;
+                drop(state);
+                self.finish_sync(parts, &result, now, fx);
+                self.save(parts, from_sequence, last, now, fx);
+            }
+            Phase::Saving { from_sequence } => {
+                drop(state);
+                self.saved(parts, from_sequence, result, now, fx);
+            }
+            Phase::Idle | Phase::Writing { .. } | Phase::Closed => unreachable!("no step was started"),
+        }
+    }
+
+    fn save(&self, parts: &mut Parts<'_>, from_sequence: u64, last: bool, now: Now, fx: &mut Effects) {
+        let core = parts.core;
+        let mut logs: Vec<LogCheckpoint> = Vec::new();
+        let metadata = parts.cold.driver.log_mut();
+        let of_metadata = metadata.checkpoint(metadata.log_end(), None);
+        let mut complete = of_metadata.is_some();
+        logs.extend(of_metadata);
+        for partition in self.lock().logs.clone() {
+            let of_log = checkpoint_of(&partition);
+            complete &= of_log.is_some();
+            logs.extend(of_log);
+        }
+        if !complete {
+            return self.give_up(core, "a log is being cut", now, fx);
+        }
+        let writing = core.commit.writing();
+        let steps = parts.store.checkpoint_steps(&writing.journal, from_sequence, logs, last);
+        drop(writing);
+        core.tickets.start(Lane::Segments, steps, Pending::Checkpoint, fx);
+    }
+
+    fn saved(
+        &self,
+        parts: &mut Parts<'_>,
+        from_sequence: u64,
+        result: Result<(), DiskError>,
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let core = parts.core;
+        match result {
+            Ok(()) => {
+                core.commit.writing().journal.recycle(from_sequence);
+                let mut state = self.lock();
+                state.done += 1;
+                state.phase = if state.last { Phase::Closed } else { Phase::Idle };
+                drop(state);
+                self.release_all(core, fx);
+                core.commit.kick(core, fx);
+            }
+            Err(error @ DiskError::Full { .. }) => self.give_up(core, &error.to_string(), now, fx),
+            Err(error) => fx.push(Effect::Fatal { reason: format!("the checkpoint cannot be written: {error}") }),
+        }
+    }
+
+    /// This time it does not work; the journal keeps everything, and there is a next time.
+    fn give_up(&self, core: &Core, reason: &str, now: Now, fx: &mut Effects) {
+        tracing::warn!(reason, "no checkpoint this time");
+        let mut state = self.lock();
+        state.phase = Phase::Idle;
+        state.next_at = now.mono.saturating_add(if state.last { FULL_RETRY } else { core.config.checkpoint_interval });
+        drop(state);
+        self.release_all(core, fx);
+    }
+
+    fn release_all(&self, core: &Core, fx: &mut Effects) {
+        for partition in std::mem::take(&mut self.lock().logs) {
+            partition.end_checkpoint(core, fx);
+        }
+    }
+
+    fn finish_sync(&self, parts: &mut Parts<'_>, result: &Result<(), DiskError>, now: Now, fx: &mut Effects) {
+        parts.cold.synced(result);
+        for partition in self.lock().logs.clone() {
+            let syncing = partition.lock().syncing;
+            if syncing {
+                partition.synced(parts.core, now, result, fx);
+            }
+        }
+    }
+
+    /// No checkpoint is under way, and none failed just now.
+    pub(crate) fn may_begin(&self, now: Now) -> bool {
+        let state = self.lock();
+        matches!(state.phase, Phase::Idle) && (!state.last || now.mono >= state.next_at)
+    }
+
+    /// Begins the last one: with the indexes of the active segments, marked as clean.
+    pub(crate) fn begin_last(&self, parts: &mut Parts<'_>, now: Now, fx: &mut Effects) {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Idle) {
+            return;
+        }
+        state.last = true;
+        drop(state);
+        self.begin(parts, now, fx);
+    }
+}
+
+/// What a checkpoint is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) store: &'a Store,
+    /// Nothing is created or deleted meanwhile: its lock is held.
+    pub(crate) cold: &'a mut Cold,
+}
+
+fn checkpoint_of(partition: &Arc<Partition>) -> Option<LogCheckpoint> {
+    let state = partition.lock();
+    let producers = state.snapshot.as_ref().filter(|snapshot| snapshot.end <= state.log.synced_end());
+    let producers = producers.map(|snapshot| ProducerSnapshot { offset: snapshot.end, bytes: snapshot.bytes.clone() });
+    state.log.checkpoint(state.leader.high_watermark(), producers)
+}

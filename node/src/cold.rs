@@ -1,0 +1,222 @@
+//! The cold side of a node: metadata, topics that come and go, retention.
+//!
+//! Owns how the controller's output is carried out. Does not own the decisions in it.
+//! Invariant: units go to the journal in the order in which the controller wants them, since its lock is held until they are queued;
+//! an answer goes out after the partitions that it speaks of are led.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::{Now, TopicName};
+use replication::controller::topics::OFFSETS_TOPIC;
+use replication::metadata::{Fact, Image};
+use replication::partition::leader::Event;
+use storage::Unit;
+use storage::disk::{DiskError, Lane, Step};
+use storage::log::SyncWork;
+
+use crate::checkpoint::Parts;
+use crate::commit::Told;
+use crate::controller::driver::{ControllerDriver, ControllerOut};
+use crate::core::{Core, Inward, Pending};
+use crate::effects::{Effect, Effects};
+use crate::node::{Node, retention_interval};
+use crate::topics::{Follow, Unclaimed, changed_topics};
+
+/// Behind the controller's lock. The controller's driver owns the metadata log and says what is to be done with its bytes
+/// (`ControllerOut::units` and `disk`); here is only when.
+pub(crate) struct Cold {
+    pub(crate) driver: ControllerDriver,
+    pub(crate) unclaimed: Unclaimed,
+    /// This incarnation is registered.
+    pub(crate) registered: bool,
+    /// A checkpoint waits until the metadata log's file holds the operations up to this one.
+    write_target: Option<u64>,
+    writing: bool,
+    syncing: bool,
+}
+
+impl Cold {
+    pub(crate) fn new(driver: ControllerDriver, unclaimed: Unclaimed) -> Cold {
+        Cold { driver, unclaimed, registered: false, write_target: None, writing: false, syncing: false }
+    }
+
+    /// Starts a write of the metadata log's tail when it is worth one or a checkpoint waits for it.
+    pub(crate) fn write_if_due(&mut self, core: &Core, fx: &mut Effects) {
+        if self.writing {
+            return;
+        }
+        let write = self.driver.next_write(core.config.flush_bytes, self.write_target.is_some());
+        if self.write_target.is_some_and(|target| self.driver.log_mut().written_operation() >= target) {
+            self.write_target = None;
+            core.inward(Inward::Written);
+        }
+        if let Some(write) = write {
+            self.writing = true;
+            core.tickets.start(Lane::Segments, write.steps(), Pending::MetadataWrite, fx);
+        }
+    }
+
+    /// A checkpoint begins. Returns whether all is in the file already; else `Inward::Written` follows.
+    pub(crate) fn begin_checkpoint(&mut self, core: &Core, fx: &mut Effects) -> bool {
+        let log = self.driver.log_mut();
+        let operation = log.last_operation();
+        if log.written_operation() >= operation {
+            return true;
+        }
+        self.write_target = Some(operation);
+        self.write_if_due(core, fx);
+        false
+    }
+
+    /// What a checkpoint has to sync; `last`: the index files too.
+    pub(crate) fn sync_work(&mut self, last: bool, steps: &mut Vec<Step>) -> Option<SyncWork> {
+        let log = self.driver.log_mut();
+        if last {
+            steps.extend(log.close_steps());
+        }
+        let work = log.sync_work();
+        self.syncing = work.is_some();
+        work
+    }
+
+    pub(crate) fn synced(&mut self, result: &Result<(), DiskError>) {
+        if std::mem::take(&mut self.syncing) {
+            self.driver.log_mut().sync_done(result);
+        }
+    }
+}
+
+impl Node {
+    /// Lets the controller act and carries out what it wants.
+    pub(crate) fn with_controller(
+        &self,
+        now: Now,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut ControllerDriver, &mut ControllerOut),
+    ) {
+        let mut cold = self.cold();
+        let mut out = ControllerOut::default();
+        act(&mut cold.driver, &mut out);
+        self.carry_out(&mut cold, now, out, fx);
+    }
+
+    pub(crate) fn carry_out(&self, cold: &mut Cold, now: Now, out: ControllerOut, fx: &mut Effects) {
+        let core = &self.core;
+        for unit in out.units {
+            let told = Told::Metadata { number: unit.number, operation: unit.operation };
+            core.commit.push(unit.unit, unit.bytes, told);
+        }
+        for (what, steps) in out.disk {
+            core.tickets.start(Lane::Segments, steps, Pending::Metadata(what), fx);
+        }
+        fx.extend(out.messages.into_iter().map(|(to, frame)| Effect::Send { to, frame }));
+        let newly_registered = out.registered && !cold.registered;
+        cold.registered |= out.registered;
+        if out.image.is_some() || newly_registered {
+            let image = out.image.unwrap_or_else(|| Arc::clone(cold.driver.image()));
+            let changed = if out.replaced || newly_registered { None } else { changed_topics(&out.facts) };
+            self.follow_image(cold, &image, changed, &out.facts, now, fx);
+        }
+        if newly_registered {
+            self.ready.store(true, Ordering::Relaxed);
+            self.put_unclaimed_aside(cold);
+            fx.push(Effect::Ready);
+        }
+        fx.extend(out.answers.into_iter().map(|(to, answer)| Effect::Reply { to, answer }));
+        if let Some(reason) = out.fatal {
+            fx.push(Effect::Fatal { reason });
+        }
+        cold.write_if_due(core, fx);
+    }
+
+    fn follow_image(
+        &self,
+        cold: &mut Cold,
+        image: &Arc<Image>,
+        changed: Option<BTreeSet<model::TopicId>>,
+        facts: &[Fact],
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let before = self.image();
+        let follow = Follow { core: &self.core, store: &self.store, image, registered: cold.registered };
+        follow.follow(changed, &mut cold.unclaimed, now, fx);
+        // Only now: who finds a topic in the image finds its partitions.
+        self.image.store(Arc::clone(image));
+        if cold.registered {
+            self.lead_groups(image, now, fx);
+        }
+        let deleted: BTreeSet<TopicName> = facts
+            .iter()
+            .filter_map(|fact| if let Fact::TopicDeleted { id } = fact { before.topic_by_id(*id) } else { None })
+            .map(|topic| topic.name.clone())
+            .collect();
+        if !deleted.is_empty() {
+            self.coordinators.topics_deleted(now, &deleted, &self.group_logs(), fx);
+        }
+    }
+
+    /// A coordinator for each partition of the topic for groups that this node leads.
+    fn lead_groups(&self, image: &Image, now: Now, fx: &mut Effects) {
+        let name = TopicName::new(OFFSETS_TOPIC).expect("it is a valid name");
+        let Some(topic) = image.topic(&name) else { return self.coordinators.set_partition_count(0) };
+        self.coordinators.set_partition_count(u32::try_from(topic.partitions.len()).unwrap_or(0));
+        for (index, info) in topic.partitions() {
+            if info.leader == Some(self.id()) {
+                self.coordinators.lead(now, index, info.leader_epoch, &self.group_logs(), fx);
+            } else {
+                self.coordinators.resign(index, fx);
+            }
+        }
+    }
+
+    /// Logs that no topic claims: the deletion of their topic was committed, but its end was not reached. They keep their place in
+    /// the data directory until an operator looks; nothing is served from them.
+    fn put_unclaimed_aside(&self, cold: &mut Cold) {
+        for (id, found) in std::mem::take(&mut cold.unclaimed) {
+            let mut log = found.log;
+            tracing::warn!(log = %id, folder = log.folder(), "no topic has this log: it goes");
+            let entry = log.delete();
+            let told = Told::Nobody;
+            self.core.commit.push(Unit::one(entry), 0, told);
+        }
+    }
+
+    /// A write of the metadata log's tail is over.
+    pub(crate) fn metadata_written(&self, now: Now, result: &Result<(), DiskError>, fx: &mut Effects) {
+        let mut cold = self.cold();
+        let mut out = ControllerOut::default();
+        cold.writing = false;
+        cold.driver.written(result, &mut out);
+        if result.is_err() && out.fatal.is_none() {
+            return self.core.retry_later(now, Pending::MetadataWrite, fx);
+        }
+        self.carry_out(&mut cold, now, out, fx);
+    }
+
+    pub(crate) fn parts<'a>(&'a self, cold: &'a mut Cold) -> Parts<'a> {
+        Parts { core: &self.core, store: &self.store, cold }
+    }
+
+    pub(crate) fn retention_at(&self) -> Duration {
+        *self.retention_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Lets go what is older or more than the topics keep.
+    pub(crate) fn retain_if_due(&self, now: Now, fx: &mut Effects) {
+        let mut at = self.retention_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if now.mono < *at {
+            return;
+        }
+        *at = now.mono.saturating_add(retention_interval(&self.core));
+        drop(at);
+        for partition in self.core.table.all() {
+            partition.retain(&self.core, now, fx);
+            // Producers of a partition that is idle expire too.
+            partition.step(&self.core, now, Event::Tick, fx);
+        }
+    }
+}

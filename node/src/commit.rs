@@ -1,0 +1,260 @@
+//! Group commit: what waits for the journal, and who is told when it is durable.
+//!
+//! Owns the queue of units and their order, and the journal itself. Does not own logs: `Told` names whom to tell.
+//! Invariant: units reach the journal in the order in which they were queued; each is told about once, in that order.
+//! Invariant: a group is formed at once when the journal is idle, else from all that gathered meanwhile. Locks: the journal before
+//! a partition, a partition before the queue; the queue's lock is never held while bytes are copied.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{LogId, LogKind, Now, Offset, TopicPartition};
+use storage::disk::{DiskError, Lane};
+use storage::log::DirectWrite;
+use storage::{Durable, GroupPart, Journal, Unit};
+
+use crate::core::{Core, Inward, Pending};
+use crate::effects::{Effect, Effects};
+use crate::partition::handle::Partition;
+
+/// Whom to tell that a unit is durable.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Records below `end`, if the unit was an append.
+    Partition { partition: Arc<Partition>, operation: u64, end: Option<Offset> },
+    /// The metadata Raft: its output with this number.
+    Metadata { number: u64, operation: u64 },
+    /// A log that was deleted: its files may go.
+    Deleted { partition: Arc<Partition> },
+    /// Nobody waits.
+    Nobody,
+}
+
+#[derive(Debug)]
+pub(crate) struct Commit {
+    queue: Mutex<Queue>,
+    journal: Mutex<Writing>,
+    /// A checkpoint waits for the next group.
+    tell_next: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    units: VecDeque<Unit>,
+    told: VecDeque<Told>,
+    bytes: u64,
+    /// A group is being formed or written.
+    busy: bool,
+    /// Units were taken that found no room in the journal.
+    stuck: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Writing {
+    pub(crate) journal: Journal,
+    /// Taken from the queue, in no group yet.
+    units: VecDeque<Unit>,
+    /// Of all units that are not durable, groups first.
+    told: VecDeque<Told>,
+    /// Whose direct writes the journal knows, until a group carries them.
+    directs: BTreeMap<LogId, Arc<Partition>>,
+}
+
+impl Commit {
+    pub(crate) fn new(journal: Journal) -> Commit {
+        let writing = Writing { journal, units: VecDeque::new(), told: VecDeque::new(), directs: BTreeMap::new() };
+        Commit { queue: Mutex::default(), journal: Mutex::new(writing), tell_next: AtomicBool::new(false) }
+    }
+
+    /// Puts a unit at the end of the queue. A partition calls this with its lock held, so the queue has the log's order.
+    pub(crate) fn push(&self, unit: Unit, bytes: u64, told: Told) {
+        let mut queue = self.queue();
+        queue.units.push_back(unit);
+        queue.told.push_back(told);
+        queue.bytes += bytes;
+    }
+
+    /// Bytes of appends that wait for the journal.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queue().bytes
+    }
+
+    /// Nothing waits, and no group is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        let queue = self.queue();
+        let idle = !queue.busy && queue.units.is_empty();
+        drop(queue);
+        idle && self.writing().told.is_empty()
+    }
+
+    pub(crate) fn writing(&self) -> MutexGuard<'_, Writing> {
+        // A panic in here is one of the journal's own state, which `Core::fatal` reports; others may still look.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forms and starts the next group, unless one is on its way. To be called without a partition's lock.
+    pub(crate) fn kick(&self, core: &Core, fx: &mut Effects) {
+        let mut queue = self.queue();
+        while !queue.busy && (queue.stuck || !queue.units.is_empty()) {
+            let (units, told) = (std::mem::take(&mut queue.units), std::mem::take(&mut queue.told));
+            queue.bytes = 0;
+            queue.busy = true;
+            drop(queue);
+            let started = self.form_group(core, units, told, fx);
+            queue = self.queue();
+            queue.busy = started == Started::Yes;
+            queue.stuck = started == Started::NoRoom;
+            if queue.stuck && queue.units.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn form_group(&self, core: &Core, units: VecDeque<Unit>, told: VecDeque<Told>, fx: &mut Effects) -> Started {
+        let mut writing = self.writing();
+        writing.units.extend(units);
+        writing.told.extend(told);
+        let started = start_group(core, &mut writing, fx);
+        // Room is made while the journal still has some.
+        if let Some(steps) = writing.journal.grow() {
+            core.tickets.start(Lane::Segments, steps, Pending::JournalGrowth, fx);
+        }
+        started
+    }
+
+    /// The journal's own write of a group is over.
+    pub(crate) fn written(
+        &self,
+        core: &Core,
+        now: Now,
+        sequence: u64,
+        result: Result<(), DiskError>,
+        fx: &mut Effects,
+    ) {
+        if let Err(error) = result {
+            fx.push(Effect::Fatal { reason: format!("the journal cannot be written: {error}") });
+            return;
+        }
+        let (durable, told) = self.part_done(sequence, GroupPart::Journal);
+        if self.tell_next.swap(false, Ordering::Relaxed) {
+            core.inward(Inward::Written);
+        }
+        // The next group first: the disk works while the answers go out.
+        self.queue().busy = false;
+        self.kick(core, fx);
+        tell(core, now, &durable, told, fx);
+    }
+
+    /// A direct write of a group is over.
+    pub(crate) fn direct_written(&self, core: &Core, now: Now, done: DirectDone, fx: &mut Effects) {
+        let DirectDone { sequence, partition, write, result } = done;
+        match &result {
+            Ok(()) => {}
+            Err(error @ DiskError::Full { .. }) => {
+                tracing::warn!(partition = %partition.id, %error, "a large append waits for room on the disk");
+                return core.retry_later(now, Pending::Direct { sequence, partition, write }, fx);
+            }
+            Err(error) => {
+                // It is a part of the journal that lies elsewhere.
+                let reason = format!("a direct write of {} failed: {error}", partition.id);
+                return fx.push(Effect::Fatal { reason });
+            }
+        }
+        partition.lock().log.direct_done(&write, &result);
+        let (durable, told) = self.part_done(sequence, GroupPart::Direct);
+        if self.tell_next.swap(false, Ordering::Relaxed) {
+            core.inward(Inward::Written);
+        }
+        tell(core, now, &durable, told, fx);
+    }
+
+    /// `Inward::Written` follows when the next part of a group is done.
+    pub(crate) fn tell_next_group(&self) {
+        self.tell_next.store(true, Ordering::Relaxed);
+    }
+
+    fn part_done(&self, sequence: u64, part: GroupPart) -> (Durable, Vec<Told>) {
+        let mut writing = self.writing();
+        let durable = writing.journal.part_done(sequence, part);
+        let told = writing.told.drain(..durable.units).collect();
+        (durable, told)
+    }
+
+    /// The journal has another file, or could not make one.
+    pub(crate) fn grown(&self, core: &Core, result: &Result<(), DiskError>, fx: &mut Effects) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "the journal cannot grow");
+        }
+        self.writing().journal.grown(result);
+        self.kick(core, fx);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Started {
+    Yes,
+    Nothing,
+    NoRoom,
+}
+
+fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started {
+    let Writing { journal, units, directs, .. } = writing;
+    let mut direct = |log: LogId, operations: &[u64]| -> Option<DirectWrite> {
+        let partition = core.table.get(log.partition).filter(|_| log.kind == LogKind::RECORDS)?;
+        let write = partition.lock().log.direct(operations)?;
+        directs.insert(log, partition);
+        Some(write)
+    };
+    let group = match journal.group(units, &mut direct) {
+        Ok(Some(group)) => group,
+        Ok(None) => return Started::Nothing,
+        Err(full) => {
+            // A checkpoint frees files, or a new one is made: either kicks again.
+            tracing::debug!(%full, "appends wait for the journal");
+            core.inward(Inward::CheckpointWanted);
+            return Started::NoRoom;
+        }
+    };
+    let sequence = group.sequence;
+    core.tickets.start(Lane::Journal, group.steps, Pending::Journal { sequence }, fx);
+    for (log, write) in group.directs {
+        let partition = writing.directs.remove(&log).expect("its log was asked for the write");
+        let steps = write.steps();
+        core.tickets.start(Lane::Segments, steps, Pending::Direct { sequence, partition, write }, fx);
+    }
+    Started::Yes
+}
+
+pub(crate) struct DirectDone {
+    pub(crate) sequence: u64,
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) write: DirectWrite,
+    pub(crate) result: Result<(), DiskError>,
+}
+
+/// Tells each partition once, however many of its units became durable.
+fn tell(core: &Core, now: Now, durable: &Durable, told: Vec<Told>, fx: &mut Effects) {
+    assert!(durable.units == told.len());
+    let mut partitions: BTreeMap<TopicPartition, (Arc<Partition>, u64, Option<Offset>)> = BTreeMap::new();
+    for told in told {
+        match told {
+            Told::Partition { partition, operation, end } => {
+                let entry = partitions.entry(partition.id).or_insert_with(|| (partition, 0, None));
+                entry.1 = entry.1.max(operation);
+                // Not the maximum: a truncation moves it back, and nothing is acknowledged twice by the last one.
+                entry.2 = end.or(entry.2);
+            }
+            Told::Metadata { number, operation } => core.inward(Inward::MetadataDurable { number, operation }),
+            Told::Deleted { partition } => core.inward(Inward::LogDeleted(partition)),
+            Told::Nobody => {}
+        }
+    }
+    for (partition, operation, end) in partitions.into_values() {
+        partition.journalled(core, now, operation, end, fx);
+    }
+}

@@ -1,0 +1,174 @@
+//! What all parts of a node share: configuration, disk, tickets, the commit queue, the inbox of the cold parts.
+//!
+//! Owns the wiring only. Invariant: locks are taken in this order: controller, coordinators, partition, commit queue; the inbox,
+//! the tickets and the set of active partitions come last and nothing is locked below them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{Now, TopicPartition};
+use storage::Journal;
+use storage::disk::Disk;
+use storage::log::DirectWrite;
+
+use crate::budget::{Budget, TailMemory};
+use crate::commit::Commit;
+use crate::config::NodeConfig;
+use crate::controller::driver::MetadataDisk;
+use crate::effects::Effects;
+use crate::partition::handle::Partition;
+use crate::partition::table::Table;
+use crate::requests::{AppendError, Appended};
+use crate::tickets::{Tickets, Timer};
+
+/// How often a partition is looked at while something waits in it.
+pub(crate) const ACTIVE_TICK: Duration = Duration::from_millis(100);
+/// How long after a full disk a write is tried again.
+pub(crate) const FULL_RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Core {
+    pub(crate) config: NodeConfig,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) memory: TailMemory,
+    pub(crate) tickets: Tickets<Pending>,
+    pub(crate) timer: Timer,
+    pub(crate) commit: Commit,
+    pub(crate) table: Table,
+    /// A log that is not journalled was synced since the last checkpoint.
+    relaxed_sync: AtomicBool,
+    inbox: Mutex<VecDeque<Inward>>,
+    retries: Mutex<Vec<(Duration, Pending)>>,
+    active: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
+    /// Deleted, but the journal does not hold that yet.
+    leaving: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
+}
+
+/// What a disk operation in flight is for.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// A group of the journal.
+    Journal { sequence: u64 },
+    /// A part of a group that goes to a segment beside the journal.
+    Direct { sequence: u64, partition: Arc<Partition>, write: DirectWrite },
+    /// Another file for the journal.
+    JournalGrowth,
+    /// A write of a partition's tail.
+    Write(Arc<Partition>),
+    /// A sync of a log that is not journalled.
+    Sync(Arc<Partition>),
+    /// A write of the metadata log's tail.
+    MetadataWrite,
+    /// A step of the checkpoint that is under way.
+    Checkpoint,
+    /// The files of a deleted log go.
+    Removal,
+    /// A snapshot of the metadata.
+    Metadata(MetadataDisk),
+}
+
+/// What a cold part (controller, coordinators, checkpoint) is to be told once no lock is held.
+#[derive(Debug)]
+pub(crate) enum Inward {
+    /// An internal append is committed, or will not be.
+    Appended { token: u64, result: Result<Appended, AppendError> },
+    /// The journal holds the metadata Raft's output with this number, and its log's operations up to `operation`.
+    MetadataDurable { number: u64, operation: u64 },
+    /// The journal holds the deletion of this log.
+    LogDeleted(Arc<Partition>),
+    /// A log has written what a checkpoint waits for.
+    Written,
+    /// The journal has no room.
+    CheckpointWanted,
+}
+
+impl Core {
+    pub(crate) fn new(config: NodeConfig, disk: Arc<dyn Disk>, journal: Journal) -> Core {
+        let limits = config.limits;
+        Core {
+            config,
+            disk,
+            budget: Arc::new(Budget::new(limits)),
+            memory: TailMemory::new(limits),
+            tickets: Tickets::new(),
+            timer: Timer::new(),
+            commit: Commit::new(journal),
+            table: Table::default(),
+            relaxed_sync: AtomicBool::new(false),
+            inbox: Mutex::default(),
+            retries: Mutex::default(),
+            active: Mutex::default(),
+            leaving: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn inward(&self, message: Inward) {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+    }
+
+    pub(crate) fn next_inward(&self) -> Option<Inward> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(crate) fn note_relaxed_sync(&self) {
+        self.relaxed_sync.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_relaxed_sync(&self) -> bool {
+        self.relaxed_sync.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_relaxed_sync(&self) {
+        self.relaxed_sync.store(false, Ordering::Relaxed);
+    }
+
+    /// A write that met a full disk is tried again.
+    pub(crate) fn retry_later(&self, now: Now, pending: Pending, fx: &mut Effects) {
+        let at = now.mono.saturating_add(FULL_RETRY);
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner).push((at, pending));
+        self.timer.by(at, fx);
+    }
+
+    /// Those whose time has come.
+    pub(crate) fn take_retries(&self, now: Now) -> Vec<Pending> {
+        let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let (due, later) = std::mem::take(&mut *retries).into_iter().partition(|(at, _)| *at <= now.mono);
+        *retries = later;
+        let due: Vec<(Duration, Pending)> = due;
+        due.into_iter().map(|(_, pending)| pending).collect()
+    }
+
+    pub(crate) fn next_retry(&self) -> Option<Duration> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(at, _)| *at).min()
+    }
+
+    /// From now on the ticks look at this partition, until it has nothing due.
+    pub(crate) fn activate(&self, partition: &Arc<Partition>, now: Now, fx: &mut Effects) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.insert(partition.id, Arc::clone(partition));
+        drop(active);
+        self.timer.by(now.mono.saturating_add(ACTIVE_TICK), fx);
+    }
+
+    pub(crate) fn take_active(&self) -> BTreeMap<TopicPartition, Arc<Partition>> {
+        std::mem::take(&mut *self.active.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn leaves(&self, partition: &Arc<Partition>) {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.id, Arc::clone(partition));
+    }
+
+    pub(crate) fn has_left(&self, partition: &Partition) {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition.id);
+    }
+
+    pub(crate) fn leaving(&self) -> Vec<Arc<Partition>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
+    }
+
+    pub(crate) fn is_any_active(&self) -> bool {
+        !self.active.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}

@@ -1,0 +1,239 @@
+//! Carries a partition's actions out: bytes to the log's tail and the journal, answers to who waits, limits to readers.
+//!
+//! Owns the order of these steps and what happens when one fails. Takes no decision about offsets, acks or duplicates.
+//! Invariant: a batch is on the tail and in the commit queue before the lock is given back, so the queue has the log's order.
+//! Invariant: a failed assertion takes this partition offline and no other; who waits for it is answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::batch::Batch;
+use model::{Now, Offset};
+use replication::partition::leader::{Action, Event, Origin};
+use storage::Unit;
+use storage::disk::{DiskError, Lane};
+
+use super::handle::{Partition, PublishedRole, State};
+use super::lifecycle::take_removal;
+use super::produce::Waiter;
+use super::writes::take_reached;
+use crate::commit::Told;
+use crate::core::{Core, Inward, Pending};
+use crate::effects::Effects;
+use crate::requests::{Acks, AppendError, Appended};
+
+pub(crate) struct Append {
+    pub(crate) batch: Batch,
+    pub(crate) acks: Acks,
+    pub(crate) timeout: Duration,
+    pub(crate) origin: Origin,
+    pub(crate) waiter: Waiter,
+}
+
+impl Partition {
+    pub(crate) fn append(self: &Arc<Self>, core: &Core, now: Now, append: Append, fx: &mut Effects) {
+        let Append { batch, acks, timeout, origin, waiter } = append;
+        let mut state = self.lock();
+        if state.full_until.is_some_and(|until| now.mono < until) {
+            drop(state);
+            return answer(core, waiter, Err(AppendError::Disk { reason: "no space left".to_owned() }), fx);
+        }
+        let spare = waiter.clone();
+        let event = Event::Produced { batch, acks, timeout, origin, waiter };
+        let stepped = self.step_locked(core, now, &mut state, event, fx);
+        self.release(core, state, fx);
+        if let Err(reason) = stepped {
+            answer_unless_done(core, spare, AppendError::Disk { reason }, fx);
+        }
+    }
+
+    /// Hands an event that no request waits for to the state machine.
+    pub(crate) fn step(self: &Arc<Self>, core: &Core, now: Now, event: Event<Waiter>, fx: &mut Effects) {
+        let mut state = self.lock();
+        // A failure is logged and answered where it is caught.
+        let _offline = self.step_locked(core, now, &mut state, event, fx);
+        self.release(core, state, fx);
+    }
+
+    /// The journal holds the log's operations up to `operation`, and so the records below `end`.
+    pub(crate) fn journalled(
+        self: &Arc<Self>,
+        core: &Core,
+        now: Now,
+        operation: u64,
+        end: Option<Offset>,
+        fx: &mut Effects,
+    ) {
+        let mut state = self.lock();
+        state.log.durable_to(operation);
+        let event = end.map_or(Event::Tick, |end| Event::Synced { end });
+        let _offline = self.step_locked(core, now, &mut state, event, fx);
+        self.release(core, state, fx);
+    }
+
+    /// # Errors
+    /// When an assertion failed: the partition is offline by then, and who waited is answered.
+    pub(super) fn step_locked(
+        self: &Arc<Self>,
+        core: &Core,
+        now: Now,
+        state: &mut State,
+        event: Event<Waiter>,
+        fx: &mut Effects,
+    ) -> Result<(), String> {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let mut actions = std::mem::take(&mut state.actions);
+            state.leader.step(now, event, &mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(core, now, state, action, fx);
+            }
+            state.actions = actions;
+            self.write_if_due(core, now, state);
+            self.activate_if_needed(core, now, state, fx);
+        }));
+        done.map_err(|panic| {
+            let reason = panic_text(panic.as_ref());
+            tracing::error!(partition = %self.id, reason, "an assertion failed: the partition is offline until the next start");
+            self.abandon(core, state, &reason, fx);
+            reason
+        })
+    }
+
+    fn carry_out(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, action: Action<Waiter>, fx: &mut Effects) {
+        match action {
+            Action::StartEpoch { epoch, start } => {
+                // The log notes the epoch with its first batch; readers know it from now on.
+                assert!(start == state.log.log_end());
+                self.published.set_epoch(epoch);
+                self.published.set_role(PublishedRole::Leading, Some(core.config.id));
+                state.registrations.moved(fx);
+            }
+            Action::Append { batch } => {
+                let end = batch.next_offset();
+                let bytes = u64::try_from(batch.size()).expect("a size in memory fits in 64 bits");
+                let entry = state.log.append(batch, now.wall_ms);
+                if state.log.journalled() {
+                    let operation = state.log.last_operation();
+                    let told = Told::Partition { partition: Arc::clone(self), operation, end: Some(end) };
+                    core.commit.push(Unit::one(entry), bytes, told);
+                }
+                self.published.set_log_end(end);
+                state.dirty_since.get_or_insert(now.mono);
+            }
+            Action::Reply { waiter, result } => answer(core, waiter, result, fx),
+            Action::Publish(limits) => {
+                self.published.set_limits(limits);
+                state.registrations.moved(fx);
+            }
+        }
+    }
+
+    /// Takes the partition out of use: its own state can no longer be trusted.
+    fn abandon(&self, core: &Core, state: &mut State, reason: &str, fx: &mut Effects) {
+        self.published.set_role(PublishedRole::Failed, None);
+        let mut actions = Vec::new();
+        state.leader.abandon(reason, &mut actions);
+        for action in actions {
+            match action {
+                Action::Reply { waiter: Waiter::Client { request, part }, result } => {
+                    request.answer_once(part, result, fx);
+                }
+                Action::Reply { waiter, result } => answer(core, waiter, result, fx),
+                Action::StartEpoch { .. } | Action::Append { .. } | Action::Publish(_) => {}
+            }
+        }
+        state.registrations.moved(fx);
+    }
+
+    /// The disk failed: no write or sync of this log is believed any more.
+    pub(super) fn fail(
+        self: &Arc<Self>,
+        core: &Core,
+        now: Now,
+        state: &mut State,
+        error: &DiskError,
+        fx: &mut Effects,
+    ) {
+        tracing::error!(partition = %self.id, %error, "the partition is offline until the next start");
+        self.published.set_role(PublishedRole::Failed, None);
+        let _offline = self.step_locked(core, now, state, Event::Failed { reason: error.to_string() }, fx);
+        state.registrations.moved(fx);
+    }
+
+    /// Takes the partition offline, for a disk error that was met outside of it.
+    pub(crate) fn take_offline(self: &Arc<Self>, core: &Core, now: Now, error: &DiskError, fx: &mut Effects) {
+        let mut state = self.lock();
+        self.fail(core, now, &mut state, error, fx);
+        self.release(core, state, fx);
+    }
+
+    /// What a tick does for a partition that has something due. Afterwards it is either active still, or idle and lean.
+    pub(crate) fn tick(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) {
+        let mut state = self.lock();
+        state.active = false;
+        let _offline = self.step_locked(core, now, &mut state, Event::Tick, fx);
+        if !state.active {
+            // A batch of a hundred bytes may keep a frame of a megabyte alive.
+            state.log.evict_tail(0);
+        }
+        self.release(core, state, fx);
+    }
+
+    pub(super) fn activate_if_needed(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, fx: &mut Effects) {
+        let failed = state.leader.failure().is_some();
+        let due = state.leader.waiting() > 0
+            || (!failed && (state.log.unwritten_bytes() > 0 || state.unsynced_since.is_some()));
+        if due && !state.active {
+            state.active = true;
+            core.activate(self, now, fx);
+        }
+    }
+
+    /// Gives the lock back, and then starts what was decided under it.
+    pub(super) fn release(
+        self: &Arc<Self>,
+        core: &Core,
+        mut state: std::sync::MutexGuard<'_, State>,
+        fx: &mut Effects,
+    ) {
+        let write = state.write_out.take();
+        let sync = state.sync_out.take();
+        let removal = take_removal(&mut state);
+        let (unwritten, tail) = (state.log.unwritten_bytes(), state.log.tail_bytes());
+        core.memory.moved(&mut state.counted, unwritten, tail);
+        if take_reached(&mut state) {
+            core.inward(Inward::Written);
+        }
+        drop(state);
+        if let Some(write) = write {
+            core.tickets.start(Lane::Segments, write.steps(), Pending::Write(Arc::clone(self)), fx);
+        }
+        if let Some(sync) = sync {
+            core.tickets.start(Lane::Segments, sync.steps(), Pending::Sync(Arc::clone(self)), fx);
+        }
+        if let Some(steps) = removal {
+            core.tickets.start(Lane::Segments, steps, Pending::Removal, fx);
+        }
+    }
+}
+
+pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<Appended, AppendError>, fx: &mut Effects) {
+    match waiter {
+        Waiter::Client { request, part } => request.answer(part, result, fx),
+        Waiter::Internal { token } => core.inward(Inward::Appended { token, result }),
+    }
+}
+
+fn answer_unless_done(core: &Core, waiter: Waiter, error: AppendError, fx: &mut Effects) {
+    match waiter {
+        Waiter::Client { request, part } => request.answer_once(part, Err(error), fx),
+        // A coordinator does not know a token any more that it was answered about.
+        Waiter::Internal { token } => core.inward(Inward::Appended { token, result: Err(error) }),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "an assertion failed".to_owned())
+}

@@ -1,0 +1,226 @@
+//! A partition on this node: its state machine and its log's tail behind one short lock, its limits in atomics beside it.
+//!
+//! Owns what is shared between the threads that use a partition. Does not own decisions (`replication::partition`) nor bytes (`storage`).
+//! Invariant: the published limits are what the state machine published last; a reader who sees a high watermark finds the
+//! records below it in the log.
+//! Invariant: no system call is made with the lock held.
+
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{LeaderEpoch, NodeId, Offset, TopicPartition};
+use replication::partition::leader::{Action, Leader, Limits};
+use storage::log::{Log, SegmentWrite, SyncWork};
+
+use super::produce::Waiter;
+use super::waiters::Registrations;
+use crate::budget::Counted;
+use crate::requests::FetchError;
+
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: TopicPartition,
+    pub(crate) published: Published,
+    state: Mutex<State>,
+}
+
+/// Under the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) leader: Leader<Waiter>,
+    pub(crate) log: Log,
+    pub(crate) registrations: Registrations,
+    /// A write of the tail is under way.
+    pub(crate) writing: bool,
+    /// A checkpoint waits until the segment files hold the operations up to this one.
+    pub(crate) write_target: Option<u64>,
+    /// A checkpoint is under way: it syncs this log itself.
+    pub(crate) in_checkpoint: bool,
+    /// A sync of this log alone is under way.
+    pub(crate) syncing: bool,
+    /// On its way out, or not.
+    pub(crate) deletion: Deletion,
+    /// Retention has taken segments: their files are to go.
+    pub(crate) files_go: bool,
+    /// The producers as of an operation, encoded for the checkpoint.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// Since when the tail holds what no segment file has, at the earliest.
+    pub(crate) dirty_since: Option<Duration>,
+    /// The disk was full at the last write: when to try again.
+    pub(crate) full_until: Option<Duration>,
+    /// Since when a log that is not journalled has what no sync covers.
+    pub(crate) unsynced_since: Option<Duration>,
+    /// It is in the node's set of partitions that a tick looks at.
+    pub(crate) active: bool,
+    /// To be started when the lock is given back.
+    pub(crate) write_out: Option<SegmentWrite>,
+    pub(crate) sync_out: Option<SyncWork>,
+    /// What the node's memory budget counts for this log.
+    pub(crate) counted: Counted,
+    pub(crate) actions: Vec<Action<Waiter>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deletion {
+    No,
+    /// The journal is asked to note it.
+    Asked,
+    /// The journal has it: the files go as soon as nobody writes them.
+    Durable,
+    Done,
+}
+
+/// The producers of a partition as of one operation of its log.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) operation: u64,
+    /// Behind the last batch that it counts.
+    pub(crate) end: Offset,
+    pub(crate) bytes: Bytes,
+}
+
+impl Partition {
+    pub(crate) fn new(id: TopicPartition, leader: Leader<Waiter>, log: Log) -> Partition {
+        let published = Published::new(leader.limits(), leader.log_end());
+        let state = State {
+            leader,
+            log,
+            registrations: Registrations::default(),
+            writing: false,
+            write_target: None,
+            in_checkpoint: false,
+            syncing: false,
+            deletion: Deletion::No,
+            files_go: false,
+            snapshot: None,
+            dirty_since: None,
+            full_until: None,
+            unsynced_since: None,
+            active: false,
+            write_out: None,
+            sync_out: None,
+            counted: Counted::default(),
+            actions: Vec::new(),
+        };
+        Partition { id, published, state: Mutex::new(state) }
+    }
+
+    /// A poisoned lock is taken all the same: the driver marks the partition as failed before anything else uses it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        match self.state.lock() {
+            Ok(state) => state,
+            Err(poisoned) => {
+                self.published.set_role(PublishedRole::Failed, None);
+                poisoned.into_inner()
+            }
+        }
+    }
+}
+
+/// What readers learn without the lock.
+#[derive(Debug)]
+pub(crate) struct Published {
+    log_start: AtomicI64,
+    high_watermark: AtomicI64,
+    last_stable: AtomicI64,
+    log_end: AtomicI64,
+    epoch: AtomicI32,
+    role: AtomicU8,
+    /// −1: nobody.
+    leader: AtomicI32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PublishedRole {
+    NotLeading,
+    Leading,
+    Failed,
+}
+
+impl Published {
+    fn new(limits: Limits, log_end: Offset) -> Published {
+        Published {
+            log_start: AtomicI64::new(limits.log_start.get()),
+            high_watermark: AtomicI64::new(limits.high_watermark.get()),
+            last_stable: AtomicI64::new(limits.last_stable.get()),
+            log_end: AtomicI64::new(log_end.get()),
+            epoch: AtomicI32::new(0),
+            role: AtomicU8::new(0),
+            leader: AtomicI32::new(-1),
+        }
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.log_start.store(limits.log_start.get(), Ordering::Release);
+        self.high_watermark.store(limits.high_watermark.get(), Ordering::Release);
+        self.last_stable.store(limits.last_stable.get(), Ordering::Release);
+    }
+
+    pub(crate) fn set_log_end(&self, log_end: Offset) {
+        self.log_end.store(log_end.get(), Ordering::Release);
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: LeaderEpoch) {
+        self.epoch.store(epoch.get(), Ordering::Release);
+    }
+
+    pub(crate) fn set_role(&self, role: PublishedRole, leader: Option<NodeId>) {
+        self.leader.store(leader.map_or(-1, |leader| leader.0), Ordering::Release);
+        let role = match role {
+            PublishedRole::NotLeading => 0,
+            PublishedRole::Leading => 1,
+            PublishedRole::Failed => 2,
+        };
+        self.role.store(role, Ordering::Release);
+    }
+
+    pub(crate) fn role(&self) -> PublishedRole {
+        match self.role.load(Ordering::Acquire) {
+            0 => PublishedRole::NotLeading,
+            1 => PublishedRole::Leading,
+            _ => PublishedRole::Failed,
+        }
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.role() == PublishedRole::Failed
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leader = self.leader.load(Ordering::Acquire);
+        (leader >= 0).then_some(NodeId(leader))
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        // The start is read last and the stable offset first: each only grows, so they come out in their order.
+        let last_stable = Offset::new(self.last_stable.load(Ordering::Acquire));
+        let high_watermark = Offset::new(self.high_watermark.load(Ordering::Acquire));
+        let log_start = Offset::new(self.log_start.load(Ordering::Acquire));
+        Limits { log_start, high_watermark: high_watermark.max(last_stable), last_stable }
+    }
+
+    pub(crate) fn log_end(&self) -> Offset {
+        Offset::new(self.log_end.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn epoch(&self) -> LeaderEpoch {
+        LeaderEpoch::new(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Whether a reader who believes in `current_epoch` may read here.
+    pub(crate) fn check_reader(&self, current_epoch: Option<LeaderEpoch>) -> Result<(), FetchError> {
+        let current = self.epoch();
+        match self.role() {
+            PublishedRole::Failed => return Err(FetchError::Disk { reason: "the partition is offline".to_owned() }),
+            PublishedRole::NotLeading => return Err(FetchError::NotLeader { leader: self.leader(), epoch: current }),
+            PublishedRole::Leading => {}
+        }
+        match current_epoch {
+            Some(got) if got < current => Err(FetchError::FencedEpoch { current, got }),
+            Some(got) if got > current => Err(FetchError::UnknownEpoch { current, got }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

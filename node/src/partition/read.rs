@@ -1,0 +1,209 @@
+//! Reads of a partition: records below a published limit, positions by time, ends of epochs.
+//!
+//! Owns which limit holds for whom and what is an error. Does not own where bytes are: `storage::log` plans, its plan reads.
+//! Invariant: nothing at or above the high watermark is handed out. The lock is held to plan, never to read.
+
+use model::{LeaderEpoch, Offset};
+use storage::disk::{Disk, DiskError, ReadMode};
+use storage::reader::{Learned, Read, ReadError};
+use storage::time_reader::TimeTarget;
+
+use super::handle::Partition;
+use crate::requests::{EpochEnd, FetchError, FetchPart, FetchedPart, FoundOffset, ListError, Position};
+
+impl Partition {
+    /// At most `bytes_max` bytes, or one batch if that is larger and `whole_batch` says so. `None`: the disk must be waited for.
+    pub(crate) fn fetch(
+        &self,
+        part: &FetchPart,
+        committed_only: bool,
+        bytes_max: u32,
+        whole_batch: bool,
+        disk: &dyn Disk,
+        mode: ReadMode,
+    ) -> Option<FetchedPart> {
+        match self.try_fetch(part, committed_only, bytes_max, whole_batch, disk, mode) {
+            Ok(fetched) => fetched,
+            Err(error) => Some(self.refused(error)),
+        }
+    }
+
+    fn try_fetch(
+        &self,
+        part: &FetchPart,
+        committed_only: bool,
+        bytes_max: u32,
+        whole_batch: bool,
+        disk: &dyn Disk,
+        mode: ReadMode,
+    ) -> Result<Option<FetchedPart>, FetchError> {
+        self.published.check_reader(part.current_epoch)?;
+        if let Some(epoch) = part.last_fetched_epoch
+            && let Some(diverging) = self.diverging(part.from, epoch)?
+        {
+            return Ok(Some(FetchedPart { diverging: Some(diverging), ..self.empty() }));
+        }
+        let (limits, log_end) = (self.published.limits(), self.published.log_end());
+        let outside = || FetchError::OutOfRange { start: limits.log_start, end: log_end, got: part.from };
+        let from = Offset::from_wire(part.from).filter(|from| *from >= limits.log_start && *from <= log_end);
+        let from = from.ok_or_else(outside)?;
+        let limit = if committed_only { limits.last_stable } else { limits.high_watermark };
+        let bytes_max = bytes_max.min(part.bytes_max);
+        if from >= limit || (bytes_max == 0 && !whole_batch) {
+            return Ok(Some(self.empty()));
+        }
+        // The lock's scope ends with the plan.
+        let plan = self.lock().log.plan_read(from, limit, bytes_max);
+        let plan = plan.map_err(|error| fetch_error(&error, part.from))?;
+        let read = match plan.run(disk, mode) {
+            Ok(read) => read,
+            Err(ReadError::Disk(DiskError::NotCached)) => return Ok(None),
+            // Retention may have taken the file between plan and read.
+            Err(ReadError::Disk(DiskError::NotFound { .. })) if from < self.published.limits().log_start => {
+                let start = self.published.limits().log_start;
+                return Err(FetchError::OutOfRange { start, end: log_end, got: part.from });
+            }
+            Err(error) => return Err(fetch_error(&error, part.from)),
+        };
+        self.learn(&read);
+        if !whole_batch && read.bytes > usize::try_from(bytes_max).unwrap_or(usize::MAX) {
+            return Ok(Some(self.empty()));
+        }
+        Ok(Some(FetchedPart { record_bytes: read.bytes, records: read.pieces, ..self.empty() }))
+    }
+
+    fn learn(&self, read: &Read) {
+        self.keep(&read.learned);
+    }
+
+    fn keep(&self, learned: &[Learned]) {
+        if !learned.is_empty() {
+            let mut state = self.lock();
+            learned.iter().for_each(|learned| state.log.learn(learned.clone()));
+        }
+    }
+
+    fn empty(&self) -> FetchedPart {
+        let limits = self.published.limits();
+        FetchedPart {
+            error: None,
+            high_watermark: Some(limits.high_watermark),
+            last_stable: Some(limits.last_stable),
+            log_start: Some(limits.log_start),
+            records: Vec::new(),
+            record_bytes: 0,
+            diverging: None,
+        }
+    }
+
+    fn refused(&self, error: FetchError) -> FetchedPart {
+        // With an offset out of range, the client learns where the log begins and ends.
+        let limits = matches!(error, FetchError::OutOfRange { .. }).then(|| self.published.limits());
+        FetchedPart {
+            error: Some(error),
+            high_watermark: limits.map(|limits| limits.high_watermark),
+            last_stable: limits.map(|limits| limits.last_stable),
+            log_start: limits.map(|limits| limits.log_start),
+            records: Vec::new(),
+            record_bytes: 0,
+            diverging: None,
+        }
+    }
+
+    /// Where a fetcher's log that ends at `from` in `epoch` departs from ours. `None`: it does not.
+    fn diverging(&self, from: i64, epoch: LeaderEpoch) -> Result<Option<EpochEnd>, FetchError> {
+        let Some(found) = self.end_of_epoch(epoch) else {
+            let (limits, end) = (self.published.limits(), self.published.log_end());
+            return Err(FetchError::OutOfRange { start: limits.log_start, end, got: from });
+        };
+        Ok((found.epoch < epoch || found.end.get() < from).then_some(found))
+    }
+
+    fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
+        let state = self.lock();
+        let log_end = state.log.log_end();
+        // The log notes an epoch with its first batch; ours may have none yet.
+        if epoch == state.leader.epoch() {
+            return Some(EpochEnd { epoch, end: log_end });
+        }
+        let found = state.log.epochs().end_offset_for(epoch, log_end);
+        let latest = || state.log.epochs().latest().filter(|latest| *latest < epoch && epoch < state.leader.epoch());
+        let (epoch, end) = found.or_else(|| latest().map(|latest| (latest, log_end)))?;
+        Some(EpochEnd { epoch, end })
+    }
+
+    pub(crate) fn epoch_end(
+        &self,
+        current_epoch: Option<LeaderEpoch>,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<EpochEnd>, FetchError> {
+        self.published.check_reader(current_epoch)?;
+        Ok(self.end_of_epoch(epoch))
+    }
+
+    pub(crate) fn list_offset(
+        &self,
+        current_epoch: Option<LeaderEpoch>,
+        position: Position,
+        disk: &dyn Disk,
+        mode: ReadMode,
+    ) -> Result<FoundOffset, ListError> {
+        self.published.check_reader(current_epoch).map_err(list_refused)?;
+        let limits = self.published.limits();
+        let at =
+            |offset: Offset, epoch: Option<LeaderEpoch>| FoundOffset { offset: Some(offset), timestamp_ms: -1, epoch };
+        let target = match position {
+            Position::Earliest | Position::EarliestLocal => {
+                let epoch = self.lock().log.epochs().epoch_at(limits.log_start);
+                return Ok(at(limits.log_start, epoch));
+            }
+            Position::Latest { committed_only } => {
+                let end = if committed_only { limits.last_stable } else { limits.high_watermark };
+                return Ok(at(end, Some(self.published.epoch())));
+            }
+            // Nothing is tiered: there is no such offset.
+            Position::LatestTiered => return Ok(FoundOffset { offset: None, timestamp_ms: -1, epoch: None }),
+            Position::MaxTimestamp => TimeTarget::Newest,
+            Position::AtTime(timestamp_ms) => TimeTarget::AtLeast(timestamp_ms),
+        };
+        let plan = self.lock().log.plan_time(target, limits.high_watermark);
+        let (found, learned) = plan.run(disk, mode).map_err(|error| list_error(&error))?;
+        self.keep(&learned);
+        Ok(match found {
+            Some(found) => {
+                FoundOffset { offset: Some(found.offset), timestamp_ms: found.timestamp_ms, epoch: found.epoch }
+            }
+            None => FoundOffset { offset: None, timestamp_ms: -1, epoch: None },
+        })
+    }
+}
+
+fn fetch_error(error: &ReadError, got: i64) -> FetchError {
+    match error {
+        ReadError::BelowStart { start, .. } => FetchError::OutOfRange { start: *start, end: *start, got },
+        ReadError::AboveLimit { limit, end, .. } => FetchError::OutOfRange { start: *limit, end: *end, got },
+        ReadError::Disk(error) => FetchError::Disk { reason: error.to_string() },
+        ReadError::Corrupt { at, .. } => FetchError::Corrupt { at: *at },
+    }
+}
+
+fn list_error(error: &ReadError) -> ListError {
+    match error {
+        ReadError::Disk(DiskError::NotCached) => ListError::Cold,
+        ReadError::Corrupt { at, .. } => ListError::Corrupt { at: *at },
+        other => ListError::Disk { reason: other.to_string() },
+    }
+}
+
+fn list_refused(error: FetchError) -> ListError {
+    match error {
+        FetchError::NotLeader { leader, epoch } => ListError::NotLeader { leader, epoch },
+        FetchError::FencedEpoch { current, got } => ListError::FencedEpoch { current, got },
+        FetchError::UnknownEpoch { current, got } => ListError::UnknownEpoch { current, got },
+        FetchError::UnknownPartition => ListError::UnknownPartition,
+        FetchError::Corrupt { at } => ListError::Corrupt { at },
+        other @ (FetchError::Disk { .. } | FetchError::OutOfRange { .. }) => {
+            ListError::Disk { reason: other.to_string() }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From a partition's tail to its segment files, and from there to the disk.
+//!
+//! Owns when a tail is written and when a log that is not journalled is synced. Does not own which steps that takes: `storage::log`.
+//! Invariant: one write and one sync of a log at a time. A full disk is waited out; any other failure is final.
+
+use std::sync::Arc;
+
+use model::Now;
+use replication::partition::leader::Event;
+use storage::disk::DiskError;
+use storage::log::Log;
+
+use super::handle::{Partition, Snapshot, State};
+use crate::core::{Core, FULL_RETRY};
+use crate::effects::Effects;
+
+/// Memory that a written tail may keep for readers at the end, while the node has room.
+const TAIL_KEPT_BYTES: u64 = 1024 * 1024;
+/// One write of one log.
+const WRITE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+impl Partition {
+    /// Starts a write of the tail when enough has gathered, or when it has waited long enough.
+    pub(super) fn write_if_due(&self, core: &Core, now: Now, state: &mut State) {
+        let unwritten = state.log.unwritten_bytes();
+        let resting = state.full_until.is_some_and(|until| now.mono < until);
+        if state.writing || resting || state.leader.failure().is_some() {
+            return;
+        }
+        let old = state.dirty_since.is_some_and(|since| now.mono >= since.saturating_add(core.config.flush_age));
+        // In a log that is not journalled, answers wait for this write.
+        let relaxed = !state.log.journalled() && unwritten > 0;
+        let scarce = unwritten > 0 && core.memory.wants_writes();
+        if relaxed
+            || old
+            || scarce
+            || unwritten >= core.config.flush_bytes
+            || state.write_target.is_some()
+            || state.files_go
+        {
+            start_write(now, state);
+        }
+        self.sync_if_due(core, now, state);
+    }
+
+    /// A checkpoint begins: all that this log has done by now is to reach the segment files. Returns whether that is so already;
+    /// else `Inward::Written` follows.
+    pub(crate) fn begin_checkpoint(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) -> Began {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.leader.failure().is_some() {
+            return Began::Offline;
+        }
+        state.in_checkpoint = true;
+        let operation = state.log.last_operation();
+        // What the producers sent by now is in the files when the checkpoint is written, never more than that: a batch that a
+        // crash takes away must not be known as a duplicate.
+        if state.snapshot.as_ref().is_none_or(|snapshot| snapshot.operation != operation) {
+            let bytes = state.leader.producers().encode();
+            state.snapshot = Some(Snapshot { operation, end: state.log.log_end(), bytes });
+        }
+        if state.log.written_operation() >= operation && !state.syncing {
+            return Began::Written;
+        }
+        state.write_target = Some(operation);
+        self.write_if_due(core, now, state);
+        if take_reached(state) {
+            return Began::Written;
+        }
+        self.release(core, guard, fx);
+        Began::Waiting
+    }
+
+    /// The write that was started is over.
+    pub(crate) fn written(self: &Arc<Self>, core: &Core, now: Now, result: &Result<(), DiskError>, fx: &mut Effects) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.writing = false;
+        let before = state.log.written_end();
+        state.log.write_done(result);
+        match result {
+            Ok(()) => {
+                let end = state.log.written_end();
+                if !state.log.journalled() && end > before {
+                    state.unsynced_since.get_or_insert(now.mono);
+                }
+                if state.log.unwritten_bytes() == 0 {
+                    state.dirty_since = None;
+                }
+                state.log.evict_tail(if core.memory.wants_eviction() { 0 } else { TAIL_KEPT_BYTES });
+                let _offline = self.step_locked(core, now, state, Event::Written { end }, fx);
+            }
+            Err(error) if !Log::is_final(error) => {
+                tracing::warn!(partition = %self.id, %error, "appends are refused until there is room");
+                state.full_until = Some(now.mono.saturating_add(FULL_RETRY));
+                state.dirty_since.get_or_insert(now.mono);
+                self.activate_if_needed(core, now, state, fx);
+            }
+            Err(error) => self.fail(core, now, state, error, fx),
+        }
+        self.release(core, guard, fx);
+    }
+
+    /// A log that is not journalled has only its own sync against a power cut: at least every few seconds.
+    fn sync_if_due(&self, core: &Core, now: Now, state: &mut State) {
+        let Some(since) = state.unsynced_since.filter(|_| !state.in_checkpoint && !state.syncing) else { return };
+        let unsynced = state.log.written_end().since(state.log.synced_end());
+        let due = now.mono >= since.saturating_add(core.config.relaxed_sync_interval);
+        // Records stand for bytes here: each has at least one.
+        if !due && unsynced < core.config.relaxed_sync_bytes {
+            return;
+        }
+        if let Some(sync) = state.log.sync_work() {
+            state.unsynced_since = None;
+            state.syncing = true;
+            state.sync_out = Some(sync);
+        }
+    }
+
+    /// The sync that was started is over.
+    pub(crate) fn synced(self: &Arc<Self>, core: &Core, now: Now, result: &Result<(), DiskError>, fx: &mut Effects) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.syncing = false;
+        state.log.sync_done(result);
+        match result {
+            Ok(()) if !state.log.journalled() => {
+                core.note_relaxed_sync();
+                let end = state.log.synced_end();
+                let _offline = self.step_locked(core, now, state, Event::Synced { end }, fx);
+            }
+            Ok(()) => {}
+            Err(error) => self.fail(core, now, state, error, fx),
+        }
+        self.release(core, guard, fx);
+    }
+}
+
+impl Partition {
+    /// The checkpoint that `begin_checkpoint` began is over, either way.
+    pub(crate) fn end_checkpoint(self: &Arc<Self>, core: &Core, fx: &mut Effects) {
+        let mut state = self.lock();
+        state.in_checkpoint = false;
+        state.write_target = None;
+        self.release(core, state, fx);
+    }
+}
+
+/// What a log says to a checkpoint that begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Began {
+    Written,
+    Waiting,
+    /// Nothing of it can be written any more: no checkpoint may cover it.
+    Offline,
+}
+
+fn start_write(now: Now, state: &mut State) {
+    let write = state.log.next_write(WRITE_BYTES_MAX);
+    if write.is_some() {
+        assert!(state.write_out.is_none(), "one write at a time");
+        state.writing = true;
+        state.full_until = None;
+    }
+    let waits = state.log.unwritten_bytes() > 0;
+    state.dirty_since = if write.is_some() { waits.then_some(now.mono) } else { state.dirty_since.filter(|_| waits) };
+    state.files_go = state.files_go && write.is_none() && state.log.has_write();
+    state.write_out = write;
+}
+
+/// Whether the log has just reached what a checkpoint waits for.
+pub(super) fn take_reached(state: &mut State) -> bool {
+    let reached = state.write_target.is_some_and(|target| state.log.written_operation() >= target) && !state.syncing;
+    if reached {
+        state.write_target = None;
+    }
+    reached
+}

@@ -1,0 +1,129 @@
+//! Requests about partitions: produce, fetch, long polls, offsets by time, ends of epochs.
+//!
+//! Owns the split of a request into its partitions and the byte budget over them. Decisions are the partitions'.
+//! Invariant: each produce request is answered once, whatever becomes of its parts.
+
+use std::sync::Arc;
+
+use model::limits::FETCH_BYTES_MAX;
+use model::{LeaderEpoch, Now, TopicPartition};
+use replication::partition::leader::Origin;
+use storage::disk::ReadMode;
+
+use crate::effects::Effects;
+use crate::node::Node;
+use crate::partition::driver::Append;
+use crate::partition::produce::{ProduceRequest, Waiter};
+use crate::partition::waiters::Watcher;
+use crate::requests::{
+    AppendError, EpochEnd, FetchError, FetchLimits, FetchPart, FetchRead, FetchedPart, FoundOffset, ListError,
+    Position, Produce,
+};
+
+impl Node {
+    /// Appends. Answers with `Answer::Produced`, unless acks is none.
+    pub fn produce(&self, now: Now, produce: Produce, fx: &mut Effects) {
+        let Produce { acks, timeout, parts, reply } = produce;
+        let bytes = parts.iter().map(|part| u64::try_from(part.batch.size()).unwrap_or(u64::MAX)).sum();
+        let refused = self.refuse_appends(bytes);
+        let held = if refused.is_some() { 0 } else { bytes };
+        let request = ProduceRequest::new(acks, reply, parts.len(), held, Arc::clone(&self.core.budget));
+        for (part, sent) in parts.into_iter().enumerate() {
+            let waiter = Waiter::Client { request: Arc::clone(&request), part };
+            match (&refused, self.core.table.get(sent.partition)) {
+                (Some(error), _) => request.answer(part, Err(error.clone()), fx),
+                (None, None) => request.answer(part, Err(AppendError::UnknownPartition), fx),
+                (None, Some(partition)) => {
+                    let append = Append { batch: sent.batch, acks, timeout, origin: Origin::Client, waiter };
+                    partition.append(&self.core, now, append, fx);
+                }
+            }
+        }
+        request.close(fx);
+        self.settle(now, fx);
+    }
+
+    fn refuse_appends(&self, bytes: u64) -> Option<AppendError> {
+        if self.is_stopping() {
+            return Some(AppendError::NotLeader { leader: None, epoch: LeaderEpoch::ZERO });
+        }
+        if self.core.memory.is_full() {
+            return Some(AppendError::Busy { limit: self.core.budget.limits().append_bytes });
+        }
+        self.core.budget.take_append(bytes).err().map(|over| AppendError::Busy { limit: over.limit })
+    }
+
+    /// Reads what lies below the published limits; never waits for records to come.
+    pub fn fetch(&self, parts: &[FetchPart], limits: FetchLimits, mode: ReadMode) -> FetchRead {
+        let mut left = limits.bytes_max.min(FETCH_BYTES_MAX);
+        let mut read = FetchRead { parts: Vec::with_capacity(parts.len()), record_bytes: 0, cold: Vec::new() };
+        for (at, part) in parts.iter().enumerate() {
+            let Some(partition) = self.core.table.get(part.partition) else {
+                read.parts.push(nothing(Some(FetchError::UnknownPartition)));
+                continue;
+            };
+            let bytes_max = u32::try_from(left).unwrap_or(u32::MAX);
+            let whole_batch = read.record_bytes == 0 && read.cold.is_empty();
+            let fetched = partition.fetch(part, limits.committed_only, bytes_max, whole_batch, &*self.core.disk, mode);
+            let Some(fetched) = fetched else {
+                read.cold.push(at);
+                read.parts.push(nothing(None));
+                continue;
+            };
+            let bytes = u64::try_from(fetched.record_bytes).unwrap_or(u64::MAX);
+            read.record_bytes = read.record_bytes.saturating_add(bytes);
+            left = left.saturating_sub(bytes);
+            read.parts.push(fetched);
+        }
+        read
+    }
+
+    /// Registers for moves of the partition's limits, epoch or start under `slot`, until `unwatch`. Unknown partition: false.
+    #[must_use]
+    pub fn watch(&self, watcher: &Arc<Watcher>, partition: TopicPartition, slot: u32) -> bool {
+        let Some(partition) = self.core.table.get(partition) else { return false };
+        partition.lock().registrations.add(watcher, slot);
+        true
+    }
+
+    pub fn unwatch(&self, watcher: &Arc<Watcher>, partition: TopicPartition, slot: u32) {
+        if let Some(partition) = self.core.table.get(partition) {
+            partition.lock().registrations.remove(watcher, slot);
+        }
+    }
+
+    /// Finds an offset. With `CachedOnly` the answer may be `Cold`.
+    pub fn list_offset(
+        &self,
+        partition: TopicPartition,
+        current_epoch: Option<LeaderEpoch>,
+        position: Position,
+        mode: ReadMode,
+    ) -> Result<FoundOffset, ListError> {
+        let partition = self.core.table.get(partition).ok_or(ListError::UnknownPartition)?;
+        partition.list_offset(current_epoch, position, &*self.core.disk, mode)
+    }
+
+    /// Where the largest epoch at or below `epoch` ends here (OffsetForLeaderEpoch). `None`: no such epoch is known.
+    pub fn epoch_end(
+        &self,
+        partition: TopicPartition,
+        current_epoch: Option<LeaderEpoch>,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<EpochEnd>, FetchError> {
+        let partition = self.core.table.get(partition).ok_or(FetchError::UnknownPartition)?;
+        partition.epoch_end(current_epoch, epoch)
+    }
+}
+
+fn nothing(error: Option<FetchError>) -> FetchedPart {
+    FetchedPart {
+        error,
+        high_watermark: None,
+        last_stable: None,
+        log_start: None,
+        records: Vec::new(),
+        record_bytes: 0,
+        diverging: None,
+    }
+}

@@ -1,0 +1,226 @@
+//! Follows the image: makes, configures, leads and deletes the partitions of this node as the metadata says.
+//!
+//! Owns the translation of topics into logs and state machines. Does not own the metadata: facts are applied before this is called.
+//! Invariant: a partition is led only in an epoch that this incarnation was given: one that lost an unsynced tail in a crash must not
+//! continue the epoch in which it wrote it.
+//! Invariant: what the metadata does not know is never deleted, only set aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{LogId, NodeId, Now, Offset, PartitionIndex, TopicId, TopicPartition};
+use replication::metadata::{Fact, Image, PartitionInfo, Resource, Topic};
+use replication::partition::isr::Durability;
+use replication::partition::leader::{Event, Leader, Recovered, Settings};
+use replication::partition::producers::{Producers, Sequenced};
+use storage::store::partition_folder;
+use storage::{Log, LogConfig, RecoveredLog, Store, Unit};
+
+use crate::commit::Told;
+use crate::core::Core;
+use crate::effects::Effects;
+use crate::partition::handle::Partition;
+
+/// What recovery found and no topic has claimed yet.
+pub(crate) type Unclaimed = BTreeMap<LogId, RecoveredLog>;
+
+/// Which topics a list of facts may have changed. `None`: all.
+pub(crate) fn changed_topics(facts: &[Fact]) -> Option<BTreeSet<TopicId>> {
+    let mut topics = BTreeSet::new();
+    for fact in facts {
+        match fact {
+            Fact::TopicCreated { id, .. } | Fact::TopicDeleted { id } => topics.insert(*id),
+            Fact::PartitionChanged { topic, .. } => topics.insert(*topic),
+            Fact::ConfigChanged { resource: Resource::Topic(id), .. } => topics.insert(*id),
+            // A default of all topics, or a node that registered: its partitions may be led from now on.
+            Fact::ConfigChanged { resource: Resource::EveryNode | Resource::Node(_), .. }
+            | Fact::NodeRegistered { .. }
+            | Fact::ClusterFounded { .. } => return None,
+            Fact::ConfigChanged { resource: Resource::Group(_), .. }
+            | Fact::NodeFenced { .. }
+            | Fact::NodeUnfenced { .. }
+            | Fact::NodeUnregistered { .. }
+            | Fact::FeatureLevelSet { .. }
+            | Fact::ProducerIdsAllocated { .. } => continue,
+        };
+    }
+    Some(topics)
+}
+
+/// The image as this node is to follow it.
+pub(crate) struct Follow<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) store: &'a Store,
+    pub(crate) image: &'a Image,
+    /// This incarnation is registered: what the image says of leaders is meant for it.
+    pub(crate) registered: bool,
+}
+
+impl Follow<'_> {
+    /// Brings the partitions of `changed` topics (`None`: all) in line with the image.
+    pub(crate) fn follow(
+        &self,
+        changed: Option<BTreeSet<TopicId>>,
+        unclaimed: &mut Unclaimed,
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let changed = changed.unwrap_or_else(|| {
+            let here = self.core.table.topics();
+            here.keys().copied().chain(self.image.topics().map(|topic| topic.id)).collect()
+        });
+        let mut changes = Vec::new();
+        for id in changed {
+            match self.image.topic_by_id(id) {
+                Some(topic) => {
+                    if let Some(partitions) = self.follow_topic(topic, unclaimed) {
+                        changes.push((id, Some(Arc::new(partitions))));
+                    }
+                }
+                None if self.core.table.topic(id).is_some() => changes.push((id, None)),
+                None => {}
+            }
+        }
+        let gone = changes
+            .iter()
+            .filter(|(_, partitions)| partitions.is_none())
+            .filter_map(|(id, _)| self.core.table.topic(*id));
+        let gone: Vec<Arc<Partition>> =
+            gone.flat_map(|topic| topic.values().map(Arc::clone).collect::<Vec<_>>()).collect();
+        let touched: Vec<TopicId> = changes.iter().map(|(id, _)| *id).collect();
+        self.core.table.change(changes);
+        for partition in gone {
+            self.delete(&partition, now, fx);
+        }
+        for id in touched {
+            self.assign_topic(id, now, fx);
+        }
+    }
+
+    /// The topic's partitions here, new ones included.
+    fn follow_topic(
+        &self,
+        topic: &Arc<Topic>,
+        unclaimed: &mut Unclaimed,
+    ) -> Option<BTreeMap<PartitionIndex, Arc<Partition>>> {
+        let known = self.core.table.topic(topic.id);
+        let mut partitions = known.as_deref().cloned().unwrap_or_default();
+        let config = Arc::new(log_config(topic));
+        for (index, info) in topic.partitions() {
+            if info.is_replica(self.core.config.id) && !partitions.contains_key(&index) {
+                let made = self.make(topic, index, &config, unclaimed);
+                partitions.insert(index, made);
+            }
+        }
+        (!partitions.is_empty()).then_some(partitions)
+    }
+
+    fn make(
+        &self,
+        topic: &Topic,
+        index: PartitionIndex,
+        config: &Arc<LogConfig>,
+        unclaimed: &mut Unclaimed,
+    ) -> Arc<Partition> {
+        let id = TopicPartition { topic: topic.id, partition: index };
+        let settings = self.settings(topic);
+        let node = self.core.config.id;
+        if let Some(found) = unclaimed.remove(&LogId::records(id)) {
+            let (mut log, recovered) = recovered(found, self.core.budget.limits().producers);
+            log.configure(Arc::clone(config));
+            return Arc::new(Partition::new(id, Leader::new(node, recovered, settings), log));
+        }
+        let folder = partition_folder(&topic.name, index);
+        let (mut log, entry) =
+            self.store.create_log(LogId::records(id), &folder, topic.config.is_journalled(), Offset::ZERO);
+        log.configure(Arc::clone(config));
+        let operation = log.last_operation();
+        let recovered = Recovered {
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            producers: Producers::new(self.core.budget.limits().producers),
+        };
+        let partition = Arc::new(Partition::new(id, Leader::new(node, recovered, settings), log));
+        let told = Told::Partition { partition: Arc::clone(&partition), operation, end: None };
+        self.core.commit.push(Unit::one(entry), 0, told);
+        partition
+    }
+
+    /// Tells the partitions of a topic who leads them, and what is configured.
+    fn assign_topic(&self, id: TopicId, now: Now, fx: &mut Effects) {
+        let (Some(topic), Some(here)) = (self.image.topic_by_id(id), self.core.table.topic(id)) else { return };
+        let config = Arc::new(log_config(topic));
+        let settings = self.settings(topic);
+        for (index, partition) in here.iter() {
+            let Some(info) = topic.partition(*index) else { continue };
+            partition.configure(self.core, now, &config, settings.clone(), fx);
+            self.assign(partition, info, now, fx);
+        }
+    }
+
+    fn assign(&self, partition: &Arc<Partition>, info: &PartitionInfo, now: Now, fx: &mut Effects) {
+        let node = self.core.config.id;
+        if info.leader != Some(node) {
+            return partition.step_down(self.core, now, info.leader_epoch, info.leader, fx);
+        }
+        if self.registered {
+            let isr: BTreeSet<NodeId> = info.isr.iter().copied().collect();
+            let event = Event::Lead { epoch: info.leader_epoch, replicas: info.replicas.len(), isr };
+            partition.step(self.core, now, event, fx);
+        }
+    }
+
+    /// The metadata has deleted it: who waits is answered, then the journal is told, then the files go.
+    fn delete(&self, partition: &Arc<Partition>, now: Now, fx: &mut Effects) {
+        partition.delete(self.core, now, fx);
+    }
+
+    fn settings(&self, topic: &Topic) -> Settings {
+        let durability = if topic.config.is_journalled() { Durability::Synced } else { Durability::Written };
+        let statics = self.image.statics();
+        Settings {
+            durability,
+            min_in_sync: topic.min_insync_replicas(),
+            batch_bytes_max: u64::from(topic.config.max_message_bytes),
+            timestamp_type: topic.config.timestamp_type,
+            producer_expiry: Duration::from_millis(statics.producer_id_expiration_ms),
+            waiters_max: self.core.budget.limits().waiters,
+        }
+    }
+}
+
+fn log_config(topic: &Topic) -> LogConfig {
+    let config = &topic.config;
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    LogConfig {
+        segment_bytes: config.segment_bytes,
+        segment_ms: signed(config.segment_ms),
+        index_interval_bytes: config.index_interval_bytes,
+        // A topic that is only compacted keeps its newest record of each key for ever.
+        retention_ms: config.retention_ms.filter(|_| config.cleanup.delete).map(signed),
+        retention_bytes: config.retention_bytes.filter(|_| config.cleanup.delete),
+    }
+}
+
+/// The log, and what its partition knows by it: producers from the snapshot and the batches behind that.
+fn recovered(found: RecoveredLog, producers_max: usize) -> (Log, Recovered) {
+    let RecoveredLog { log, high_watermark, producers: snapshot, since } = found;
+    let decoded = snapshot.map(|snapshot| Producers::decode(&snapshot.bytes, producers_max));
+    let mut producers = match decoded {
+        Some(Ok(producers)) => producers,
+        Some(Err(error)) => {
+            tracing::warn!(log = %log.id(), %error, "the producers are known from the log's newest batches only");
+            Producers::new(producers_max)
+        }
+        None => Producers::new(producers_max),
+    };
+    for header in &since {
+        if let (Some(sequenced), Some(base)) = (Sequenced::of(header), Offset::from_wire(header.base_offset)) {
+            producers.replayed(sequenced, base, header.max_timestamp, header.max_timestamp);
+        }
+    }
+    let recovered = Recovered { log_start: log.log_start(), log_end: log.log_end(), high_watermark, producers };
+    (log, recovered)
+}
