@@ -3,7 +3,7 @@
 //! Owns the pieces and their wiring, and the one way to call the node. Does not own requests nor sockets.
 //! Invariant: the effects of a call are carried out right after it, on the same thread.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +25,10 @@ use crate::metrics::Metrics;
 pub struct Settings {
     /// What clients are told; without one, the address that their connection reached.
     pub advertised: Option<Endpoint>,
-    /// Told to clients on this machine instead of the listener's port (`WEIR_PUBLIC_PORT`).
+    /// The port that clients on this machine, or outside of this container, connect to (`WEIR_PUBLIC_PORT`).
     pub public_port: Option<u16>,
+    /// In a container: where mapped connections seem to come from.
+    pub gateways: Vec<IpAddr>,
     pub request_bytes_max: usize,
     pub idle_max: Duration,
     pub connections_max: usize,
@@ -88,9 +90,11 @@ impl Broker {
         if let Some(advertised) = &self.settings.advertised {
             return advertised.clone();
         }
-        match self.settings.public_port {
-            Some(port) if peer.ip().is_loopback() => Endpoint { host: "localhost".to_owned(), port },
-            _ => Endpoint { host: local.ip().to_canonical().to_string(), port: local.port() },
+        let (from, port) = (peer.ip().to_canonical(), self.settings.public_port.unwrap_or(local.port()));
+        // TCP does not tell a mapped port: who comes through the gateway of a container reached it as localhost.
+        if self.settings.gateways.contains(&from) || (self.settings.public_port.is_some() && from.is_loopback()) {
+            return Endpoint { host: "localhost".to_owned(), port };
         }
+        Endpoint { host: local.ip().to_canonical().to_string(), port: local.port() }
     }
 }

@@ -6,7 +6,7 @@
 //! Order of the end: no more clients, everything written down, threads joined, a temporary directory removed.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ use crate::{clock, http};
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 /// What a fresh node may take until it answers clients.
 const READY_WAIT: Duration = Duration::from_secs(120);
+/// For answers that became due while everything was written down.
+const LAST_ANSWERS_WAIT: Duration = Duration::from_millis(50);
 /// malloc's pools: each costs memory, and tasks move between threads anyway.
 const MALLOC_ARENAS: i32 = 2;
 /// Blocks of this size and above are given back to the system when they are freed.
@@ -95,6 +97,9 @@ pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
     if !config.unused.is_empty() {
         warn!("nothing acts on these settings: {}", config.unused.join(", "));
     }
+    if let Some(address) = &config.peer_listen {
+        warn!("nobody listens on {address} (peer.listen): a cluster of one has no other nodes");
+    }
     let kafka = bind(&config.listen, "--listen 127.0.0.1:9192")?;
     let http = bind(&config.http, "--http 127.0.0.1:9744")?;
     let opened = open(&config, data_dir.path(), kafka.local_addr()?, seed)?;
@@ -148,6 +153,7 @@ pub fn settings(config: &Config) -> Settings {
     Settings {
         advertised: config.advertised.clone(),
         public_port: config.public_port,
+        gateways: gateways(),
         request_bytes_max: config.request_bytes_max,
         idle_max: config.idle_max,
         connections_max: config.connections_max,
@@ -203,6 +209,9 @@ async fn stop(broker: &Broker) {
     broker.call(|node, now, fx| node.shutdown(now, to, fx));
     let answer = cell.answer().await;
     assert!(matches!(answer, Answer::ShutDown), "a shutdown was answered with {answer:?}");
+    if broker.metrics.connections_open() > 0 {
+        tokio::time::sleep(LAST_ANSWERS_WAIT).await;
+    }
 }
 
 /// The one line on stdout.
@@ -214,6 +223,25 @@ fn say_ready(line: &str) -> anyhow::Result<()> {
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
+}
+
+/// The default gateways, inside of a container only: elsewhere they are routers.
+fn gateways() -> Vec<IpAddr> {
+    let in_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists());
+    let routes =
+        if in_container { std::fs::read_to_string("/proc/net/route").unwrap_or_default() } else { String::new() };
+    default_gateways(&routes)
+}
+
+/// Lines of interface, destination, gateway, …; addresses as hexadecimal of the machine's own byte order.
+fn default_gateways(routes: &str) -> Vec<IpAddr> {
+    let gateway = |line: &str| {
+        let mut columns = line.split_ascii_whitespace().skip(1);
+        let (destination, gateway) = (columns.next()?, columns.next()?);
+        let address = u32::from_str_radix(gateway, 16).ok().filter(|address| *address != 0)?;
+        (destination == "00000000").then(|| IpAddr::from(address.to_ne_bytes()))
+    };
+    routes.lines().filter_map(gateway).collect()
 }
 
 /// Logs go to stderr. `WEIR_LOG` is a level, or a list of target=level.
@@ -244,5 +272,19 @@ fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_gateway_is_read_from_the_routes() {
+        let routes =
+            "Iface\tDestination\tGateway \tFlags\neth0\t00000000\t010011AC\t0003\neth0\t000011AC\t00000000\t0001\n";
+        let expected: Vec<IpAddr> =
+            if cfg!(target_endian = "little") { vec![[172, 17, 0, 1].into()] } else { vec![[1, 0, 17, 172].into()] };
+        assert_eq!(default_gateways(routes), expected);
     }
 }

@@ -126,7 +126,7 @@ fn start(raw: &Raw, ephemeral: bool) -> anyhow::Result<()> {
     let config = Config::check(raw)?;
     let data_dir = match (&config.data_dir, ephemeral) {
         (_, true) => DataDir::temporary().context("no temporary directory")?,
-        (Some(dir), false) => DataDir::Kept(dir.clone()),
+        (Some(dir), false) => DataDir::Kept(std::path::absolute(dir)?),
         (None, false) => DataDir::Kept(state_dir()?),
     };
     run::run(config, data_dir, seed())

@@ -246,8 +246,9 @@ impl Reader {
     async fn request(&mut self, frame: Bytes) -> Result<(), Closed> {
         let bytes = frame.len();
         let mut charge = std::mem::take(&mut self.charge);
-        if self.charged < bytes || self.charged == FRAME_BYTES_FREE {
-            charge.merge(self.charge_for(bytes).await?);
+        let missing = if self.charged == FRAME_BYTES_FREE { bytes } else { bytes.saturating_sub(self.charged) };
+        if missing > 0 {
+            charge.merge(self.charge_for(missing).await?);
         }
         self.charged = FRAME_BYTES_FREE;
         let started = dispatch::start(&self.broker, &self.connection, frame)?;
