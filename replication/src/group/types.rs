@@ -109,6 +109,22 @@ impl GroupRequest {
     }
 }
 
+impl GroupAnswer {
+    /// The answer to the same request that says `error` for all of it.
+    pub fn refused(&self, error: GroupError) -> GroupAnswer {
+        match self {
+            GroupAnswer::Join(_) => GroupAnswer::Join(Err(error)),
+            GroupAnswer::Sync(_) => GroupAnswer::Sync(Err(error)),
+            GroupAnswer::Heartbeat(_) => GroupAnswer::Heartbeat(Err(error)),
+            GroupAnswer::Leave(_) => GroupAnswer::Leave(Err(error)),
+            GroupAnswer::CommitOffsets(_) => GroupAnswer::CommitOffsets(Err(error)),
+            GroupAnswer::FetchOffsets(_) => GroupAnswer::FetchOffsets(Err(error)),
+            GroupAnswer::Describe(_) => GroupAnswer::Describe(Err(error)),
+            GroupAnswer::List(_) => GroupAnswer::List(Err(error)),
+        }
+    }
+}
+
 /// JoinGroup (key 11).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Join {

@@ -1,0 +1,505 @@
+//! Tests of the coordinators over a log in memory whose appends complete when the test says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::batch::{Batch, BatchBuilder, StoredBatch};
+use model::{ErrorCode, GroupId, LeaderEpoch, Now, Offset, PartitionIndex, TopicName};
+use replication::group::*;
+
+use super::*;
+use crate::effects::{Effect, Effects, ReplySink, ReplyTo};
+use crate::requests::{Answer, AppendError};
+
+const COUNT: u32 = 50;
+
+/// One partition's log: batches, of which the first `committed` may be read.
+#[derive(Default)]
+struct Partition {
+    batches: Vec<StoredBatch>,
+    committed: usize,
+    leads: bool,
+}
+
+#[derive(Default)]
+struct FakeLog {
+    partitions: Mutex<BTreeMap<PartitionIndex, Partition>>,
+    appends: Mutex<VecDeque<(PartitionIndex, u64)>>,
+}
+
+impl Partition {
+    fn end(&self) -> Offset {
+        self.batches.last().map_or(Offset::ZERO, StoredBatch::next_offset)
+    }
+}
+
+impl GroupLog for FakeLog {
+    fn append(&self, _: Now, partition: PartitionIndex, batch: Batch, token: u64, _: &mut Effects) {
+        let mut partitions = self.partitions.lock().expect("no test panics with it");
+        let log = partitions.entry(partition).or_default();
+        let end = log.end();
+        log.batches.push(batch.place(end, LeaderEpoch::ZERO));
+        self.appends.lock().expect("no test panics with it").push_back((partition, token));
+    }
+
+    fn ends(&self, partition: PartitionIndex) -> Option<LogEnds> {
+        let partitions = self.partitions.lock().expect("no test panics with it");
+        let log = partitions.get(&partition).filter(|log| log.leads)?;
+        Some(LogEnds { start: Offset::ZERO, end: log.end() })
+    }
+
+    fn read(&self, partition: PartitionIndex, from: Offset, _: u32) -> Result<Committed, LogError> {
+        let partitions = self.partitions.lock().expect("no test panics with it");
+        let log = partitions.get(&partition).filter(|log| log.leads).ok_or(LogError::NotLeader)?;
+        let mut readable = log.batches.iter().take(log.committed);
+        // One batch at a time: a load takes several reads.
+        let found = readable.find(|batch| batch.next_offset() > from);
+        Ok(Committed { pieces: found.map(StoredBatch::to_bytes).into_iter().collect() })
+    }
+
+    fn tick_by(&self, _: Duration, _: &mut Effects) {}
+}
+
+#[derive(Debug)]
+struct NoSink;
+
+impl ReplySink for NoSink {
+    fn reply(&self, _: u64, _: Answer) {}
+    fn wake(&self, _: u64) {}
+}
+
+struct Bed {
+    log: FakeLog,
+    coordinators: Coordinators,
+    now: Now,
+    next_request: u64,
+    answers: BTreeMap<u64, GroupAnswer>,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let bed = Bed {
+            log: FakeLog::default(),
+            coordinators: Coordinators::new(GroupConfig::default(), 1),
+            now: Now { mono: Duration::from_secs(1), wall_ms: 1_700_000_000_000 },
+            next_request: 0,
+            answers: BTreeMap::new(),
+        };
+        bed.coordinators.set_partition_count(COUNT);
+        bed
+    }
+
+    fn leading(groups: &[&str]) -> Bed {
+        let mut bed = Bed::new();
+        for group in groups {
+            bed.lead(group, 0);
+        }
+        bed
+    }
+
+    fn lead(&mut self, group: &str, epoch: i32) {
+        let at = partition(group);
+        self.log.partitions.lock().expect("ours").entry(at).or_default().leads = true;
+        let mut fx = Effects::new();
+        self.coordinators.lead(self.now, at, LeaderEpoch::new(epoch), &self.log, &mut fx);
+        self.take(fx);
+    }
+
+    fn ask(&mut self, group: &str, request: GroupRequest) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        let to = ReplyTo { sink: Arc::new(NoSink), request: number };
+        let mut fx = Effects::new();
+        self.coordinators.request(self.now, &GroupId::new(group), &request, to, &self.log, &mut fx);
+        self.take(fx);
+        number
+    }
+
+    fn take(&mut self, fx: Effects) {
+        for effect in fx {
+            let Effect::Reply { to, answer: Answer::Group(answer) } = effect else { panic!("{effect:?}") };
+            assert!(self.answers.insert(to.request, answer).is_none(), "answered twice");
+        }
+    }
+
+    /// Completes the oldest append, if there is one.
+    fn complete(&mut self, result: Result<(), AppendError>) -> bool {
+        let Some((at, token)) = self.log.appends.lock().expect("ours").pop_front() else { return false };
+        if result.is_ok() {
+            self.log.partitions.lock().expect("ours").get_mut(&at).expect("it has appends").committed += 1;
+        } else {
+            let mut partitions = self.log.partitions.lock().expect("ours");
+            let log = partitions.get_mut(&at).expect("it has appends");
+            log.batches.truncate(log.committed);
+        }
+        let mut fx = Effects::new();
+        self.coordinators.appended(self.now, token, result, &self.log, &mut fx);
+        self.take(fx);
+        true
+    }
+
+    fn tick(&mut self, millis: u64) {
+        self.now.mono += Duration::from_millis(millis);
+        self.now.wall_ms += i64::try_from(millis).expect("short");
+        let mut fx = Effects::new();
+        self.coordinators.tick(self.now, &self.log, &mut fx);
+        self.take(fx);
+    }
+
+    fn batches(&self, group: &str) -> usize {
+        self.log.partitions.lock().expect("ours").get(&partition(group)).map_or(0, |log| log.batches.len())
+    }
+
+    /// The answer in short: its code, or what it says.
+    fn said(&self, request: u64) -> String {
+        let Some(answer) = self.answers.get(&request) else { return "waits".to_owned() };
+        let code = |error: &GroupError| format!("{}", error.code().to_wire());
+        match answer {
+            GroupAnswer::FetchOffsets(Ok(topics)) => {
+                let offsets = topics.iter().flat_map(|topic| &topic.partitions);
+                let one =
+                    |at: &FetchedOffset| at.committed.as_ref().map_or(-1, |committed| committed.offset).to_string();
+                offsets.map(one).collect::<Vec<_>>().join(" ")
+            }
+            GroupAnswer::List(Ok(groups)) => {
+                groups.iter().map(|group| group.group.as_str().to_owned()).collect::<Vec<_>>().join(" ")
+            }
+            GroupAnswer::Join(Err(error))
+            | GroupAnswer::Sync(Err(error))
+            | GroupAnswer::Heartbeat(Err(error))
+            | GroupAnswer::Leave(Err(error))
+            | GroupAnswer::CommitOffsets(Err(error))
+            | GroupAnswer::FetchOffsets(Err(error))
+            | GroupAnswer::Describe(Err(error))
+            | GroupAnswer::List(Err(error)) => code(error),
+            _ => "ok".to_owned(),
+        }
+    }
+}
+
+fn partition(group: &str) -> PartitionIndex {
+    partition_of(&GroupId::new(group), COUNT).expect("there are partitions")
+}
+
+/// Another group of the same shard.
+fn neighbour(group: &str) -> String {
+    let mut names = (0..).map(|number| format!("other-{number}"));
+    names.find(|name| partition(name) == partition(group)).expect("names go on")
+}
+
+fn topic() -> TopicName {
+    TopicName::new("t").expect("a name")
+}
+
+fn commit(offset: i64) -> GroupRequest {
+    GroupRequest::CommitOffsets(CommitOffsets {
+        member_id: None,
+        instance_id: None,
+        generation: None,
+        retention_ms: None,
+        offsets: vec![CommitOffset {
+            topic: topic(),
+            partition: PartitionIndex::new(0),
+            offset,
+            leader_epoch: None,
+            metadata: String::new(),
+        }],
+    })
+}
+
+fn fetch() -> GroupRequest {
+    let topics = vec![FetchTopic { topic: topic(), partitions: vec![PartitionIndex::new(0)] }];
+    GroupRequest::FetchOffsets(FetchOffsets {
+        member_id: None,
+        member_epoch: -1,
+        topics: Some(topics),
+        require_stable: false,
+    })
+}
+
+fn join() -> GroupRequest {
+    GroupRequest::Join(Join {
+        client_id: "c".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        member_id: None,
+        instance_id: None,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Protocol { name: "range".to_owned(), metadata: Bytes::new() }],
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 10_000,
+        member_id_required: false,
+        can_skip_assignment: true,
+        reason: None,
+    })
+}
+
+fn heartbeat() -> GroupRequest {
+    GroupRequest::Heartbeat(Heartbeat { member_id: MemberId::from_wire("m"), instance_id: None, generation: 1 })
+}
+
+fn disk_full() -> AppendError {
+    AppendError::Disk { reason: "no space left".to_owned() }
+}
+
+#[test]
+fn a_group_is_kept_in_the_partition_that_javas_hash_of_its_name_says() {
+    // "polygenelubricants" is known to hash to the one number that has no absolute value.
+    let hashes = [("", 0), ("a", 97), ("hello", 99_162_322), ("polygenelubricants", 0), ("😀", 1_772_899)];
+    for (name, hash) in hashes {
+        for count in [1, 7, 50] {
+            assert_eq!(partition_of(&GroupId::new(name), count), Some(PartitionIndex::new(hash % count)), "{name}");
+        }
+    }
+    // A negative hash (-1906497762) counts by its absolute value, not by its lower 31 bits.
+    assert_eq!(partition_of(&GroupId::new("my-group"), 50), Some(PartitionIndex::new(1_906_497_762 % 50)));
+    assert_eq!(partition_of(&GroupId::new("g"), 0), None);
+}
+
+#[test]
+fn an_answer_leaves_when_its_records_are_committed_and_a_reader_of_them_waits_too() {
+    let mut bed = Bed::leading(&["g"]);
+    let (first, read, beat) = (bed.ask("g", commit(5)), bed.ask("g", fetch()), bed.ask("g", heartbeat()));
+    assert_eq!([first, read, beat].map(|request| bed.said(request)), ["waits", "waits", "25"]);
+    assert!(bed.complete(Ok(())));
+    assert_eq!([first, read].map(|request| bed.said(request)), ["ok", "5"]);
+    let after = bed.ask("g", fetch());
+    assert_eq!(bed.said(after), "5");
+}
+
+#[test]
+fn what_is_decided_while_an_append_is_under_way_goes_into_one_batch() {
+    let mut bed = Bed::leading(&["g"]);
+    let requests: Vec<u64> = (0..100).map(|offset| bed.ask("g", commit(offset))).collect();
+    assert_eq!(bed.batches("g"), 1);
+    assert!(bed.complete(Ok(())));
+    assert_eq!(bed.batches("g"), 2);
+    assert_eq!((bed.said(requests[0]), bed.said(requests[1])), ("ok".to_owned(), "waits".to_owned()));
+    assert!(bed.complete(Ok(())));
+    assert_eq!(bed.batches("g"), 2);
+    assert!(requests.iter().all(|request| bed.said(*request) == "ok"));
+}
+
+#[test]
+fn a_heartbeat_writes_nothing() {
+    let mut bed = Bed::leading(&["g"]);
+    bed.ask("g", heartbeat());
+    assert!(!bed.complete(Ok(())));
+    assert_eq!(bed.batches("g"), 0);
+}
+
+#[test]
+fn a_failed_append_refuses_all_who_wait_and_the_log_is_read_again() {
+    let mut bed = Bed::leading(&["g"]);
+    let first = bed.ask("g", commit(5));
+    assert!(bed.complete(Ok(())));
+    let parked = bed.ask(&neighbour("g"), join());
+    let requests = [bed.ask("g", commit(6)), bed.ask("g", commit(7)), bed.ask("g", fetch())];
+    assert!(bed.complete(Err(disk_full())));
+    assert_eq!(requests.map(|request| bed.said(request)), ["15", "15", "16"]);
+    assert_eq!((bed.said(first), bed.said(parked)), ("ok".to_owned(), "15".to_owned()));
+    let (meanwhile, beat) = (bed.ask("g", fetch()), bed.ask("g", heartbeat()));
+    assert_eq!((bed.said(meanwhile), bed.said(beat)), ("14".to_owned(), "ok".to_owned()));
+    bed.tick(1000);
+    let after = bed.ask("g", fetch());
+    assert_eq!(bed.said(after), "5");
+}
+
+#[test]
+fn a_new_leader_finds_what_was_committed_and_nothing_is_served_before() {
+    let mut bed = Bed::leading(&["g"]);
+    for offset in 0..20 {
+        bed.ask("g", commit(offset));
+        assert!(bed.complete(Ok(())));
+    }
+    bed.coordinators = Coordinators::new(GroupConfig::default(), 2);
+    bed.coordinators.set_partition_count(COUNT);
+    bed.lead("g", 1);
+    let early = [bed.ask("g", fetch()), bed.ask("g", join()), bed.ask("g", GroupRequest::List(ListFilter::default()))];
+    assert_eq!(early.map(|request| bed.said(request)), ["14", "14", "14"]);
+    while bed.said(bed.next_request - 1) == "14" {
+        bed.tick(0);
+        bed.ask("g", fetch());
+    }
+    assert_eq!(bed.said(bed.next_request - 1), "19");
+}
+
+#[test]
+fn a_load_waits_until_the_end_of_the_log_is_committed() {
+    let mut bed = Bed::leading(&["g"]);
+    bed.ask("g", commit(1));
+    assert!(bed.complete(Ok(())));
+    bed.ask("g", commit(2));
+    // The leadership goes and comes back while the second commit is in the log but not committed.
+    bed.lead("g", 1);
+    bed.tick(50);
+    let early = bed.ask("g", fetch());
+    assert_eq!(bed.said(early), "14");
+    // The old leadership's completion means nothing to the new one, but the log's commit does.
+    assert!(bed.complete(Ok(())));
+    bed.tick(50);
+    bed.tick(50);
+    let late = bed.ask("g", fetch());
+    assert_eq!(bed.said(late), "2");
+}
+
+#[test]
+fn without_leadership_nothing_is_answered_but_not_coordinator() {
+    let mut bed = Bed::leading(&["g"]);
+    let waits = [bed.ask(&neighbour("g"), join()), bed.ask("g", commit(1))];
+    let mut fx = Effects::new();
+    bed.coordinators.resign(partition("g"), &mut fx);
+    bed.take(fx);
+    assert_eq!(waits.map(|request| bed.said(request)), ["16", "16"]);
+    assert!(bed.complete(Ok(())));
+    let after = [bed.ask("g", fetch()), bed.ask("g", heartbeat()), bed.ask("other", commit(1))];
+    assert_eq!(after.map(|request| bed.said(request)), ["16", "16", "16"]);
+    bed.coordinators.set_partition_count(0);
+    let nowhere = bed.ask("g", fetch());
+    assert_eq!(bed.said(nowhere), "16");
+}
+
+#[test]
+fn groups_of_all_shards_are_listed() {
+    let mut bed = Bed::leading(&["g", "h", "i"]);
+    for group in ["i", "g", "h"] {
+        bed.ask(group, commit(1));
+        assert!(bed.complete(Ok(())));
+    }
+    let listed = bed.ask("", GroupRequest::List(ListFilter::default()));
+    assert_eq!(bed.said(listed), "g h i");
+}
+
+#[test]
+fn a_parked_join_is_answered_by_the_tick_that_ends_its_gathering() {
+    let mut bed = Bed::leading(&["g"]);
+    let joined = bed.ask("g", join());
+    assert_eq!(bed.said(joined), "waits");
+    bed.tick(100);
+    assert_eq!(bed.said(joined), "ok");
+}
+
+#[test]
+fn damaged_records_and_those_of_other_protocols_are_passed_over() {
+    let mut bed = Bed::new();
+    let good = |offset: i64| GroupRecord::Offset {
+        group: GroupId::new("g"),
+        topic: topic(),
+        partition: PartitionIndex::new(0),
+        value: Some(CommittedOffset {
+            offset,
+            leader_epoch: None,
+            metadata: "".into(),
+            commit_timestamp_ms: 0,
+            expire_timestamp_ms: None,
+        }),
+    };
+    let mut builder = BatchBuilder::new();
+    let add = |builder: &mut BatchBuilder, record: &GroupRecord| {
+        builder.push(0, Some(&record.key()), record.value().as_deref(), &[]);
+    };
+    add(&mut builder, &good(1));
+    builder.push(0, Some(&[0, 3, 0, 1, b'g']), Some(&[0, 0]), &[]);
+    builder.push(0, Some(&[0, 1, 0]), Some(&[0, 0]), &[]);
+    builder.push(0, None, None, &[]);
+    add(&mut builder, &good(2));
+    {
+        let mut partitions = bed.log.partitions.lock().expect("ours");
+        let log = partitions.entry(partition("g")).or_default();
+        log.batches.push(builder.finish().place(Offset::ZERO, LeaderEpoch::ZERO));
+        log.committed = 1;
+    }
+    bed.lead("g", 0);
+    bed.tick(0);
+    let read = bed.ask("g", fetch());
+    assert_eq!(bed.said(read), "2");
+}
+
+#[test]
+fn a_large_commit_is_split_into_batches_and_answered_after_the_last() {
+    let mut bed = Bed::leading(&["g"]);
+    let GroupRequest::CommitOffsets(mut request) = commit(1) else { panic!("a commit") };
+    let one = request.offsets[0].clone();
+    request.offsets = (0..2000)
+        .map(|at| CommitOffset { partition: PartitionIndex::new(at), metadata: "x".repeat(1000), ..one.clone() })
+        .collect();
+    let asked = bed.ask("g", GroupRequest::CommitOffsets(request));
+    let mut appends = 0;
+    while bed.said(asked) == "waits" {
+        assert!(bed.complete(Ok(())));
+        appends += 1;
+    }
+    assert!((8..=10).contains(&appends), "{appends} batches for 2 MB");
+    let partitions = bed.log.partitions.lock().expect("ours");
+    let largest = partitions[&partition("g")].batches.iter().map(StoredBatch::size).max();
+    assert!(largest.is_some_and(|bytes| bytes <= 256 * 1024 + 100), "{largest:?}");
+}
+
+#[test]
+fn no_acknowledged_commit_is_lost_whatever_fails_in_between() {
+    let mut served = 0;
+    for seed in 0..200u64 {
+        let mut dice = seed;
+        let mut roll = |sides: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % sides
+        };
+        let mut bed = Bed::leading(&["g"]);
+        let mut commits: Vec<(u64, i64)> = Vec::new();
+        let mut reads: Vec<(u64, i64)> = Vec::new();
+        let mut epoch = 0;
+        for round in 0..400 {
+            let acknowledged = |bed: &Bed, commits: &[(u64, i64)]| {
+                commits.iter().filter(|(request, _)| bed.said(*request) == "ok").map(|(_, offset)| *offset).max()
+            };
+            match roll(12) {
+                0..4 => commits.push((bed.ask("g", commit(round)), round)),
+                4 | 5 => {
+                    let least = acknowledged(&bed, &commits).unwrap_or(-1);
+                    reads.push((bed.ask("g", fetch()), least));
+                }
+                6..10 => {
+                    bed.complete(Ok(()));
+                }
+                10 => {
+                    if roll(3) == 0 {
+                        bed.complete(Err(disk_full()));
+                        bed.log.appends.lock().expect("ours").clear();
+                    } else {
+                        bed.tick(600);
+                    }
+                }
+                _ if roll(4) == 0 => {
+                    // A crash: what is not committed is gone with the process.
+                    epoch += 1;
+                    bed.log.appends.lock().expect("ours").clear();
+                    for log in bed.log.partitions.lock().expect("ours").values_mut() {
+                        let keep = log.committed;
+                        log.batches.truncate(keep);
+                    }
+                    bed.coordinators = Coordinators::new(GroupConfig::default(), seed + round.unsigned_abs());
+                    bed.coordinators.set_partition_count(COUNT);
+                    bed.lead("g", epoch);
+                }
+                _ => bed.tick(30),
+            }
+        }
+        for (request, least) in reads {
+            if let Ok(read) = bed.said(request).parse::<i64>()
+                && matches!(bed.answers.get(&request), Some(GroupAnswer::FetchOffsets(Ok(_))))
+            {
+                served += 1;
+                assert!(read >= least, "seed {seed}: request {request} read {read} after {least} was acknowledged");
+            }
+        }
+    }
+    assert!(served > 3000, "only {served} reads");
+}
+
+#[test]
+fn errors_have_the_codes_that_clients_act_upon() {
+    let loading = GroupError::Loading.code();
+    let away = GroupError::NotCoordinator.code();
+    assert_eq!((loading, away), (ErrorCode::CoordinatorLoadInProgress, ErrorCode::NotCoordinator));
+}
