@@ -50,7 +50,7 @@ pub struct DirEntry {
 pub trait Disk: Send + Sync + 'static {
     /// Registers a path; the same path gives the same id. No system call.
     fn file(&self, path: &Path) -> FileId;
-    /// Closes its descriptor if one is open and forgets the id.
+    /// Closes its descriptor if one is open and forgets the id: from then on it gives `NotFound`.
     fn forget(&self, file: FileId);
     /// Creates the file empty if it is not there.
     fn create(&self, file: FileId) -> Result<(), DiskError>;
@@ -76,9 +76,9 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir(&self, dir: &Path) -> Result<(), DiskError>;
     /// Renames a file or folder over what is there; ids below it follow.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
-    /// An absent file is not an error.
+    /// An absent file is not an error. Its id stays: the file may be created again.
     fn remove_file(&self, path: &Path) -> Result<(), DiskError>;
-    /// Removes a folder with all that is in it; an absent one is not an error.
+    /// Removes a folder with all that is in it, and forgets the ids below; an absent one is not an error.
     fn remove_dir(&self, path: &Path) -> Result<(), DiskError>;
     fn free_bytes(&self) -> Result<u64, DiskError>;
 }

@@ -77,11 +77,7 @@ impl RealDisk {
     fn path(&self, file: FileId) -> Result<Arc<Path>, DiskError> {
         let table = self.table();
         let path = table.files.get(&file).map(|entry| Arc::clone(&entry.path));
-        path.ok_or_else(|| DiskError::Io {
-            path: PathBuf::new(),
-            what: "find",
-            message: format!("file {} was forgotten", file.0),
-        })
+        path.ok_or_else(|| DiskError::NotFound { path: PathBuf::from(format!("file {}, forgotten", file.0)) })
     }
 
     fn buffered(&self, file: FileId, create: bool) -> Result<Arc<File>, DiskError> {
@@ -133,7 +129,18 @@ impl RealDisk {
         Ok(through)
     }
 
-    /// Closes what is open of one path, or of all below a folder, and gives the ids another path if there is one.
+    /// Closes what is open of one path; its id stays.
+    fn close(&self, path: &Path) {
+        let mut table = self.table();
+        let Some(id) = table.ids.get(path).copied() else { return };
+        let Some(entry) = table.files.get_mut(&id) else { return };
+        let closed = (entry.buffered.take(), entry.through.take(), entry.map.take());
+        table.open -= usize::from(closed.0.is_some());
+        drop(table);
+        drop(closed);
+    }
+
+    /// Forgets what is registered of one path, or of all below a folder, and gives the ids another path if there is one.
     fn moved(&self, from: &Path, to: Option<&Path>) {
         let mut table = self.table();
         let below: Vec<(Arc<Path>, FileId)> = table
@@ -413,7 +420,7 @@ impl Disk for RealDisk {
     }
 
     fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
-        self.moved(path, None);
+        self.close(path);
         absent_is_fine(retry(|| std::fs::remove_file(path)), path)
     }
 

@@ -279,9 +279,12 @@ impl Log {
         for change in changes {
             match change {
                 FileChange::Remove(base) => {
-                    for path in FileKind::ALL.map(|kind| file_path(&dir, base, kind)) {
-                        steps.push(Step::Forget { file: self.shared.disk.file(&path) });
-                        steps.push(Step::RemoveFile { path });
+                    let paths = FileKind::ALL.map(|kind| file_path(&dir, base, kind));
+                    steps.extend(paths.map(|path| Step::RemoveFile { path }));
+                    // One that comes again under this name is needed on.
+                    if self.segments.iter().all(|segment| segment.facts.base != base) {
+                        let files = FileKind::ALL.map(|kind| self.file(base, kind));
+                        steps.extend(files.map(|file| Step::Forget { file }));
                     }
                 }
                 FileChange::SetLen(at) => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::batch::{BatchBuilder, StoredBatch};
 use model::{LeaderEpoch, LogId, Offset, PartitionIndex, TopicId, TopicPartition};
 
+use crate::checkpoint::ProducerSnapshot;
 use crate::disk::{Disk, ReadMode, RealDisk};
 use crate::journal::GroupPart;
 use crate::journal::entry::{Entry, Unit};
@@ -160,7 +161,8 @@ impl Node {
         let from = self.journal.next_sequence();
         self.flush();
         self.sync();
-        let logs = self.logs.values().map(|log| log.checkpoint(log.log_end(), None).unwrap()).collect();
+        let producers = |log: &Log| Some(ProducerSnapshot { offset: log.log_end(), bytes: bytes::Bytes::new() });
+        let logs = self.logs.values().map(|log| log.checkpoint(log.log_end(), producers(log)).unwrap()).collect();
         let steps = self.store.checkpoint_steps(&self.journal, from, logs, clean);
         steps.iter().try_for_each(|step| step.run(&*self.disk)).unwrap();
         self.journal.recycle(from);
