@@ -7,4 +7,5 @@ pub mod broker;
 pub mod clients;
 pub mod paths;
 pub mod program;
+pub mod raw;
 pub mod tools;
