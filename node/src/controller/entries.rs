@@ -19,7 +19,7 @@ use storage::record::{ReadLimits, RecordError, RecordReader};
 const READ_BYTES: u32 = 4 << 20;
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum EntriesError {
+pub enum EntriesError {
     #[error("the metadata log cannot be read: {0}")]
     Read(#[from] ReadError),
     #[error("the metadata log holds bytes that are no batch: {0}")]

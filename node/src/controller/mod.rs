@@ -6,3 +6,6 @@
 pub(crate) mod driver;
 mod entries;
 mod propose;
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 
 pub mod nodes;
 pub mod placement;
+mod raft_codec;
 mod raft_log;
 pub mod raft_node;
 pub mod random;
@@ -100,7 +101,7 @@ impl Controller {
     pub fn open(options: ControllerOptions, recovered: Recovered) -> Result<Controller, ControllerError> {
         let image = match &recovered.snapshot {
             Some(file) => {
-                let (_, image) = raft_node::read_snapshot(file.clone())?;
+                let (_, image) = raft_codec::read_snapshot(file.clone())?;
                 Image::decode(image, Arc::clone(&options.statics))?
             }
             None => Image::empty(Arc::clone(&options.statics)),
@@ -178,7 +179,7 @@ impl Controller {
     /// When they do not apply to the image that `decide` gave: then they were not decided on it.
     pub fn propose(&mut self, groups: &[Vec<Fact>], token: Token) -> Result<(), NotLeader> {
         let refused = NotLeader { leader: self.raft.leader() };
-        let ahead = self.ahead.as_mut().ok_or(refused)?;
+        let mut ahead = self.ahead.clone().ok_or(refused)?;
         for fact in groups.iter().flatten() {
             ahead.apply(fact).expect("what was decided on an image applies to it");
         }
@@ -191,6 +192,7 @@ impl Controller {
             Some(place) => place,
             None => self.raft.propose(Bytes::new())?,
         };
+        self.ahead = Some(ahead);
         self.proposals.push_back(Proposal { token, index, term });
         Ok(())
     }
@@ -274,7 +276,10 @@ impl Controller {
             self.ahead = None;
             let lost = self.proposals.drain(..).map(|proposal| (proposal.token, Outcome::Unknown));
             out.outcomes.extend(lost);
-        } else if self.ahead.is_none() && self.raft.knows_all_before_term() {
+        } else if self.ahead.is_none() && self.raft.knows_all_before_term()
+            || self.ahead.is_some() && self.proposals.is_empty()
+        {
+            // Nothing is on its way: the two share everything again.
             self.ahead = Some((*self.image).clone());
         }
     }

@@ -1,4 +1,4 @@
-//! The metadata Raft group's part on this node. The only file that knows the crate `raft`, beside `raft_log`.
+//! The metadata Raft group's part on this node. Only `raft_*` know the crate `raft`.
 //!
 //! Owns elections, the order of entries, and what must be on disk before what may be sent. Does not own what entries mean.
 //! Invariants: nothing is sent that promises what is not persisted; entries are handed out committed, once, in order; all randomness
@@ -9,16 +9,16 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use model::NodeId;
-use prost::Message as _;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, Snapshot};
+use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, Snapshot};
 use raft::{Config, INVALID_ID, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
+use super::raft_codec::{
+    FORMAT, hard_state_note, len, node_id, node_ids, point_of, raft_id, read_state, restored, stored_entry,
+};
 use super::raft_log::RaftLog;
 use super::random::Random;
-use super::snapshot_file::{self, FORMAT};
-use crate::metadata::record::proto;
 
 /// A leader says that it lives every so many ticks.
 pub const HEARTBEAT_TICKS: usize = 2;
@@ -106,6 +106,10 @@ pub enum RaftError {
     Gap { expected: u64, got: u64 },
     #[error("the metadata log ends at {last}, but {commit} entries were committed")]
     Lost { last: u64, commit: u64 },
+    #[error(
+        "the metadata log is of node {stored}, this is node {given}: start it with the id that it had, or with another data directory"
+    )]
+    OtherNode { stored: NodeId, given: NodeId },
     #[error("raft refused: {0}")]
     Refused(String),
 }
@@ -118,6 +122,7 @@ pub struct NotLeader {
 }
 
 pub struct RaftNode {
+    node: NodeId,
     raw: RawNode<RaftLog>,
     random: Random,
     election: (u64, StateRole, u64),
@@ -139,7 +144,7 @@ impl RaftNode {
     /// `founders`: with nothing on disk, the group begins with these voters. Empty: wait to be found.
     pub fn open(options: RaftOptions, recovered: Recovered, founders: &[NodeId]) -> Result<RaftNode, RaftError> {
         let me = raft_id(options.node);
-        let state = read_state(recovered, founders)?;
+        let state = read_state(options.node, recovered, founders)?;
         let sole = state.conf.voters == [me] && state.conf.voters_outgoing.is_empty();
         let founders = state.founders;
         let (snapshot_index, last) = (state.snapshot.0, state.snapshot.0 + len(&state.entries));
@@ -169,6 +174,7 @@ impl RaftNode {
         let logger = Logger::root(Discard, o!());
         let raw = RawNode::new(&config, log, &logger).map_err(|error| RaftError::Refused(error.to_string()))?;
         let mut node = RaftNode {
+            node: options.node,
             raw,
             random: Random::new(options.seed),
             election: (0, StateRole::Follower, INVALID_ID),
@@ -275,7 +281,7 @@ impl RaftNode {
                 truncate_from: truncate_from.filter(|_| snapshot.is_none()),
                 snapshot: snapshot.as_ref().map(point_of),
                 entries: entries.iter().map(stored_entry).collect(),
-                hard_state: Some(self.hard_state_note()),
+                hard_state: Some(hard_state_note(self.node, &self.raw.raft.hard_state(), &self.founders)),
             });
         }
         let committed = ready.take_committed_entries();
@@ -377,18 +383,6 @@ impl RaftNode {
         conf.voters.len() > 1 || !conf.learners.is_empty() || !conf.voters_outgoing.is_empty()
     }
 
-    fn hard_state_note(&self) -> Bytes {
-        let state = self.raw.raft.hard_state();
-        let note = proto::HardState {
-            version: FORMAT,
-            term: state.term,
-            vote: state.vote,
-            commit: state.commit,
-            founders: self.founders.iter().map(|node| node.0).collect(),
-        };
-        note.encode_to_vec().into()
-    }
-
     fn draw_election_timeout(&mut self) {
         self.election_ticks = ELECTION_TICKS + self.random.below(ELECTION_TICKS);
     }
@@ -413,136 +407,7 @@ pub struct SnapshotPoint {
     pub file: Bytes,
 }
 
-/// The image in a snapshot file, and the index up to which it goes.
-pub fn read_snapshot(file: Bytes) -> Result<(u64, Bytes), RaftError> {
-    let file = snapshot_file::decode(file)?;
-    Ok((file.index, file.image))
-}
-
-struct State {
-    hard_state: HardState,
-    founders: Vec<NodeId>,
-    conf: ConfState,
-    snapshot: (u64, u64),
-    entries: Vec<Entry>,
-}
-
-fn read_state(recovered: Recovered, founders: &[NodeId]) -> Result<State, RaftError> {
-    let damaged = |what, error: prost::DecodeError| RaftError::Damaged { what, why: error.to_string() };
-    let is_empty = recovered.hard_state.is_none() && recovered.snapshot.is_none() && recovered.entries.is_empty();
-    let note = proto::HardState::decode(recovered.hard_state.unwrap_or_default());
-    let note = note.map_err(|error| damaged("hard state", error))?;
-    if note.version > FORMAT {
-        return Err(RaftError::TooNew { what: "hard state", got: note.version });
-    }
-    let founders = if is_empty { founders.to_vec() } else { note.founders.iter().copied().map(NodeId).collect() };
-    let (conf, snapshot) = match recovered.snapshot {
-        Some(file) => {
-            let file = snapshot_file::decode(file)?;
-            let conf = ConfState {
-                voters: file.voters,
-                learners: file.learners,
-                voters_outgoing: file.voters_outgoing,
-                learners_next: file.learners_next,
-                auto_leave: file.auto_leave,
-                ..ConfState::default()
-            };
-            (conf, (file.index, file.term))
-        }
-        None => {
-            let voters = founders.iter().copied().map(raft_id).collect();
-            (ConfState { voters, ..ConfState::default() }, (0, 0))
-        }
-    };
-    let mut entries = Vec::new();
-    for stored in recovered.entries.into_iter().filter(|entry| entry.index > snapshot.0) {
-        let expected = snapshot.0 + 1 + len(&entries);
-        if stored.index != expected {
-            return Err(RaftError::Gap { expected, got: stored.index });
-        }
-        entries.push(read_entry(stored)?);
-    }
-    let hard_state = HardState { term: note.term, vote: note.vote, commit: note.commit, ..HardState::default() };
-    Ok(State { hard_state, founders, conf, snapshot, entries })
-}
-
-fn file_of(snapshot: &Snapshot) -> Bytes {
-    let metadata = snapshot.get_metadata();
-    let conf = metadata.get_conf_state();
-    let file = proto::SnapshotFile {
-        index: metadata.index,
-        term: metadata.term,
-        voters: conf.voters.clone(),
-        learners: conf.learners.clone(),
-        voters_outgoing: conf.voters_outgoing.clone(),
-        learners_next: conf.learners_next.clone(),
-        auto_leave: conf.auto_leave,
-        image: snapshot.data.clone(),
-    };
-    snapshot_file::encode(&file)
-}
-
-fn point_of(snapshot: &Snapshot) -> SnapshotPoint {
-    SnapshotPoint { index: snapshot.get_metadata().index, file: file_of(snapshot) }
-}
-
-fn restored(snapshot: &Snapshot) -> Committed {
-    let metadata = snapshot.get_metadata();
-    Committed::Snapshot {
-        index: metadata.index,
-        term: metadata.term,
-        image: snapshot.data.clone(),
-        voters: node_ids(&metadata.get_conf_state().voters),
-    }
-}
-
-fn stored_entry(entry: &Entry) -> LogEntry {
-    use proto::log_entry::Kind;
-    let kind = match entry.get_entry_type() {
-        EntryType::EntryNormal => Kind::Normal,
-        EntryType::EntryConfChange => Kind::Voters,
-        EntryType::EntryConfChangeV2 => Kind::VotersV2,
-    };
-    let payload = proto::LogEntry { kind: kind.into(), data: entry.data.clone(), context: entry.context.clone() };
-    LogEntry { index: entry.index, term: entry.term, payload: payload.encode_to_vec().into() }
-}
-
-fn read_entry(stored: LogEntry) -> Result<Entry, RaftError> {
-    use proto::log_entry::Kind;
-    let read = proto::LogEntry::decode(stored.payload);
-    let read = read.map_err(|error| RaftError::Damaged { what: "entry", why: error.to_string() })?;
-    let mut entry = Entry { index: stored.index, term: stored.term, ..Entry::default() };
-    entry.set_entry_type(match Kind::try_from(read.kind) {
-        Ok(Kind::Normal) => EntryType::EntryNormal,
-        Ok(Kind::Voters) => EntryType::EntryConfChange,
-        Ok(Kind::VotersV2) => EntryType::EntryConfChangeV2,
-        Err(_) => return Err(RaftError::Damaged { what: "entry", why: format!("kind {} is not known", read.kind) }),
-    });
-    entry.data = read.data;
-    entry.context = read.context;
-    Ok(entry)
-}
-
 fn send(message: Message, out: &mut RaftOutput) {
     let to = node_id(message.to).expect("raft sends to nodes only");
     out.messages.push((to, message.write_to_bytes().expect("a message of ours can be encoded").into()));
-}
-
-/// Raft's 0 means nobody; a node's number may be 0.
-fn raft_id(node: NodeId) -> u64 {
-    u64::try_from(node.0).expect("a node's number is not negative") + 1
-}
-
-fn node_id(id: u64) -> Option<NodeId> {
-    i32::try_from(id.checked_sub(1)?).ok().map(NodeId)
-}
-
-fn node_ids(ids: &[u64]) -> Vec<NodeId> {
-    let mut nodes: Vec<NodeId> = ids.iter().copied().filter_map(node_id).collect();
-    nodes.sort_unstable();
-    nodes
-}
-
-fn len<T>(of: &[T]) -> u64 {
-    u64::try_from(of.len()).expect("usize has at most 64 bits")
 }
