@@ -162,8 +162,8 @@ impl Node {
     /// A coordinator for each partition of the topic for groups that this node leads.
     fn lead_groups(&self, image: &Image, now: Now, fx: &mut Effects) {
         let name = TopicName::new(OFFSETS_TOPIC).expect("it is a valid name");
-        let Some(topic) = image.topic(&name) else { return self.coordinators.set_partition_count(0) };
-        self.coordinators.set_partition_count(u32::try_from(topic.partitions.len()).unwrap_or(0));
+        let Some(topic) = image.topic(&name) else { return self.coordinators.set_partition_count(0, fx) };
+        self.coordinators.set_partition_count(u32::try_from(topic.partitions.len()).unwrap_or(0), fx);
         for (index, info) in topic.partitions() {
             if info.leader == Some(self.id()) {
                 self.coordinators.lead(now, index, info.leader_epoch, &self.group_logs(), fx);

@@ -46,14 +46,17 @@ impl Coordinators {
         Coordinators { config, seed, shards: Mutex::new(Shards::default()) }
     }
 
-    /// How many partitions `__consumer_offsets` has; 0 while it does not exist.
-    pub fn set_partition_count(&self, count: u32) {
-        lock(&self.shards).count = count;
-    }
-
-    /// The partition that keeps this group. `None` while the topic does not exist.
-    pub fn partition_for(&self, group: &GroupId) -> Option<PartitionIndex> {
-        partition_of(group, lock(&self.shards).count)
+    /// How many partitions `__consumer_offsets` has; 0 while it does not exist. Shards of partitions that are gone end.
+    pub fn set_partition_count(&self, count: u32, fx: &mut Effects) {
+        let gone = {
+            let mut shards = lock(&self.shards);
+            shards.count = count;
+            match i32::try_from(count) {
+                Ok(_) => shards.drivers.split_off(&PartitionIndex::new(count)),
+                Err(_) => BTreeMap::new(),
+            }
+        };
+        gone.values().for_each(|driver| lock(driver).resign(fx));
     }
 
     /// Groups that the shards of this node hold.

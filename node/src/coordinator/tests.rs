@@ -87,7 +87,7 @@ impl Bed {
             next_request: 0,
             answers: BTreeMap::new(),
         };
-        bed.coordinators.set_partition_count(COUNT);
+        bed.coordinators.set_partition_count(COUNT, &mut Effects::new());
         bed
     }
 
@@ -314,7 +314,7 @@ fn a_new_leader_finds_what_was_committed_and_nothing_is_served_before() {
         assert!(bed.complete(Ok(())));
     }
     bed.coordinators = Coordinators::new(GroupConfig::default(), 2);
-    bed.coordinators.set_partition_count(COUNT);
+    bed.coordinators.set_partition_count(COUNT, &mut Effects::new());
     bed.lead("g", 1);
     let early = [bed.ask("g", fetch()), bed.ask("g", join()), bed.ask("g", GroupRequest::List(ListFilter::default()))];
     assert_eq!(early.map(|request| bed.said(request)), ["14", "14", "14"]);
@@ -355,9 +355,24 @@ fn without_leadership_nothing_is_answered_but_not_coordinator() {
     assert!(bed.complete(Ok(())));
     let after = [bed.ask("g", fetch()), bed.ask("g", heartbeat()), bed.ask("other", commit(1))];
     assert_eq!(after.map(|request| bed.said(request)), ["16", "16", "16"]);
-    bed.coordinators.set_partition_count(0);
+}
+
+#[test]
+fn a_topic_that_is_made_anew_begins_without_groups() {
+    let mut bed = Bed::leading(&["g"]);
+    bed.ask("g", commit(1));
+    assert!(bed.complete(Ok(())));
+    let parked = bed.ask(&neighbour("g"), join());
+    let mut fx = Effects::new();
+    bed.coordinators.set_partition_count(0, &mut fx);
+    bed.take(fx);
     let nowhere = bed.ask("g", fetch());
-    assert_eq!(bed.said(nowhere), "16");
+    assert_eq!([parked, nowhere].map(|request| bed.said(request)), ["16", "16"]);
+    bed.log = FakeLog::default();
+    bed.coordinators.set_partition_count(COUNT, &mut Effects::new());
+    bed.lead("g", 0);
+    let anew = bed.ask("g", fetch());
+    assert_eq!(bed.said(anew), "-1");
 }
 
 #[test]
@@ -479,7 +494,7 @@ fn no_acknowledged_commit_is_lost_whatever_fails_in_between() {
                         log.batches.truncate(keep);
                     }
                     bed.coordinators = Coordinators::new(GroupConfig::default(), seed + round.unsigned_abs());
-                    bed.coordinators.set_partition_count(COUNT);
+                    bed.coordinators.set_partition_count(COUNT, &mut Effects::new());
                     bed.lead("g", epoch);
                 }
                 _ => bed.tick(30),

@@ -80,7 +80,7 @@ pub(super) struct Classic {
     pub(super) new_member_added: bool,
     /// How many members offer each protocol.
     protocol_counts: BTreeMap<String, usize>,
-    /// Sum of `Member::bytes`.
+    /// Sum of `Member::bytes`, and of what pending members cost.
     bytes: usize,
 }
 
@@ -199,20 +199,32 @@ impl Classic {
         self.bytes
     }
 
+    pub(super) fn insert_pending(&mut self, id: MemberId, deadline: Duration) {
+        self.bytes += pending_bytes(&id);
+        let before = self.pending.insert(id, deadline);
+        assert!(before.is_none(), "ids are given out once");
+    }
+
+    fn remove_pending(&mut self, id: &MemberId) {
+        if self.pending.remove(id).is_some() {
+            self.bytes -= pending_bytes(id);
+        }
+    }
+
     pub(super) fn insert(&mut self, id: MemberId, member: Member) {
         assert!(!self.members.contains_key(&id));
         if let Some(instance) = &member.instance_id {
             self.instances.insert(instance.clone(), id.clone());
         }
         self.leader.get_or_insert_with(|| id.clone());
-        self.pending.remove(&id);
+        self.remove_pending(&id);
         self.count(&member.protocols, 1);
         self.bytes += member.bytes();
         self.members.insert(id, member);
     }
 
     pub(super) fn remove(&mut self, id: &MemberId) -> Option<Member> {
-        self.pending.remove(id);
+        self.remove_pending(id);
         self.pending_sync.remove(id);
         let member = self.members.remove(id)?;
         self.count(&member.protocols, -1);
@@ -336,4 +348,8 @@ impl Classic {
         // Else nothing would ever end the rebalance.
         assert!(!self.is(GroupState::PreparingRebalance) || self.join_timer.is_some());
     }
+}
+
+fn pending_bytes(id: &MemberId) -> usize {
+    id.as_str().len() + RECORD_SLACK_BYTES
 }

@@ -84,6 +84,10 @@ impl Reader {
 
     pub(super) fn nullable_string(&mut self) -> Result<Option<String>, CodecError> {
         let Some(length) = self.length(|reader| reader.i16().map(i64::from))? else { return Ok(None) };
+        if i16::try_from(length).is_err() {
+            // A flexible version has room for more, but what is written has not.
+            return Err(CodecError::Length { length: i64::try_from(length).unwrap_or(i64::MAX) });
+        }
         let raw = self.take(length)?;
         std::str::from_utf8(&raw).map(|text| Some(text.to_owned())).map_err(|_| CodecError::Utf8)
     }

@@ -12,6 +12,8 @@ pub const NAME_BYTES_MAX: usize = 4096;
 pub const CLIENT_ID_BYTES_MAX: usize = 1024;
 /// Protocols that one member may offer. The clients know at most a handful of assignors.
 pub const PROTOCOLS_MAX: usize = 100;
+/// Members of one group, and as many that were told their id and have not joined with it, whatever `group.max.size` says.
+pub const MEMBERS_MAX: usize = 10_000;
 /// Members that one LeaveGroup may name.
 pub const LEAVING_MAX: usize = 100_000;
 /// A static member has no UUID of its own in its id, but both forms must fit in a record's string.
@@ -35,7 +37,7 @@ pub struct GroupConfig {
     pub session_timeout_ms_max: i32,
     /// How long a member that has never been told its generation may be silent: a parked join sends no heartbeats.
     pub new_member_join_timeout: Duration,
-    /// `group.max.size`.
+    /// `group.max.size`; above `MEMBERS_MAX` that holds.
     pub members_max: usize,
     /// `offset.metadata.max.bytes`, in UTF-16 units as Kafka counts.
     pub offset_metadata_max: usize,
@@ -45,6 +47,8 @@ pub struct GroupConfig {
     pub offsets_retention_check: Duration,
     /// Groups that one shard may hold.
     pub groups_max: usize,
+    /// Bytes of members and offsets that one shard may hold.
+    pub shard_bytes_max: usize,
     /// Bytes of names and metadata that the members of one group may hold together.
     pub group_bytes_max: usize,
     /// Partitions that one group may have offsets for.
@@ -60,11 +64,12 @@ impl Default for GroupConfig {
             session_timeout_ms_min: 6_000,
             session_timeout_ms_max: 1_800_000,
             new_member_join_timeout: Duration::from_secs(300),
-            members_max: 10_000,
+            members_max: MEMBERS_MAX,
             offset_metadata_max: 4096,
             offsets_retention_ms: 7 * 24 * 3600 * 1000,
             offsets_retention_check: Duration::from_secs(600),
             groups_max: 100_000,
+            shard_bytes_max: 64 << 20,
             group_bytes_max: 16 << 20,
             group_offsets_max: 200_000,
             record_bytes_max: 1_000_000,

@@ -41,6 +41,8 @@ pub enum GroupError {
     GroupTooLarge { bytes: usize, limit: usize },
     #[error("the coordinator holds {limit} groups, no more are allowed")]
     TooManyGroups { limit: usize },
+    #[error("the coordinator holds {bytes} bytes of members and offsets, {limit} are allowed")]
+    ShardFull { bytes: usize, limit: usize },
     #[error("the group has offsets for {limit} partitions, no more are allowed")]
     TooManyOffsets { limit: usize },
     #[error("a name of {bytes} bytes, {limit} are allowed")]
@@ -75,7 +77,9 @@ impl GroupError {
             GroupError::InconsistentProtocol { .. } => ErrorCode::InconsistentGroupProtocol,
             GroupError::GroupFull { .. } | GroupError::GroupTooLarge { .. } => ErrorCode::GroupMaxSizeReached,
             // Kafka has no code for these limits; this one is final for every client.
-            GroupError::TooManyGroups { .. } | GroupError::TooManyOffsets { .. } => ErrorCode::PolicyViolation,
+            GroupError::TooManyGroups { .. } | GroupError::TooManyOffsets { .. } | GroupError::ShardFull { .. } => {
+                ErrorCode::PolicyViolation
+            }
             GroupError::NameTooLong { .. }
             | GroupError::TooManyProtocols { .. }
             | GroupError::TooManyLeaving { .. } => ErrorCode::InvalidRequest,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::classic::{Classic, JoinTimer, Step};
-use super::config::{NAME_BYTES_MAX, PROTOCOLS_MAX};
+use super::config::{MEMBERS_MAX, NAME_BYTES_MAX, PROTOCOLS_MAX};
 use super::error::GroupError;
 use super::member::{Member, Token, milliseconds, protocols_bytes};
 use super::types::{GroupAnswer, GroupState, Join, Joined, MemberId, Protocol};
@@ -75,7 +75,7 @@ impl Classic {
     }
 
     fn check_room(&mut self, join: &Join, step: &mut Step<'_>) -> Result<(), GroupError> {
-        let limit = step.config.members_max;
+        let limit = step.config.members_max.min(MEMBERS_MAX);
         let known = join.member_id.as_ref().and_then(|id| self.members.get(id));
         let accepted = match self.state {
             GroupState::Empty | GroupState::Dead => self.pending.len() < limit || join.member_id.is_some(),
@@ -112,7 +112,7 @@ impl Classic {
         }
         if join.member_id_required {
             let deadline = step.now.mono + milliseconds(join.session_timeout_ms);
-            self.pending.insert(new_id.clone(), deadline);
+            self.insert_pending(new_id.clone(), deadline);
             return Err(GroupError::MemberIdRequired { member_id: new_id });
         }
         self.add_member(new_id, join, token, step);

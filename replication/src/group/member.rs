@@ -11,6 +11,9 @@ use super::config::CLIENT_ID_BYTES_MAX;
 use super::record::MemberMetadata;
 use super::types::{InstanceId, Join, JoinedMember, MemberId, Protocol};
 
+/// A member without its names and metadata, about.
+const MEMBER_BYTES: usize = 512;
+
 /// Names a request that waits for its answer. The caller chooses it; each is answered once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Token(pub u64);
@@ -109,7 +112,7 @@ impl Member {
     pub(super) fn bytes(&self) -> usize {
         let instance = self.instance_id.as_ref().map_or(0, |id| id.as_str().len());
         let names = instance + self.client_id.len() + self.client_host.len();
-        names + self.assignment.len() + protocols_bytes(&self.protocols)
+        MEMBER_BYTES + names + self.assignment.len() + protocols_bytes(&self.protocols)
     }
 }
 

@@ -21,24 +21,36 @@ use super::types::{
 /// The protocol type of consumers: the only one whose subscriptions can be read.
 const CONSUMER: &str = "consumer";
 
+/// One offset without its metadata, about.
+const OFFSET_BYTES: usize = 160;
+
+fn cost(value: &CommittedOffset) -> usize {
+    OFFSET_BYTES + value.metadata.len()
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<TopicName, BTreeMap<PartitionIndex, CommittedOffset>>,
     count: usize,
+    /// What they cost in memory, about.
+    bytes: usize,
 }
 
 impl Offsets {
     pub(super) fn put(&mut self, topic: &TopicName, partition: PartitionIndex, value: CommittedOffset) {
         let partitions = self.topics.entry(topic.clone()).or_default();
-        if partitions.insert(partition, value).is_none() {
-            self.count += 1;
+        self.bytes += cost(&value);
+        match partitions.insert(partition, value) {
+            Some(before) => self.bytes -= cost(&before),
+            None => self.count += 1,
         }
     }
 
     pub(super) fn remove(&mut self, topic: &TopicName, partition: PartitionIndex) {
         let Some(partitions) = self.topics.get_mut(topic) else { return };
-        if partitions.remove(&partition).is_some() {
+        if let Some(before) = partitions.remove(&partition) {
             self.count -= 1;
+            self.bytes -= cost(&before);
         }
         if partitions.is_empty() {
             self.topics.remove(topic);
@@ -47,6 +59,19 @@ impl Offsets {
 
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What a commit would add, at most.
+    pub(super) fn bytes_added(&self, commit: &CommitOffsets) -> usize {
+        let added = |offset: &CommitOffset| {
+            let is_new = !self.has(&offset.topic, offset.partition);
+            offset.metadata.len() + if is_new { OFFSET_BYTES } else { 0 }
+        };
+        commit.offsets.iter().map(added).sum()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&TopicName, PartitionIndex, &CommittedOffset)> {
@@ -152,9 +177,10 @@ impl Offsets {
 
 fn check_offset(offset: &CommitOffset, config: &GroupConfig, count: usize) -> Option<GroupError> {
     let limit = config.offset_metadata_max;
-    let units = offset.metadata.encode_utf16().count();
-    if units > limit {
-        return Some(GroupError::MetadataTooLarge { length: units, limit });
+    let length = offset.metadata.encode_utf16().count();
+    // Whatever is configured, a record has room for so many bytes only.
+    if length > limit || i16::try_from(offset.metadata.len()).is_err() {
+        return Some(GroupError::MetadataTooLarge { length, limit });
     }
     let limit = config.group_offsets_max;
     (count > limit).then_some(GroupError::TooManyOffsets { limit })

@@ -15,7 +15,7 @@ use super::classic::{Classic, Reply, Step};
 use super::config::{GROUP_ID_BYTES_MAX, GroupConfig, LEAVING_MAX};
 use super::error::GroupError;
 use super::join::check_join;
-use super::member::{MemberIds, Token};
+use super::member::{MemberIds, Token, protocols_bytes};
 use super::offsets::Offsets;
 use super::record::{GroupMetadata, GroupRecord};
 use super::types::{
@@ -46,6 +46,10 @@ struct Group {
 }
 
 impl Group {
+    fn bytes(&self) -> usize {
+        self.classic.bytes() + self.offsets.bytes()
+    }
+
     /// Nothing of it is left to remember.
     fn is_vacant(&self) -> bool {
         self.metadata.is_none() && self.offsets.is_empty() && self.classic.is_idle()
@@ -58,6 +62,8 @@ pub struct Shard {
     ids: MemberIds,
     groups: BTreeMap<GroupId, Group>,
     wakes: BTreeSet<(Duration, GroupId)>,
+    /// Of members and offsets, about.
+    bytes: usize,
     /// `None` while the log is being read.
     cleanup_at: Option<Duration>,
 }
@@ -66,7 +72,14 @@ impl Shard {
     /// An empty shard that waits for the records of its log (`apply`, then `loaded`). `seed` must differ between
     /// shards and starts: member ids come from it.
     pub fn new(config: GroupConfig, seed: u64) -> Shard {
-        Shard { config, ids: MemberIds::new(seed), groups: BTreeMap::new(), wakes: BTreeSet::new(), cleanup_at: None }
+        Shard {
+            config,
+            ids: MemberIds::new(seed),
+            groups: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            bytes: 0,
+            cleanup_at: None,
+        }
     }
 
     pub fn group_count(&self) -> usize {
@@ -76,6 +89,7 @@ impl Shard {
     /// The only way replicated state changes.
     pub fn apply(&mut self, record: &GroupRecord) {
         let group = self.groups.entry(record.group().clone()).or_default();
+        let before = group.bytes();
         match record {
             GroupRecord::Offset { topic, partition, value: Some(value), .. } => {
                 group.offsets.put(topic, *partition, value.clone());
@@ -88,6 +102,7 @@ impl Shard {
                 }
             }
         }
+        self.bytes = self.bytes + group.bytes() - before;
         self.drop_if_vacant(record.group());
     }
 
@@ -100,6 +115,7 @@ impl Shard {
                 group.classic.check_invariants();
             }
         }
+        self.bytes = self.groups.values().map(Group::bytes).sum();
         self.cleanup_at = Some(now.mono + self.config.offsets_retention_check);
         let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
         ids.iter().for_each(|id| self.schedule(id));
@@ -212,12 +228,14 @@ impl Shard {
         let group = self.groups.get_mut(id)?;
         let mut step =
             Step { now, config: &self.config, ids: &mut self.ids, replies: &mut out.replies, generations: Vec::new() };
+        let before = group.classic.bytes();
         let result = act(&mut group.classic, &mut step);
         if group.classic.next_deadline().is_some_and(|at| at <= now.mono) {
             // With no delay configured the first rebalance is over at once.
             group.classic.on_tick(&mut step);
         }
         group.classic.check_invariants();
+        self.bytes = self.bytes + group.classic.bytes() - before;
         let generations = step.generations;
         let of = |value| GroupRecord::Metadata { group: id.clone(), value: Some(value) };
         self.write(generations.into_iter().map(of).collect(), out);
@@ -257,7 +275,8 @@ impl Shard {
     fn join(&mut self, now: Now, id: &GroupId, join: &Join, token: Token, out: &mut Output) {
         let limit = self.config.groups_max;
         let known = self.groups.contains_key(id);
-        let refused = match check_join(join, &self.config) {
+        let checked = check_join(join, &self.config).and_then(|()| self.room_for(protocols_bytes(&join.protocols)));
+        let refused = match checked {
             Err(error) => Some(error),
             Ok(()) if known => None,
             Ok(()) if join.member_id.is_some() => Some(GroupError::UnknownMember { member: join.member_id.clone() }),
@@ -268,6 +287,12 @@ impl Shard {
         }
         self.groups.entry(id.clone()).or_default();
         self.with_group(now, id, out, |classic, step| classic.on_join(join, token, step));
+    }
+
+    /// Who leaves, heartbeats or commits again needs none.
+    fn room_for(&self, added: usize) -> Result<(), GroupError> {
+        let (bytes, limit) = (self.bytes + added, self.config.shard_bytes_max);
+        if added > 0 && bytes > limit { Err(GroupError::ShardFull { bytes, limit }) } else { Ok(()) }
     }
 
     fn sync(&mut self, now: Now, id: &GroupId, sync: &Sync, token: Token, out: &mut Output) {
@@ -309,6 +334,11 @@ impl Shard {
         commit: &CommitOffsets,
         out: &mut Output,
     ) -> Result<Vec<Option<GroupError>>, GroupError> {
+        let added = match self.groups.get(id) {
+            Some(group) => group.offsets.bytes_added(commit),
+            None => Offsets::default().bytes_added(commit),
+        };
+        self.room_for(added)?;
         let (records, errors) = match self.groups.get_mut(id) {
             Some(group) => {
                 group.classic.on_commit(commit, now)?;

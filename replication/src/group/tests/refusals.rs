@@ -70,13 +70,14 @@ fn a_full_group_refuses_more_members_but_not_its_own() {
 
 #[test]
 fn members_that_hold_too_many_bytes_are_refused() {
-    let config = GroupConfig { group_bytes_max: 60, ..GroupConfig::default() };
+    let config = GroupConfig { group_bytes_max: 570, ..GroupConfig::default() };
     check_with(
         config,
         "
         > 0 a join old
         > 0 b join old topics:0123456789012345678901234567890123456789
         b: error 81
+        > 0 c join old
     ",
     );
 }
@@ -154,6 +155,39 @@ fn too_many_groups_are_refused() {
         a: error 44
         > 0 a commit gen:-1 t-0=1
         a: error 44
+    ",
+    );
+}
+
+#[test]
+fn a_shard_that_is_full_still_takes_what_adds_nothing() {
+    let config = GroupConfig { shard_bytes_max: 1000, ..GroupConfig::default() };
+    check_with(
+        config,
+        "
+        > 0 a join old
+        > 100 -
+        at 100
+        a: joined 1 as a1, range, leader a1 [a1]
+        > 100 a sync a1=0
+        log generation 1 [a1=0]
+        a: synced '0'
+        > 100 a commit t-0=1
+        log t-0=1
+        a: committed 0
+        > 100 a commit t-1=1 t-2=1 t-3=1
+        a: error 44
+        > 100 b join old topics:0123456789012345678901234567890123456789012345678901234567890123456789
+        > 100 c join old topics:0123456789012345678901234567890123456789012345678901234567890123456789
+        c: error 44
+        > 100 a commit t-0=2
+        log t-0=2
+        a: committed 0
+        > 100 a beat
+        a: error 27
+        > 100 a leave a1
+        b: joined 2 as b1, range, leader b1 [b1]
+        a: left 0
     ",
     );
 }
