@@ -15,7 +15,7 @@ use storage::disk::{DiskError, Lane, Step};
 use storage::log::SyncWork;
 
 use crate::cold::Cold;
-use crate::core::{Core, FULL_RETRY, Pending};
+use crate::core::{Core, FULL_RETRY, Inward, Pending};
 use crate::effects::{Effect, Effects};
 use crate::partition::handle::Partition;
 use crate::partition::writes::Began;
@@ -262,8 +262,8 @@ impl Checkpointer {
                 state.done += 1;
                 state.phase = if state.last { Phase::Closed } else { Phase::Idle };
                 drop(state);
-                self.release_all(core, fx);
-                core.commit.kick(core, fx);
+                self.release_all(core, true, fx);
+                core.commit.unstick(core, fx);
             }
             Err(error @ DiskError::Full { .. }) => self.give_up(core, &error.to_string(), now, fx),
             Err(error) => fx.push(Effect::Fatal { reason: format!("the checkpoint cannot be written: {error}") }),
@@ -277,12 +277,14 @@ impl Checkpointer {
         state.phase = Phase::Idle;
         state.next_at = now.mono.saturating_add(if state.last { FULL_RETRY } else { core.config.checkpoint_interval });
         drop(state);
-        self.release_all(core, fx);
+        self.release_all(core, false, fx);
     }
 
-    fn release_all(&self, core: &Core, fx: &mut Effects) {
-        for partition in std::mem::take(&mut self.lock().logs) {
-            partition.end_checkpoint(core, fx);
+    fn release_all(&self, core: &Core, saved: bool, fx: &mut Effects) {
+        let logs = std::mem::take(&mut self.lock().logs);
+        let released = logs.iter().filter(|partition| partition.end_checkpoint(core, saved, fx)).count();
+        if released > 0 {
+            core.inward(Inward::Released);
         }
     }
 

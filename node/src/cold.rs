@@ -13,7 +13,6 @@ use model::{Now, TopicName};
 use replication::controller::topics::OFFSETS_TOPIC;
 use replication::metadata::{Fact, Image};
 use replication::partition::leader::Event;
-use storage::Unit;
 use storage::disk::{DiskError, Lane, Step};
 use storage::log::SyncWork;
 
@@ -107,7 +106,7 @@ impl Node {
         let core = &self.core;
         for unit in out.units {
             let told = Told::Metadata { number: unit.number, operation: unit.operation };
-            core.commit.push(unit.unit, unit.bytes, told);
+            core.commit.push(unit.unit, told);
         }
         for (what, steps) in out.disk {
             core.tickets.start(Lane::Segments, steps, Pending::Metadata(what), fx);
@@ -122,7 +121,9 @@ impl Node {
         }
         if newly_registered {
             self.ready.store(true, Ordering::Relaxed);
-            self.put_unclaimed_aside(cold);
+            let image = self.image();
+            let follow = Follow { core, store: &self.store, image: &image, registered: true };
+            follow.set_aside(std::mem::take(&mut cold.unclaimed), now, fx);
             fx.push(Effect::Ready);
         }
         fx.extend(out.answers.into_iter().map(|(to, answer)| Effect::Reply { to, answer }));
@@ -173,16 +174,11 @@ impl Node {
         }
     }
 
-    /// Logs that no topic claims: the deletion of their topic was committed, but its end was not reached. They keep their place in
-    /// the data directory until an operator looks; nothing is served from them.
-    fn put_unclaimed_aside(&self, cold: &mut Cold) {
-        for (id, found) in std::mem::take(&mut cold.unclaimed) {
-            let mut log = found.log;
-            tracing::warn!(log = %id, folder = log.folder(), "no topic has this log: it goes");
-            let entry = log.delete();
-            let told = Told::Nobody;
-            self.core.commit.push(Unit::one(entry), 0, told);
-        }
+    /// Partitions that were held back for a checkpoint may be led.
+    pub(crate) fn lead_released(&self, now: Now, fx: &mut Effects) {
+        let mut cold = self.cold();
+        let image = Arc::clone(cold.driver.image());
+        self.follow_image(&mut cold, &image, None, &[], now, fx);
     }
 
     /// A write of the metadata log's tail is over.

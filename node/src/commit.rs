@@ -27,8 +27,6 @@ pub(crate) enum Told {
     Metadata { number: u64, operation: u64 },
     /// A log that was deleted: its files may go.
     Deleted { partition: Arc<Partition> },
-    /// Nobody waits.
-    Nobody,
 }
 
 #[derive(Debug)]
@@ -43,7 +41,6 @@ pub(crate) struct Commit {
 struct Queue {
     units: VecDeque<Unit>,
     told: VecDeque<Told>,
-    bytes: u64,
     /// A group is being formed or written.
     busy: bool,
     /// Units were taken that found no room in the journal.
@@ -68,16 +65,10 @@ impl Commit {
     }
 
     /// Puts a unit at the end of the queue. A partition calls this with its lock held, so the queue has the log's order.
-    pub(crate) fn push(&self, unit: Unit, bytes: u64, told: Told) {
+    pub(crate) fn push(&self, unit: Unit, told: Told) {
         let mut queue = self.queue();
         queue.units.push_back(unit);
         queue.told.push_back(told);
-        queue.bytes += bytes;
-    }
-
-    /// Bytes of appends that wait for the journal.
-    pub(crate) fn queued_bytes(&self) -> u64 {
-        self.queue().bytes
     }
 
     /// Nothing waits, and no group is on its way.
@@ -100,19 +91,35 @@ impl Commit {
     /// Forms and starts the next group, unless one is on its way. To be called without a partition's lock.
     pub(crate) fn kick(&self, core: &Core, fx: &mut Effects) {
         let mut queue = self.queue();
-        while !queue.busy && (queue.stuck || !queue.units.is_empty()) {
-            let (units, told) = (std::mem::take(&mut queue.units), std::mem::take(&mut queue.told));
-            queue.bytes = 0;
-            queue.busy = true;
-            drop(queue);
-            let started = self.form_group(core, units, told, fx);
-            queue = self.queue();
-            queue.busy = started == Started::Yes;
-            queue.stuck = started == Started::NoRoom;
-            if queue.stuck && queue.units.is_empty() {
-                return;
-            }
+        while !queue.busy && !queue.stuck && !queue.units.is_empty() {
+            queue = self.kick_once(core, queue, fx);
         }
+    }
+
+    /// The journal has room again: what found none is tried again.
+    pub(crate) fn unstick(&self, core: &Core, fx: &mut Effects) {
+        let mut queue = self.queue();
+        if std::mem::take(&mut queue.stuck) && !queue.busy {
+            queue = self.kick_once(core, queue, fx);
+        }
+        drop(queue);
+        self.kick(core, fx);
+    }
+
+    fn kick_once<'a>(
+        &'a self,
+        core: &Core,
+        mut queue: MutexGuard<'a, Queue>,
+        fx: &mut Effects,
+    ) -> MutexGuard<'a, Queue> {
+        let (units, told) = (std::mem::take(&mut queue.units), std::mem::take(&mut queue.told));
+        queue.busy = true;
+        drop(queue);
+        let started = self.form_group(core, units, told, fx);
+        let mut queue = self.queue();
+        queue.busy = started == Started::Yes;
+        queue.stuck = started == Started::NoRoom;
+        queue
     }
 
     fn form_group(&self, core: &Core, units: VecDeque<Unit>, told: VecDeque<Told>, fx: &mut Effects) -> Started {
@@ -191,7 +198,7 @@ impl Commit {
             tracing::warn!(%error, "the journal cannot grow");
         }
         self.writing().journal.grown(result);
-        self.kick(core, fx);
+        self.unstick(core, fx);
     }
 }
 
@@ -206,7 +213,12 @@ fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started 
     let Writing { journal, units, directs, .. } = writing;
     let mut direct = |log: LogId, operations: &[u64]| -> Option<DirectWrite> {
         let partition = core.table.get(log.partition).filter(|_| log.kind == LogKind::RECORDS)?;
-        let write = partition.lock().log.direct(operations)?;
+        let mut state = partition.lock();
+        if state.awaits_folder(core) {
+            return None;
+        }
+        let write = state.log.direct(operations)?;
+        drop(state);
         directs.insert(log, partition);
         Some(write)
     };
@@ -251,7 +263,6 @@ fn tell(core: &Core, now: Now, durable: &Durable, told: Vec<Told>, fx: &mut Effe
             }
             Told::Metadata { number, operation } => core.inward(Inward::MetadataDurable { number, operation }),
             Told::Deleted { partition } => core.inward(Inward::LogDeleted(partition)),
-            Told::Nobody => {}
         }
     }
     for (partition, operation, end) in partitions.into_values() {

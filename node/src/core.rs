@@ -3,7 +3,7 @@
 //! Owns the wiring only. Invariant: locks are taken in this order: controller, coordinators, partition, commit queue; the inbox,
 //! the tickets and the set of active partitions come last and nothing is locked below them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,6 +44,8 @@ pub(crate) struct Core {
     active: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
     /// Deleted, but the journal does not hold that yet.
     leaving: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
+    /// Folders of deleted logs whose files are not gone yet. A new log of that name waits.
+    folders: Mutex<BTreeSet<String>>,
 }
 
 /// What a disk operation in flight is for.
@@ -64,7 +66,7 @@ pub(crate) enum Pending {
     /// A step of the checkpoint that is under way.
     Checkpoint,
     /// The files of a deleted log go.
-    Removal,
+    Removal { folder: String },
     /// A snapshot of the metadata.
     Metadata(MetadataDisk),
 }
@@ -78,6 +80,8 @@ pub(crate) enum Inward {
     MetadataDurable { number: u64, operation: u64 },
     /// The journal holds the deletion of this log.
     LogDeleted(Arc<Partition>),
+    /// A checkpoint was saved that some partitions waited for: they may be led.
+    Released,
     /// A log has written what a checkpoint waits for.
     Written,
     /// The journal has no room.
@@ -101,6 +105,7 @@ impl Core {
             retries: Mutex::default(),
             active: Mutex::default(),
             leaving: Mutex::default(),
+            folders: Mutex::default(),
         }
     }
 
@@ -156,8 +161,17 @@ impl Core {
         std::mem::take(&mut *self.active.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn leaves(&self, partition: &Arc<Partition>) {
+    pub(crate) fn leaves(&self, partition: &Arc<Partition>, folder: &str) {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.id, Arc::clone(partition));
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+    }
+
+    pub(crate) fn is_folder_taken(&self, folder: &str) -> bool {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).contains(folder)
+    }
+
+    pub(crate) fn free_folder(&self, folder: &str) {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
     }
 
     pub(crate) fn has_left(&self, partition: &Partition) {

@@ -214,10 +214,11 @@ impl Node {
                 self.with_controller(now, fx, |driver, out| driver.disk_done(now, what, &result, out));
             }
             Pending::Checkpoint => self.checkpointer.stepped(&mut self.parts(&mut self.cold()), now, result, fx),
-            Pending::Removal => {
+            Pending::Removal { folder } => {
                 if let Err(error) = result {
-                    tracing::warn!(%error, "the files of a deleted log stay until the next start");
+                    tracing::warn!(%error, folder, "the files of a deleted log stay until the next start");
                 }
+                core.free_folder(&folder);
             }
         }
         self.settle(now, fx);
@@ -237,6 +238,7 @@ impl Node {
                     self.with_controller(now, fx, |driver, out| driver.persisted(now, number, operation, out));
                 }
                 Inward::LogDeleted(partition) => partition.deletion_durable(core, fx),
+                Inward::Released => self.lead_released(now, fx),
                 Inward::Written => self.checkpointer.log_written(&mut self.parts(&mut self.cold()), now, fx),
                 Inward::CheckpointWanted => {
                     self.checkpointer.want();
@@ -262,7 +264,7 @@ impl Node {
             | Pending::Sync(_)
             | Pending::Metadata(_)
             | Pending::Checkpoint
-            | Pending::Removal => unreachable!("these are not tried again in this way"),
+            | Pending::Removal { .. } => unreachable!("these are not tried again in this way"),
         }
     }
 

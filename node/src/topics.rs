@@ -9,18 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::batch::TimestampType;
 use model::{LogId, NodeId, Now, Offset, PartitionIndex, TopicId, TopicPartition};
 use replication::metadata::{Fact, Image, PartitionInfo, Resource, Topic};
-use replication::partition::isr::Durability;
 use replication::partition::leader::{Event, Leader, Recovered, Settings};
 use replication::partition::producers::{Producers, Sequenced};
 use storage::store::partition_folder;
 use storage::{Log, LogConfig, RecoveredLog, Store, Unit};
 
 use crate::commit::Told;
-use crate::core::Core;
+use crate::core::{Core, Inward};
 use crate::effects::Effects;
 use crate::partition::handle::Partition;
+use crate::partition::lifecycle::durability;
 
 /// What recovery found and no topic has claimed yet.
 pub(crate) type Unclaimed = BTreeMap<LogId, RecoveredLog>;
@@ -129,7 +130,15 @@ impl Follow<'_> {
         if let Some(found) = unclaimed.remove(&LogId::records(id)) {
             let (mut log, recovered) = recovered(found, self.core.budget.limits().producers);
             log.configure(Arc::clone(config));
-            return Arc::new(Partition::new(id, Leader::new(node, recovered, settings), log));
+            let held = log.journalled() != topic.config.is_journalled();
+            if held {
+                // The journal is told by a checkpoint, and before that nothing may be appended.
+                log.set_journalled(topic.config.is_journalled());
+                self.core.inward(Inward::CheckpointWanted);
+            }
+            let partition = Partition::new(id, Leader::new(node, recovered, settings), log);
+            partition.lock().held = held;
+            return Arc::new(partition);
         }
         let folder = partition_folder(&topic.name, index);
         let (mut log, entry) =
@@ -144,7 +153,7 @@ impl Follow<'_> {
         };
         let partition = Arc::new(Partition::new(id, Leader::new(node, recovered, settings), log));
         let told = Told::Partition { partition: Arc::clone(&partition), operation, end: None };
-        self.core.commit.push(Unit::one(entry), 0, told);
+        self.core.commit.push(Unit::one(entry), told);
         partition
     }
 
@@ -165,7 +174,7 @@ impl Follow<'_> {
         if info.leader != Some(node) {
             return partition.step_down(self.core, now, info.leader_epoch, info.leader, fx);
         }
-        if self.registered {
+        if self.registered && !partition.lock().held {
             let isr: BTreeSet<NodeId> = info.isr.iter().copied().collect();
             let event = Event::Lead { epoch: info.leader_epoch, replicas: info.replicas.len(), isr };
             partition.step(self.core, now, event, fx);
@@ -177,11 +186,31 @@ impl Follow<'_> {
         partition.delete(self.core, now, fx);
     }
 
+    /// Logs that no topic claims: the deletion of their topic was committed, but not carried out, or this is not the metadata that
+    /// they were written under. They are moved to `.weir/set-aside`.
+    pub(crate) fn set_aside(&self, unclaimed: Unclaimed, now: Now, fx: &mut Effects) {
+        for (id, found) in unclaimed {
+            tracing::warn!(log = %id, folder = found.log.folder(), "no topic has this log: it goes to .weir/set-aside");
+            let (log, recovered) = recovered(found, self.core.budget.limits().producers);
+            let settings = Settings {
+                durability: durability(log.journalled()),
+                min_in_sync: 1,
+                batch_bytes_max: 0,
+                timestamp_type: TimestampType::CreateTime,
+                producer_expiry: Duration::MAX,
+                waiters_max: 0,
+            };
+            let leader = Leader::new(self.core.config.id, recovered, settings);
+            let partition = Arc::new(Partition::new(id.partition, leader, log));
+            partition.lock().set_aside = true;
+            self.delete(&partition, now, fx);
+        }
+    }
+
     fn settings(&self, topic: &Topic) -> Settings {
-        let durability = if topic.config.is_journalled() { Durability::Synced } else { Durability::Written };
         let statics = self.image.statics();
         Settings {
-            durability,
+            durability: durability(topic.config.is_journalled()),
             min_in_sync: topic.min_insync_replicas(),
             batch_bytes_max: u64::from(topic.config.max_message_bytes),
             timestamp_type: topic.config.timestamp_type,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::LeaderEpoch;
 use node::partition::waiters::Watcher;
 use node::requests::{Acks, Answer, AppendError, FetchError, Position};
+use replication::group::{CommitOffset, CommitOffsets, FetchOffsets, GroupAnswer, GroupRequest};
 use storage::disk::{DiskError, ReadMode, Step};
 use world::{World, batch, batch_at, end_of, epoch_of, sequenced};
 
@@ -379,5 +380,113 @@ fn producer_ids_differ_also_over_a_crash() {
             let Some(Answer::ProducerId(Ok((id, _)))) = world.answers.remove(&request) else { panic!("no id") };
             assert!(seen.insert(id), "{id:?} was given twice");
         }
+    }
+}
+
+#[test]
+fn a_flush_policy_that_changed_between_two_starts_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 1, &[]);
+    let partition = world.partition("t", 0);
+    world.produce(partition, Acks::All, batch(&["a"]));
+    drop(world);
+    for (seed, policy, value) in [(2, "100", "b"), (3, "1", "c"), (4, "100", "d")] {
+        let settings = [("log.flush.interval.messages".to_owned(), policy.to_owned())];
+        let statics = replication::metadata::BrokerConfig::new(settings.into()).expect("valid");
+        let config = node::config::NodeConfig { statics: std::sync::Arc::new(statics), ..world::config(dir.path()) };
+        let mut world = World::open_with(config, seed);
+        world.produce(partition, Acks::All, batch(&[value]));
+        // No checkpoint and no stop: only what the policy itself promises.
+        drop(world);
+    }
+    let world = World::open(dir.path(), 5);
+    assert_eq!(values(&world.read_all(partition, 0)), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_topic_made_anew_writes_nothing_before_its_namesakes_files_are_gone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 1, &[]);
+    let old = world.partition("t", 0);
+    world.produce(old, Acks::All, batch(&["old"]));
+    world.pass(Duration::from_secs(15));
+    let to = world.request();
+    let topic = node::requests::TopicRef::Name(model::TopicName::new("t").expect("a name"));
+    world.call(|node, now, fx| node.delete_topics(now, vec![topic], to, fx));
+    // Everything but the removal happens.
+    let mut removals = Vec::new();
+    let is_removal = |op: &storage::disk::DiskOp| {
+        op.steps.iter().any(|step| matches!(step, Step::Rename { to, .. } if to.to_string_lossy().ends_with("-delete")))
+    };
+    while let Some(op) = world.operations.pop_front() {
+        if is_removal(&op) {
+            removals.push(op);
+            continue;
+        }
+        world.operations.push_front(op);
+        world.step();
+    }
+    assert_eq!(removals.len(), 1);
+    world.create_topic("t", 1, &[]);
+    let new = world.partition("t", 0);
+    let large = "n".repeat(600_000);
+    world.produce(new, Acks::All, batch(&["new", &large]));
+    world.pass(Duration::from_secs(3));
+    let file = std::fs::read(dir.path().join("t-0/00000000000000000000.log")).expect("the old file");
+    assert!(file.len() < 1_000, "nobody wrote to it");
+    world.operations.extend(removals);
+    world.pass(Duration::from_secs(15));
+    assert!(world.node.stats().tail_bytes_unwritten == 0);
+    assert_eq!(values(&world.read_all(new, 0)), ["new", &large]);
+    drop(world);
+    let world = World::open(dir.path(), 2);
+    assert_eq!(values(&world.read_all(new, 0)), ["new", &large]);
+}
+
+#[test]
+fn a_group_finds_its_offsets_again_after_a_crash() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 1, &[]);
+    let group = model::GroupId::new("g");
+    assert_eq!(world.call(|node, now, fx| node.group_coordinator(now, &group, fx)), None);
+    world.run();
+    assert_eq!(world.call(|node, now, fx| node.group_coordinator(now, &group, fx)), Some(world.node.id()));
+    let offset = CommitOffset {
+        topic: model::TopicName::new("t").expect("a name"),
+        partition: model::PartitionIndex::new(0),
+        offset: 42,
+        leader_epoch: None,
+        metadata: String::new(),
+    };
+    let commit = CommitOffsets {
+        member_id: None,
+        instance_id: None,
+        generation: None,
+        retention_ms: None,
+        offsets: vec![offset],
+    };
+    let answer = ask(&mut world, &group, GroupRequest::CommitOffsets(commit));
+    assert!(matches!(answer, GroupAnswer::CommitOffsets(Ok(ref each)) if each == &[None]), "{answer:?}");
+    drop(world);
+    let mut world = World::open(dir.path(), 2);
+    world.pass(Duration::from_secs(1));
+    let fetch = FetchOffsets { member_id: None, member_epoch: -1, topics: None, require_stable: false };
+    let answer = ask(&mut world, &group, GroupRequest::FetchOffsets(fetch));
+    let GroupAnswer::FetchOffsets(Ok(topics)) = answer else { panic!("{answer:?}") };
+    let found = topics.iter().flat_map(|topic| &topic.partitions).filter_map(|found| found.committed.as_ref());
+    assert_eq!(found.map(|committed| committed.offset).collect::<Vec<_>>(), [42]);
+}
+
+fn ask(world: &mut World, group: &model::GroupId, request: GroupRequest) -> GroupAnswer {
+    let to = world.request();
+    let number = to.request;
+    world.call(|node, now, fx| node.group(now, group.clone(), request, to, fx));
+    world.run();
+    match world.answers.remove(&number) {
+        Some(Answer::Group(answer)) => answer,
+        other => panic!("{other:?}"),
     }
 }

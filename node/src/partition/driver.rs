@@ -34,26 +34,23 @@ pub(crate) struct Append {
 impl Partition {
     pub(crate) fn append(self: &Arc<Self>, core: &Core, now: Now, append: Append, fx: &mut Effects) {
         let Append { batch, acks, timeout, origin, waiter } = append;
-        let mut state = self.lock();
-        if state.full_until.is_some_and(|until| now.mono < until) {
-            drop(state);
-            return answer(core, waiter, Err(AppendError::Disk { reason: "no space left".to_owned() }), fx);
-        }
         let spare = waiter.clone();
-        let event = Event::Produced { batch, acks, timeout, origin, waiter };
-        let stepped = self.step_locked(core, now, &mut state, event, fx);
-        self.release(core, state, fx);
-        if let Err(reason) = stepped {
+        let done = self.guarded(core, fx, |state, fx| {
+            if state.full_until.is_some_and(|until| now.mono < until) {
+                return answer(core, waiter, Err(AppendError::Disk { reason: "no space left".to_owned() }), fx);
+            }
+            let event = Event::Produced { batch, acks, timeout, origin, waiter };
+            self.step_locked(core, now, state, event, fx);
+        });
+        if let Err(reason) = done {
             answer_unless_done(core, spare, AppendError::Disk { reason }, fx);
         }
     }
 
     /// Hands an event that no request waits for to the state machine.
     pub(crate) fn step(self: &Arc<Self>, core: &Core, now: Now, event: Event<Waiter>, fx: &mut Effects) {
-        let mut state = self.lock();
-        // A failure is logged and answered where it is caught.
-        let _offline = self.step_locked(core, now, &mut state, event, fx);
-        self.release(core, state, fx);
+        // A failure is logged and answered where it is caught, here and below.
+        let _offline = self.guarded(core, fx, |state, fx| self.step_locked(core, now, state, event, fx));
     }
 
     /// The journal holds the log's operations up to `operation`, and so the records below `end`.
@@ -65,15 +62,35 @@ impl Partition {
         end: Option<Offset>,
         fx: &mut Effects,
     ) {
-        let mut state = self.lock();
-        state.log.durable_to(operation);
-        let event = end.map_or(Event::Tick, |end| Event::Synced { end });
-        let _offline = self.step_locked(core, now, &mut state, event, fx);
-        self.release(core, state, fx);
+        let _offline = self.guarded(core, fx, |state, fx| {
+            state.log.durable_to(operation);
+            let event = end.map_or(Event::Tick, |end| Event::Synced { end });
+            self.step_locked(core, now, state, event, fx);
+        });
     }
 
+    /// Does something with the lock held, and then starts what was decided under it.
+    ///
     /// # Errors
     /// When an assertion failed: the partition is offline by then, and who waited is answered.
+    pub(super) fn guarded<T>(
+        self: &Arc<Self>,
+        core: &Core,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut State, &mut Effects) -> T,
+    ) -> Result<T, String> {
+        let mut state = self.lock();
+        let done = catch_unwind(AssertUnwindSafe(|| act(&mut state, fx)));
+        let done = done.map_err(|panic| {
+            let reason = panic_text(panic.as_ref());
+            tracing::error!(partition = %self.id, reason, "an assertion failed: offline until the next start");
+            self.abandon(core, &mut state, &reason, fx);
+            reason
+        });
+        self.release(core, state, fx);
+        done
+    }
+
     pub(super) fn step_locked(
         self: &Arc<Self>,
         core: &Core,
@@ -81,23 +98,15 @@ impl Partition {
         state: &mut State,
         event: Event<Waiter>,
         fx: &mut Effects,
-    ) -> Result<(), String> {
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let mut actions = std::mem::take(&mut state.actions);
-            state.leader.step(now, event, &mut actions);
-            for action in actions.drain(..) {
-                self.carry_out(core, now, state, action, fx);
-            }
-            state.actions = actions;
-            self.write_if_due(core, now, state);
-            self.activate_if_needed(core, now, state, fx);
-        }));
-        done.map_err(|panic| {
-            let reason = panic_text(panic.as_ref());
-            tracing::error!(partition = %self.id, reason, "an assertion failed: the partition is offline until the next start");
-            self.abandon(core, state, &reason, fx);
-            reason
-        })
+    ) {
+        let mut actions = std::mem::take(&mut state.actions);
+        state.leader.step(now, event, &mut actions);
+        for action in actions.drain(..) {
+            self.carry_out(core, now, state, action, fx);
+        }
+        state.actions = actions;
+        self.write_if_due(core, now, state);
+        self.activate_if_needed(core, now, state, fx);
     }
 
     fn carry_out(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, action: Action<Waiter>, fx: &mut Effects) {
@@ -111,12 +120,11 @@ impl Partition {
             }
             Action::Append { batch } => {
                 let end = batch.next_offset();
-                let bytes = u64::try_from(batch.size()).expect("a size in memory fits in 64 bits");
                 let entry = state.log.append(batch, now.wall_ms);
                 if state.log.journalled() {
                     let operation = state.log.last_operation();
                     let told = Told::Partition { partition: Arc::clone(self), operation, end: Some(end) };
-                    core.commit.push(Unit::one(entry), bytes, told);
+                    core.commit.push(Unit::one(entry), told);
                 }
                 self.published.set_log_end(end);
                 state.dirty_since.get_or_insert(now.mono);
@@ -157,27 +165,20 @@ impl Partition {
     ) {
         tracing::error!(partition = %self.id, %error, "the partition is offline until the next start");
         self.published.set_role(PublishedRole::Failed, None);
-        let _offline = self.step_locked(core, now, state, Event::Failed { reason: error.to_string() }, fx);
+        self.step_locked(core, now, state, Event::Failed { reason: error.to_string() }, fx);
         state.registrations.moved(fx);
-    }
-
-    /// Takes the partition offline, for a disk error that was met outside of it.
-    pub(crate) fn take_offline(self: &Arc<Self>, core: &Core, now: Now, error: &DiskError, fx: &mut Effects) {
-        let mut state = self.lock();
-        self.fail(core, now, &mut state, error, fx);
-        self.release(core, state, fx);
     }
 
     /// What a tick does for a partition that has something due. Afterwards it is either active still, or idle and lean.
     pub(crate) fn tick(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) {
-        let mut state = self.lock();
-        state.active = false;
-        let _offline = self.step_locked(core, now, &mut state, Event::Tick, fx);
-        if !state.active {
-            // A batch of a hundred bytes may keep a frame of a megabyte alive.
-            state.log.evict_tail(0);
-        }
-        self.release(core, state, fx);
+        let _offline = self.guarded(core, fx, |state, fx| {
+            state.active = false;
+            self.step_locked(core, now, state, Event::Tick, fx);
+            if !state.active {
+                // A batch of a hundred bytes may keep a frame of a megabyte alive.
+                state.log.evict_tail(0);
+            }
+        });
     }
 
     pub(super) fn activate_if_needed(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, fx: &mut Effects) {
@@ -199,7 +200,7 @@ impl Partition {
     ) {
         let write = state.write_out.take();
         let sync = state.sync_out.take();
-        let removal = take_removal(&mut state);
+        let removal = take_removal(core, &mut state);
         let (unwritten, tail) = (state.log.unwritten_bytes(), state.log.tail_bytes());
         core.memory.moved(&mut state.counted, unwritten, tail);
         if take_reached(&mut state) {
@@ -212,8 +213,8 @@ impl Partition {
         if let Some(sync) = sync {
             core.tickets.start(Lane::Segments, sync.steps(), Pending::Sync(Arc::clone(self)), fx);
         }
-        if let Some(steps) = removal {
-            core.tickets.start(Lane::Segments, steps, Pending::Removal, fx);
+        if let Some((folder, steps)) = removal {
+            core.tickets.start(Lane::Segments, steps, Pending::Removal { folder }, fx);
         }
     }
 }

@@ -17,6 +17,7 @@ use storage::log::{Log, SegmentWrite, SyncWork};
 use super::produce::Waiter;
 use super::waiters::Registrations;
 use crate::budget::Counted;
+use crate::core::Core;
 use crate::requests::FetchError;
 
 #[derive(Debug)]
@@ -50,8 +51,15 @@ pub(crate) struct State {
     pub(crate) dirty_since: Option<Duration>,
     /// The disk was full at the last write: when to try again.
     pub(crate) full_until: Option<Duration>,
-    /// Since when a log that is not journalled has what no sync covers.
+    /// Since when a log that is not journalled has what no sync covers, and how much.
     pub(crate) unsynced_since: Option<Duration>,
+    pub(crate) unsynced_bytes: u64,
+    /// Nothing was written in its folder yet: a namesake's files may still be there.
+    pub(crate) fresh: bool,
+    /// Its flush policy has changed: it must not be led before a checkpoint says so.
+    pub(crate) held: bool,
+    /// Nobody knows it: its files are moved away, not removed.
+    pub(crate) set_aside: bool,
     /// It is in the node's set of partitions that a tick looks at.
     pub(crate) active: bool,
     /// To be started when the lock is given back.
@@ -98,6 +106,10 @@ impl Partition {
             dirty_since: None,
             full_until: None,
             unsynced_since: None,
+            unsynced_bytes: 0,
+            fresh: true,
+            held: false,
+            set_aside: false,
             active: false,
             write_out: None,
             sync_out: None,
@@ -116,6 +128,14 @@ impl Partition {
                 poisoned.into_inner()
             }
         }
+    }
+}
+
+impl State {
+    /// Whether a deleted namesake's files are still in the folder that this log is going to make.
+    pub(crate) fn awaits_folder(&mut self, core: &Core) -> bool {
+        self.fresh = self.fresh && core.is_folder_taken(self.log.folder());
+        self.fresh
     }
 }
 

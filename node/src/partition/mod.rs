@@ -4,7 +4,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod handle;
-mod lifecycle;
+pub(crate) mod lifecycle;
 pub(crate) mod produce;
 mod read;
 pub(crate) mod table;

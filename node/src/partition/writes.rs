@@ -24,7 +24,7 @@ impl Partition {
     pub(super) fn write_if_due(&self, core: &Core, now: Now, state: &mut State) {
         let unwritten = state.log.unwritten_bytes();
         let resting = state.full_until.is_some_and(|until| now.mono < until);
-        if state.writing || resting || state.leader.failure().is_some() {
+        if state.writing || resting || state.leader.failure().is_some() || state.awaits_folder(core) {
             return;
         }
         let old = state.dirty_since.is_some_and(|since| now.mono >= since.saturating_add(core.config.flush_age));
@@ -46,72 +46,70 @@ impl Partition {
     /// A checkpoint begins: all that this log has done by now is to reach the segment files. Returns whether that is so already;
     /// else `Inward::Written` follows.
     pub(crate) fn begin_checkpoint(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) -> Began {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        if state.leader.failure().is_some() {
-            return Began::Offline;
-        }
-        state.in_checkpoint = true;
-        let operation = state.log.last_operation();
-        // What the producers sent by now is in the files when the checkpoint is written, never more than that: a batch that a
-        // crash takes away must not be known as a duplicate.
-        if state.snapshot.as_ref().is_none_or(|snapshot| snapshot.operation != operation) {
-            let bytes = state.leader.producers().encode();
-            state.snapshot = Some(Snapshot { operation, end: state.log.log_end(), bytes });
-        }
-        if state.log.written_operation() >= operation && !state.syncing {
-            return Began::Written;
-        }
-        state.write_target = Some(operation);
-        self.write_if_due(core, now, state);
-        if take_reached(state) {
-            return Began::Written;
-        }
-        self.release(core, guard, fx);
-        Began::Waiting
+        let began = self.guarded(core, fx, |state, _| {
+            if state.leader.failure().is_some() {
+                return Began::Offline;
+            }
+            state.in_checkpoint = true;
+            let operation = state.log.last_operation();
+            // What the producers sent by now is in the files when the checkpoint is written, never more than that: a batch that
+            // a crash takes away must not be known as a duplicate.
+            if state.snapshot.as_ref().is_none_or(|snapshot| snapshot.operation != operation) {
+                let bytes = state.leader.producers().encode();
+                state.snapshot = Some(Snapshot { operation, end: state.log.log_end(), bytes });
+            }
+            if state.log.written_operation() < operation || state.syncing {
+                state.write_target = Some(operation);
+                self.write_if_due(core, now, state);
+            }
+            if take_reached(state) || state.write_target.is_none() { Began::Written } else { Began::Waiting }
+        });
+        began.unwrap_or(Began::Offline)
     }
 
     /// The write that was started is over.
     pub(crate) fn written(self: &Arc<Self>, core: &Core, now: Now, result: &Result<(), DiskError>, fx: &mut Effects) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        state.writing = false;
-        let before = state.log.written_end();
-        state.log.write_done(result);
-        match result {
-            Ok(()) => {
-                let end = state.log.written_end();
-                if !state.log.journalled() && end > before {
-                    state.unsynced_since.get_or_insert(now.mono);
+        let _offline = self.guarded(core, fx, |state, fx| {
+            state.writing = false;
+            let before = state.log.unwritten_bytes();
+            state.log.write_done(result);
+            match result {
+                Ok(()) => {
+                    self.wrote(core, now, state, before.saturating_sub(state.log.unwritten_bytes()));
+                    let end = state.log.written_end();
+                    self.step_locked(core, now, state, Event::Written { end }, fx);
                 }
-                if state.log.unwritten_bytes() == 0 {
-                    state.dirty_since = None;
+                Err(error) if !Log::is_final(error) => {
+                    tracing::warn!(partition = %self.id, %error, "appends are refused until there is room");
+                    state.full_until = Some(now.mono.saturating_add(FULL_RETRY));
+                    state.dirty_since.get_or_insert(now.mono);
+                    self.activate_if_needed(core, now, state, fx);
                 }
-                state.log.evict_tail(if core.memory.wants_eviction() { 0 } else { TAIL_KEPT_BYTES });
-                let _offline = self.step_locked(core, now, state, Event::Written { end }, fx);
+                Err(error) => self.fail(core, now, state, error, fx),
             }
-            Err(error) if !Log::is_final(error) => {
-                tracing::warn!(partition = %self.id, %error, "appends are refused until there is room");
-                state.full_until = Some(now.mono.saturating_add(FULL_RETRY));
-                state.dirty_since.get_or_insert(now.mono);
-                self.activate_if_needed(core, now, state, fx);
-            }
-            Err(error) => self.fail(core, now, state, error, fx),
+        });
+    }
+
+    fn wrote(&self, core: &Core, now: Now, state: &mut State, bytes: u64) {
+        if !state.log.journalled() && bytes > 0 {
+            state.unsynced_since.get_or_insert(now.mono);
+            state.unsynced_bytes = state.unsynced_bytes.saturating_add(bytes);
         }
-        self.release(core, guard, fx);
+        if state.log.unwritten_bytes() == 0 {
+            state.dirty_since = None;
+        }
+        state.log.evict_tail(if core.memory.wants_eviction() { 0 } else { TAIL_KEPT_BYTES });
     }
 
     /// A log that is not journalled has only its own sync against a power cut: at least every few seconds.
     fn sync_if_due(&self, core: &Core, now: Now, state: &mut State) {
         let Some(since) = state.unsynced_since.filter(|_| !state.in_checkpoint && !state.syncing) else { return };
-        let unsynced = state.log.written_end().since(state.log.synced_end());
         let due = now.mono >= since.saturating_add(core.config.relaxed_sync_interval);
-        // Records stand for bytes here: each has at least one.
-        if !due && unsynced < core.config.relaxed_sync_bytes {
+        if !due && state.unsynced_bytes < core.config.relaxed_sync_bytes {
             return;
         }
+        (state.unsynced_since, state.unsynced_bytes) = (None, 0);
         if let Some(sync) = state.log.sync_work() {
-            state.unsynced_since = None;
             state.syncing = true;
             state.sync_out = Some(sync);
         }
@@ -119,30 +117,34 @@ impl Partition {
 
     /// The sync that was started is over.
     pub(crate) fn synced(self: &Arc<Self>, core: &Core, now: Now, result: &Result<(), DiskError>, fx: &mut Effects) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        state.syncing = false;
-        state.log.sync_done(result);
-        match result {
-            Ok(()) if !state.log.journalled() => {
-                core.note_relaxed_sync();
-                let end = state.log.synced_end();
-                let _offline = self.step_locked(core, now, state, Event::Synced { end }, fx);
+        let _offline = self.guarded(core, fx, |state, fx| {
+            state.syncing = false;
+            state.log.sync_done(result);
+            match result {
+                Ok(()) if !state.log.journalled() => {
+                    if !state.in_checkpoint {
+                        core.note_relaxed_sync();
+                    } else if state.log.synced_end() == state.log.log_end() {
+                        (state.unsynced_since, state.unsynced_bytes) = (None, 0);
+                    }
+                    let end = state.log.synced_end();
+                    self.step_locked(core, now, state, Event::Synced { end }, fx);
+                }
+                Ok(()) => {}
+                Err(error) => self.fail(core, now, state, error, fx),
             }
-            Ok(()) => {}
-            Err(error) => self.fail(core, now, state, error, fx),
-        }
-        self.release(core, guard, fx);
+        });
     }
-}
 
-impl Partition {
-    /// The checkpoint that `begin_checkpoint` began is over, either way.
-    pub(crate) fn end_checkpoint(self: &Arc<Self>, core: &Core, fx: &mut Effects) {
-        let mut state = self.lock();
-        state.in_checkpoint = false;
-        state.write_target = None;
-        self.release(core, state, fx);
+    /// The checkpoint that `begin_checkpoint` began is over; `saved`: it is on the disk. Returns whether the partition was held
+    /// back until then.
+    pub(crate) fn end_checkpoint(self: &Arc<Self>, core: &Core, saved: bool, fx: &mut Effects) -> bool {
+        let released = self.guarded(core, fx, |state, _| {
+            state.in_checkpoint = false;
+            state.write_target = None;
+            saved && std::mem::take(&mut state.held)
+        });
+        released.unwrap_or(false)
     }
 }
 
