@@ -287,7 +287,7 @@ impl Controller {
     /// The content of a snapshot file when one is due.
     pub fn snapshot_due(&self) -> Option<SnapshotPoint> {
         let due = self.entries_since_snapshot >= SNAPSHOT_ENTRIES || self.bytes_since_snapshot >= SNAPSHOT_BYTES;
-        due.then(|| self.raft.snapshot_file(self.image.encode()))
+        (due && !self.raft.is_restoring()).then(|| self.raft.snapshot_file(self.image.encode()))
     }
 
     /// A snapshot was begun: count anew, so that no second one is due meanwhile.

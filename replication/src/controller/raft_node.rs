@@ -132,6 +132,8 @@ pub struct RaftNode {
     waiting: VecDeque<Waiting>,
     /// The last committed entry that was handed out.
     applied: u64,
+    /// A leader's snapshot that was handed out and is not on disk: `raft` may count it as applied only then. Number and index.
+    restoring: Option<(u64, u64)>,
 }
 
 struct Waiting {
@@ -182,6 +184,7 @@ impl RaftNode {
             founders,
             waiting: VecDeque::new(),
             applied: snapshot_index,
+            restoring: None,
         };
         node.draw_election_timeout();
         node.overwrite_election_timeout();
@@ -240,6 +243,9 @@ impl RaftNode {
         if reached > 0 {
             self.raw.on_persist_ready(reached);
         }
+        if let Some((_, index)) = self.restoring.take_if(|(number, _)| *number <= reached) {
+            self.raw.advance_apply_to(index);
+        }
         self.overwrite_election_timeout();
     }
 
@@ -266,6 +272,7 @@ impl RaftNode {
         if let Some(snapshot) = &snapshot {
             self.raw.mut_store().restore(snapshot);
             self.applied = snapshot.get_metadata().index;
+            self.restoring = Some((number, self.applied));
             out.committed.push(restored(snapshot));
         }
         if let Some(hard_state) = ready.hs() {
@@ -323,9 +330,15 @@ impl RaftNode {
         point_of(&snapshot)
     }
 
+    /// A snapshot of a leader is on its way to the disk: until then none can be taken here.
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
+    }
+
     /// The snapshot up to `index` is on disk: entries up to there are forgotten.
     pub fn compact(&mut self, index: u64) {
-        assert!(index <= self.applied, "only what was applied is in a snapshot");
+        // `raft` looks through what it has not applied before it campaigns.
+        assert!(index <= self.raw.raft.raft_log.applied, "only what was applied is in a snapshot");
         self.raw.mut_store().compact(index);
     }
 

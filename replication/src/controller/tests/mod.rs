@@ -1,5 +1,7 @@
 //! Tests of the controller: Raft on one and three nodes in memory, and its decisions as tables.
 
+mod chaos;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
