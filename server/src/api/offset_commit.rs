@@ -40,6 +40,10 @@ impl Api for OffsetCommit {
         let mut results = if submitted > 0 {
             match ctx.group(request.group_id.as_str(), GroupRequest::CommitOffsets(commit)).await {
                 GroupAnswer::CommitOffsets(Ok(results)) => results,
+                // Clients of older versions only know that their generation is none of the group's.
+                GroupAnswer::CommitOffsets(Err(GroupError::GroupIdNotFound { .. })) if ctx.version < 9 => {
+                    vec![Some(GroupError::IllegalGeneration { current: -1, got: generation }); submitted]
+                }
                 GroupAnswer::CommitOffsets(Err(error)) => vec![Some(error); submitted],
                 other => unreachable!("a commit was answered with {other:?}"),
             }
