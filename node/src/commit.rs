@@ -45,6 +45,8 @@ struct Queue {
     busy: bool,
     /// Units were taken that found no room in the journal.
     stuck: bool,
+    /// Units were taken that the last group could not hold.
+    left_over: bool,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl Commit {
     /// Forms and starts the next group, unless one is on its way. To be called without a partition's lock.
     pub(crate) fn kick(&self, core: &Core, fx: &mut Effects) {
         let mut queue = self.queue();
-        while !queue.busy && !queue.stuck && !queue.units.is_empty() {
+        while !queue.busy && !queue.stuck && (queue.left_over || !queue.units.is_empty()) {
             queue = self.kick_once(core, queue, fx);
         }
     }
@@ -115,14 +117,22 @@ impl Commit {
         let (units, told) = (std::mem::take(&mut queue.units), std::mem::take(&mut queue.told));
         queue.busy = true;
         drop(queue);
-        let started = self.form_group(core, units, told, fx);
+        let (started, left_over) = self.form_group(core, units, told, fx);
         let mut queue = self.queue();
+        queue.left_over = left_over;
         queue.busy = started == Started::Yes;
         queue.stuck = started == Started::NoRoom;
         queue
     }
 
-    fn form_group(&self, core: &Core, units: VecDeque<Unit>, told: VecDeque<Told>, fx: &mut Effects) -> Started {
+    /// Also says whether units are left for the next group.
+    fn form_group(
+        &self,
+        core: &Core,
+        units: VecDeque<Unit>,
+        told: VecDeque<Told>,
+        fx: &mut Effects,
+    ) -> (Started, bool) {
         let mut writing = self.writing();
         writing.units.extend(units);
         writing.told.extend(told);
@@ -131,7 +141,7 @@ impl Commit {
         if let Some(steps) = writing.journal.grow() {
             core.tickets.start(Lane::Segments, steps, Pending::JournalGrowth, fx);
         }
-        started
+        (started, !writing.units.is_empty())
     }
 
     /// The journal's own write of a group is over.

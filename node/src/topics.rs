@@ -75,7 +75,7 @@ impl Follow<'_> {
         for id in changed {
             match self.image.topic_by_id(id) {
                 Some(topic) => {
-                    if let Some(partitions) = self.follow_topic(topic, unclaimed) {
+                    if let Some(partitions) = self.follow_topic(topic, unclaimed, now) {
                         changes.push((id, Some(Arc::new(partitions))));
                     }
                 }
@@ -104,13 +104,14 @@ impl Follow<'_> {
         &self,
         topic: &Arc<Topic>,
         unclaimed: &mut Unclaimed,
+        now: Now,
     ) -> Option<BTreeMap<PartitionIndex, Arc<Partition>>> {
         let known = self.core.table.topic(topic.id);
         let mut partitions = known.as_deref().cloned().unwrap_or_default();
         let config = Arc::new(log_config(topic));
         for (index, info) in topic.partitions() {
             if info.is_replica(self.core.config.id) && !partitions.contains_key(&index) {
-                let made = self.make(topic, index, &config, unclaimed);
+                let made = self.make(topic, index, &config, unclaimed, now);
                 partitions.insert(index, made);
             }
         }
@@ -123,12 +124,13 @@ impl Follow<'_> {
         index: PartitionIndex,
         config: &Arc<LogConfig>,
         unclaimed: &mut Unclaimed,
+        now: Now,
     ) -> Arc<Partition> {
         let id = TopicPartition { topic: topic.id, partition: index };
         let settings = self.settings(topic);
         let node = self.core.config.id;
         if let Some(found) = unclaimed.remove(&LogId::records(id)) {
-            let (mut log, recovered) = recovered(found, self.core.budget.limits().producers);
+            let (mut log, recovered) = recovered(found, self.core.budget.limits().producers, now);
             log.configure(Arc::clone(config));
             let held = log.journalled() != topic.config.is_journalled();
             if held {
@@ -191,7 +193,7 @@ impl Follow<'_> {
     pub(crate) fn set_aside(&self, unclaimed: Unclaimed, now: Now, fx: &mut Effects) {
         for (id, found) in unclaimed {
             tracing::warn!(log = %id, folder = found.log.folder(), "no topic has this log: it goes to .weir/set-aside");
-            let (log, recovered) = recovered(found, self.core.budget.limits().producers);
+            let (log, recovered) = recovered(found, self.core.budget.limits().producers, now);
             let settings = Settings {
                 durability: durability(log.journalled()),
                 min_in_sync: 1,
@@ -234,7 +236,7 @@ fn log_config(topic: &Topic) -> LogConfig {
 }
 
 /// The log, and what its partition knows by it: producers from the snapshot and the batches behind that.
-fn recovered(found: RecoveredLog, producers_max: usize) -> (Log, Recovered) {
+fn recovered(found: RecoveredLog, producers_max: usize, now: Now) -> (Log, Recovered) {
     let RecoveredLog { log, high_watermark, producers: snapshot, since } = found;
     let decoded = snapshot.map(|snapshot| Producers::decode(&snapshot.bytes, producers_max));
     let mut producers = match decoded {
@@ -247,7 +249,8 @@ fn recovered(found: RecoveredLog, producers_max: usize) -> (Log, Recovered) {
     };
     for header in &since {
         if let (Some(sequenced), Some(base)) = (Sequenced::of(header), Offset::from_wire(header.base_offset)) {
-            producers.replayed(sequenced, base, header.max_timestamp, header.max_timestamp);
+            // A client's timestamp may be any; it was heard of at this start.
+            producers.replayed(sequenced, base, header.max_timestamp, now.wall_ms);
         }
     }
     let recovered = Recovered { log_start: log.log_start(), log_end: log.log_end(), high_watermark, producers };

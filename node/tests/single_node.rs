@@ -490,3 +490,46 @@ fn ask(world: &mut World, group: &model::GroupId, request: GroupRequest) -> Grou
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_burst_larger_than_the_journal_is_taken_in_as_room_is_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 40, &[]);
+    let value = "z".repeat(200_000);
+    let mut requests = Vec::new();
+    // Not enough for one log to go beside the journal, together several times what the first file holds.
+    for count in 0..80 {
+        let partition = world.partition("t", count % 40);
+        requests.push(world.send(partition, Acks::All, batch(&[&value])));
+    }
+    world.run();
+    for request in requests {
+        assert!(world.answer(request).expect("answered").is_ok());
+    }
+    drop(world);
+    let world = World::open(dir.path(), 2);
+    for partition in 0..40 {
+        assert_eq!(world.read_all(world.partition("t", partition), 0).len(), 2);
+    }
+}
+
+#[test]
+fn a_topic_is_found_as_soon_as_its_creation_is_answered_and_a_second_one_of_its_name_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    let topic = || node::requests::NewTopic::with_defaults(model::TopicName::new("t").expect("a name"));
+    let (first, second) = (world.request(), world.request());
+    let numbers = [first.request, second.request];
+    world.call(|node, now, fx| node.create_topics(now, vec![topic()], false, first, fx));
+    world.call(|node, now, fx| node.create_topics(now, vec![topic()], false, second, fx));
+    world.run();
+    let mut created = numbers.map(|number| match world.answers.remove(&number) {
+        Some(Answer::TopicsCreated(mut answers)) => answers.pop().expect("one"),
+        other => panic!("{other:?}"),
+    });
+    assert!(created[0].is_ok());
+    let refusal = created[1].as_mut().expect_err("it is there");
+    assert_eq!(refusal.code, model::ErrorCode::TopicAlreadyExists);
+    assert_eq!(world.produce(world.partition("t", 0), Acks::All, batch(&["a"])), 0);
+}

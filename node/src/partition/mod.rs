@@ -10,3 +10,6 @@ mod read;
 pub(crate) mod table;
 pub mod waiters;
 pub(crate) mod writes;
+
+#[cfg(test)]
+mod tests;

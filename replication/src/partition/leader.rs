@@ -17,6 +17,9 @@ use super::isr::{Durability, Isr, Position};
 use super::producers::{Checked, Producers, SequenceError, Sequenced};
 use super::{Acks, AppendError, Appended};
 
+/// How often silent producers are looked for.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What the topic's configuration says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -169,6 +172,8 @@ pub struct Leader<W> {
     waiting_all: VecDeque<Waiting<W>>,
     /// No deadline of a waiting answer is earlier.
     deadline_min: Option<Duration>,
+    /// Producers are not looked through at every tick.
+    expire_at: Duration,
 }
 
 impl<W> Leader<W> {
@@ -193,6 +198,7 @@ impl<W> Leader<W> {
             waiting_leader: VecDeque::new(),
             waiting_all: VecDeque::new(),
             deadline_min: None,
+            expire_at: Duration::ZERO,
         };
         leader.check_invariants();
         leader
@@ -414,8 +420,11 @@ impl<W> Leader<W> {
     }
 
     fn on_tick(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
-        let expiry_ms = i64::try_from(self.settings.producer_expiry.as_millis()).unwrap_or(i64::MAX);
-        self.producers.expire(now.wall_ms.saturating_sub(expiry_ms));
+        if now.mono >= self.expire_at {
+            self.expire_at = now.mono.saturating_add(EXPIRY_INTERVAL);
+            let expiry_ms = i64::try_from(self.settings.producer_expiry.as_millis()).unwrap_or(i64::MAX);
+            self.producers.expire(now.wall_ms.saturating_sub(expiry_ms));
+        }
         if self.deadline_min.is_none_or(|min| now.mono < min) {
             return;
         }

@@ -285,3 +285,15 @@ fn a_transactional_batch_is_refused() {
     world.step(Event::Produced { batch, acks, timeout, origin, waiter: "t" });
     world.expect(&["t: transactions are not served by this version"]);
 }
+
+#[test]
+fn a_producer_that_was_silent_for_the_whole_expiry_is_forgotten() {
+    let mut world = World::leading(settings(), &[1]);
+    world.send("a", Acks::None, 1, Some((7, 0, 0))).step(Event::Tick);
+    for (minutes, known) in [(30, 1), (59, 1), (61, 0)] {
+        world.now =
+            Now { mono: Duration::from_secs(minutes * 60), wall_ms: i64::try_from(minutes).expect("few") * 60_000 };
+        world.step(Event::Tick);
+        assert_eq!(world.leader.producers().len(), known, "after {minutes} minutes");
+    }
+}
