@@ -13,6 +13,9 @@ use crate::metrics::Invalid;
 const BUFFER_BYTES_MIN: usize = 4 * 1024;
 /// The most that is reserved for small frames: one read takes in many of them.
 const BUFFER_BYTES_SMALL: usize = 128 * 1024;
+/// Up to here a frame is copied out of the buffer: what is kept of it, such as a batch on a log's tail, would keep the
+/// whole buffer in memory, which can be many times its size.
+const COPY_BYTES_MAX: usize = 4 * 1024;
 /// Key, version and correlation id: a shorter frame has no header.
 const FRAME_BYTES_MIN: usize = 8;
 const PREFIX: usize = 4;
@@ -66,6 +69,11 @@ impl Frames {
         }
         self.buffer.advance(PREFIX);
         self.proven = self.proven.max(length);
+        if length <= COPY_BYTES_MAX {
+            let frame = Bytes::copy_from_slice(self.buffer.get(..length).unwrap_or_default());
+            self.buffer.advance(length);
+            return Ok(Some(frame));
+        }
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
@@ -189,6 +197,18 @@ mod tests {
         feed(&mut frames, &[0x06, 0x00, 0x00, 0x00, 1, 2, 3]);
         assert_eq!(frames.cut(), Ok(None));
         assert!(frames.spare().capacity() <= 2 * BUFFER_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_small_frame_keeps_no_more_memory_than_its_size() {
+        let mut frames = Frames::new(ALLOWED);
+        feed(&mut frames, &[&[0, 0, 0, 100][..], &[7; 100], &[0, 0, 0, 100], &[8; 100]].concat());
+        for content in [7, 8] {
+            let frame = frames.cut().expect("valid").expect("whole");
+            assert_eq!(frame, [content; 100][..]);
+            let owned = frame.try_into_mut().expect("nobody else holds the memory of the frame");
+            assert_eq!(owned.capacity(), 100);
+        }
     }
 
     #[test]
