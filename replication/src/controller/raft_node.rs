@@ -5,13 +5,13 @@
 //! comes from the seed (the crate draws election timeouts from the thread's generator: they are overwritten after every call).
 //! A broken storage invariant panics inside `raft`: it ends the process.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use model::NodeId;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, Snapshot};
-use raft::{Config, INVALID_ID, RawNode, StateRole};
+use raft::{Config, INVALID_ID, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 use slog::{Discard, Logger, o};
 
 use super::raft_codec::{
@@ -24,6 +24,8 @@ use super::random::Random;
 pub const HEARTBEAT_TICKS: usize = 2;
 /// A follower waits for its leader at least so many ticks, at most twice as many.
 pub const ELECTION_TICKS: usize = 20;
+/// A snapshot that was not taken after so many ticks is sent again.
+const SNAPSHOT_TICKS: usize = 2 * ELECTION_TICKS;
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 
@@ -134,6 +136,8 @@ pub struct RaftNode {
     applied: u64,
     /// A leader's snapshot that was handed out and is not on disk: `raft` may count it as applied only then. Number and index.
     restoring: Option<(u64, u64)>,
+    /// Followers to whom a snapshot is on its way, and for how long.
+    snapshot_ticks: BTreeMap<u64, usize>,
 }
 
 struct Waiting {
@@ -185,6 +189,7 @@ impl RaftNode {
             waiting: VecDeque::new(),
             applied: snapshot_index,
             restoring: None,
+            snapshot_ticks: BTreeMap::new(),
         };
         node.draw_election_timeout();
         node.overwrite_election_timeout();
@@ -199,7 +204,24 @@ impl RaftNode {
 
     pub fn tick(&mut self) {
         self.raw.tick();
+        self.doubt_snapshots();
         self.overwrite_election_timeout();
+    }
+
+    /// `raft` sends a follower nothing while a snapshot is on its way. It may be lost: after a while it is sent again.
+    fn doubt_snapshots(&mut self) {
+        let on_its_way = |progress: &Progress| progress.state == ProgressState::Snapshot;
+        let all = self.raw.raft.prs().iter();
+        let waiting: BTreeSet<u64> = all.filter(|(_, progress)| on_its_way(progress)).map(|(id, _)| *id).collect();
+        self.snapshot_ticks.retain(|id, _| waiting.contains(id));
+        for id in waiting {
+            let ticks = self.snapshot_ticks.entry(id).or_insert(0);
+            *ticks += 1;
+            if *ticks > SNAPSHOT_TICKS {
+                self.snapshot_ticks.remove(&id);
+                self.raw.report_snapshot(id, SnapshotStatus::Failure);
+            }
+        }
     }
 
     /// A message of another voter or learner. What cannot be read, or is out of place, is dropped with the reason.

@@ -200,3 +200,9 @@ fn what_was_committed_survives_lost_messages_slow_disks_and_crashes() {
 fn a_seed_replays_to_the_byte() {
     assert_eq!(run(7), run(7));
 }
+
+/// The snapshot that a follower needed was lost on the way, and its leader waited for ever for a report.
+#[test]
+fn seed_260_a_lost_snapshot_is_sent_again() {
+    run(260);
+}
