@@ -113,7 +113,7 @@ impl AlignedBuf {
         self.storage.resize(end.div_ceil(Self::ALIGN), Page([0; Self::ALIGN]));
         let start = self.len;
         self.len = end;
-        self.as_mut()[start..end].copy_from_slice(bytes);
+        self.bytes_mut()[start..end].copy_from_slice(bytes);
     }
 
     /// Fills up with zeros to the next multiple of 4096.
@@ -121,7 +121,7 @@ impl AlignedBuf {
         self.len = self.storage.len() * Self::ALIGN;
     }
 
-    pub fn as_mut(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         let bytes = self.storage.len() * Self::ALIGN;
         // SAFETY: `Page` is plain bytes without padding, and the vector holds exactly that many of them, initialised.
         let all = unsafe { std::slice::from_raw_parts_mut(self.storage.as_mut_ptr().cast::<u8>(), bytes) };
@@ -132,7 +132,7 @@ impl AlignedBuf {
 impl AsRef<[u8]> for AlignedBuf {
     fn as_ref(&self) -> &[u8] {
         let bytes = self.storage.len() * Self::ALIGN;
-        // SAFETY: as in `as_mut`.
+        // SAFETY: as in `bytes_mut`.
         let all = unsafe { std::slice::from_raw_parts(self.storage.as_ptr().cast::<u8>(), bytes) };
         &all[..self.len]
     }

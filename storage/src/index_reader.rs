@@ -9,10 +9,10 @@ use std::sync::Arc;
 use model::Offset;
 use model::batch::crc32c;
 
-use crate::disk::{Disk, DiskError, FileId, ReadMode};
+use crate::disk::{Disk, DiskError, ReadMode};
 use crate::offset_index::{self, IndexFile, LoadedIndex, OffsetEntry};
 use crate::reader::{FilePart, Learned, ReadError};
-use crate::segment::Newest;
+use crate::segment::{FileKind, Newest, file_path};
 use crate::time_index::{self, TimeEntry};
 
 /// A rebuilt index has an entry for each of these bytes (Kafka's default of `index.interval.bytes`).
@@ -72,6 +72,10 @@ fn load(
     if let Some(known) = learned.iter().find(|known| known.base == part.base) {
         return Ok(Arc::clone(&known.index));
     }
+    if mode == ReadMode::CachedOnly {
+        // Reading an index may wait, and a first look at one is rare.
+        return Err(DiskError::NotCached.into());
+    }
     let files = part.index.files;
     let has_files = files.offsets.entries > 0 || files.times.entries > 0;
     let memory_starts =
@@ -93,8 +97,8 @@ fn load(
 
 fn from_files(part: &FilePart, disk: &dyn Disk) -> Result<Option<LoadedIndex>, ReadError> {
     let files = part.index.files;
-    let offsets = one_file(disk, part.offset_index, files.offsets, offset_index::ENTRY_BYTES)?;
-    let times = one_file(disk, part.time_index, files.times, time_index::ENTRY_BYTES)?;
+    let offsets = one_file(disk, part, FileKind::OffsetIndex, files.offsets, offset_index::ENTRY_BYTES)?;
+    let times = one_file(disk, part, FileKind::TimeIndex, files.times, time_index::ENTRY_BYTES)?;
     Ok(match (offsets, times) {
         (Some(offsets), Some(times)) => Some(LoadedIndex { offsets, times }),
         _ => None,
@@ -103,14 +107,15 @@ fn from_files(part: &FilePart, disk: &dyn Disk) -> Result<Option<LoadedIndex>, R
 
 fn one_file(
     disk: &dyn Disk,
-    file: FileId,
+    part: &FilePart,
+    kind: FileKind,
     says: IndexFile,
     entry_bytes: usize,
 ) -> Result<Option<bytes::Bytes>, ReadError> {
     if says.entries == 0 {
         return Ok(Some(bytes::Bytes::new()));
     }
-    let mapped = match disk.map(file) {
+    let mapped = match disk.map(disk.file(&file_path(&part.dir, part.base, kind))) {
         Ok(mapped) => mapped,
         Err(DiskError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),

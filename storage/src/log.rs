@@ -104,6 +104,7 @@ pub struct Log {
     id: LogId,
     shared: Arc<Shared>,
     folder: Arc<str>,
+    dir: Arc<Path>,
     config: Arc<LogConfig>,
     journalled: bool,
     log_start: Offset,
@@ -124,6 +125,7 @@ impl Log {
         let position = Position::start(0, start);
         Log {
             id,
+            dir: shared.root.join(folder).into(),
             shared,
             folder: folder.into(),
             config: Arc::default(),
@@ -178,8 +180,8 @@ impl Log {
         &self.folder
     }
 
-    pub fn dir(&self) -> PathBuf {
-        self.shared.root.join(Path::new(&*self.folder))
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Whether its appends go through the journal.
@@ -333,7 +335,7 @@ impl Log {
     }
 
     fn file(&self, base: Offset, kind: FileKind) -> FileId {
-        self.shared.disk.file(&file_path(&self.dir(), base, kind))
+        self.shared.disk.file(&file_path(&self.dir, base, kind))
     }
 
     fn check_invariants(&self) {

@@ -5,6 +5,7 @@
 //! Invariant: what is given is a run of whole batches in offset order; every byte of it was walked as batch headers, so damage is an
 //! error and not an answer. Nothing at or beyond the limit is given.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -43,9 +44,8 @@ pub struct ReadPlan {
 #[derive(Debug)]
 pub(crate) struct FilePart {
     pub(crate) base: Offset,
+    pub(crate) dir: Arc<Path>,
     pub(crate) data: FileId,
-    pub(crate) offset_index: FileId,
-    pub(crate) time_index: FileId,
     /// Bytes that are written.
     pub(crate) end: u32,
     pub(crate) newest: Newest,

@@ -6,4 +6,6 @@ mod crash;
 mod harness;
 mod journal;
 mod log;
+mod mem_disk;
 mod model_test;
+mod power;

@@ -75,22 +75,14 @@ impl TimePlan {
             let older = index_reader::older_than(part, disk, mode, timestamp_ms, learned)?;
             let from = older.map_or(self.start, |older| older.plus(1)).max(self.start);
             let Some(first) = part.find(disk, mode, from, learned)? else { continue };
-            // Most often the first candidate has it; a header may promise what its records do not hold.
-            let mut candidates = Vec::new();
-            part.walk(disk, mode, first.at.position, &mut |position, header| {
-                if header.last_offset() >= self.limit.get() {
-                    return true;
-                }
-                if header.max_timestamp >= timestamp_ms {
-                    candidates.push((position, *header));
-                }
-                candidates.len() >= 64
-            })?;
-            for (position, header) in candidates {
-                let records = self.file_records(disk, mode, part, position, &header)?;
+            let mut position = first.at.position;
+            // Most often the first candidate has it; but a header may promise what its records do not hold.
+            while let Some((at, header)) = self.candidate(disk, mode, part, position, timestamp_ms)? {
+                let records = self.file_records(disk, mode, part, at, &header)?;
                 if let Some(found) = self.search(&header, &records, timestamp_ms, part.base)? {
                     return Ok(Some(found));
                 }
+                position = at.saturating_add(u32::try_from(header.size()).unwrap_or(u32::MAX));
             }
         }
         for batch in &self.tail {
@@ -100,6 +92,26 @@ impl TimePlan {
             }
         }
         Ok(None)
+    }
+
+    /// The next batch whose header promises such a record.
+    fn candidate(
+        &self,
+        disk: &dyn Disk,
+        mode: ReadMode,
+        part: &FilePart,
+        position: u32,
+        timestamp_ms: i64,
+    ) -> Result<Option<(u32, BatchHeader)>, ReadError> {
+        let mut candidate = None;
+        part.walk(disk, mode, position, &mut |at, header| {
+            let in_range = header.last_offset() < self.limit.get();
+            if in_range && header.max_timestamp >= timestamp_ms {
+                candidate = Some((at, *header));
+            }
+            !in_range || candidate.is_some()
+        })?;
+        Ok(candidate)
     }
 
     fn newest(&self, disk: &dyn Disk, mode: ReadMode) -> Result<Option<TimeFound>, ReadError> {

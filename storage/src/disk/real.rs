@@ -317,7 +317,7 @@ impl Disk for RealDisk {
                 Ok(0) => break,
                 Ok(read) => got += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error_of(&*self.path(file)?, "read", &error)),
+                Err(error) => return Err(error_of(&self.path(file)?, "read", &error)),
             }
         }
         Ok(got)
@@ -325,7 +325,7 @@ impl Disk for RealDisk {
 
     fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
-        write_parts(&open, at, parts).or_else(|error| Err(error_of(&*self.path(file)?, "write", &error)))
+        write_parts(&open, at, parts).or_else(|error| Err(error_of(&self.path(file)?, "write", &error)))
     }
 
     fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError> {
@@ -336,7 +336,7 @@ impl Disk for RealDisk {
         let bytes = data.as_ref();
         while written < bytes.len() {
             match open.file.write_at(&bytes[written..], at + written as u64) {
-                Ok(0) => return Err(error_of(&*self.path(file)?, "write", &io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(error_of(&self.path(file)?, "write", &io::ErrorKind::WriteZero.into())),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if open.direct && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
@@ -347,24 +347,24 @@ impl Disk for RealDisk {
                     }
                     return self.write_through(file, at, data);
                 }
-                Err(error) => return Err(error_of(&*self.path(file)?, "write", &error)),
+                Err(error) => return Err(error_of(&self.path(file)?, "write", &error)),
             }
         }
         match open.direct {
             true => Ok(()),
-            false => open.file.sync_data().or_else(|error| Err(error_of(&*self.path(file)?, "sync", &error))),
+            false => open.file.sync_data().or_else(|error| Err(error_of(&self.path(file)?, "sync", &error))),
         }
     }
 
     fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
-        retry(|| open.set_len(len)).or_else(|error| Err(error_of(&*self.path(file)?, "set the length", &error)))
+        retry(|| open.set_len(len)).or_else(|error| Err(error_of(&self.path(file)?, "set the length", &error)))
     }
 
     fn sync(&self, file: FileId) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
         // Not repeated: after a failure the kernel may have marked the pages clean.
-        open.sync_data().or_else(|error| Err(error_of(&*self.path(file)?, "sync", &error)))
+        open.sync_data().or_else(|error| Err(error_of(&self.path(file)?, "sync", &error)))
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {

@@ -118,7 +118,7 @@ impl Writer {
 
     pub(super) fn finish(mut self) -> AlignedBuf {
         let len = u32::try_from(self.buffer.len()).expect("a group is far smaller than 4 GiB");
-        let bytes = self.buffer.as_mut();
+        let bytes = self.buffer.bytes_mut();
         bytes[32..36].copy_from_slice(&len.to_be_bytes());
         bytes[36..40].copy_from_slice(&self.units.to_be_bytes());
         let crc = crc_of(bytes);

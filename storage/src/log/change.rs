@@ -172,14 +172,16 @@ impl Log {
         let mut steps: Vec<Step> = self
             .segments
             .iter()
-            .flat_map(|segment| FileKind::ALL.map(|kind| file_path(&self.dir(), segment.facts.base, kind)))
+            .flat_map(|segment| FileKind::ALL.map(|kind| file_path(&self.dir, segment.facts.base, kind)))
             .map(|path| Step::Forget { file: self.shared.disk.file(&path) })
             .collect();
         if !self.files.folder_made() {
+            // Not by this process: one that lost all its segments may still be there.
+            steps.push(Step::RemoveDir { path: self.dir.to_path_buf() });
             return steps;
         }
         // The name frees at once: a topic of the same name may come while the old files go.
-        steps.push(Step::Rename { from: self.dir(), to: gone.clone() });
+        steps.push(Step::Rename { from: self.dir.to_path_buf(), to: gone.clone() });
         steps.push(Step::SyncDir { dir: self.shared.root.clone() });
         steps.push(Step::RemoveDir { path: gone });
         steps

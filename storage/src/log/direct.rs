@@ -109,7 +109,7 @@ impl Log {
         // Names are not known to be durable before a sync of the log says so; a name that is lost takes the bytes with it.
         let unnamed = self.segments.iter().any(|segment| !segment.named);
         if unnamed {
-            let dir = self.dir();
+            let dir = self.dir.to_path_buf();
             write.after.extend(dir.parent().map(|parent| Step::SyncDir { dir: parent.into() }));
             write.after.push(Step::SyncDir { dir });
         }

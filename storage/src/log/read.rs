@@ -33,7 +33,7 @@ impl Log {
         if from == limit {
             return Ok(plan);
         }
-        if !self.tail.first_offset().is_some_and(|first| first <= from) {
+        if self.tail.first_offset().is_none_or(|first| first > from) {
             self.plan_files(&mut plan);
         }
         let mut bytes = 0;
@@ -73,9 +73,8 @@ impl Log {
         };
         Some(FilePart {
             base,
+            dir: Arc::clone(&self.dir),
             data: self.file(base, FileKind::Data),
-            offset_index: self.file(base, FileKind::OffsetIndex),
-            time_index: self.file(base, FileKind::TimeIndex),
             end,
             newest: segment.facts.newest,
             index: segment.index.clone(),

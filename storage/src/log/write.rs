@@ -46,12 +46,16 @@ enum FileChange {
     SetLen(Place),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct InFlight {
     batches: usize,
     operation: u64,
     created: Vec<Offset>,
     indexes: Vec<(Offset, IndexFiles)>,
+    /// Asked for again when the write fails.
+    removals: Vec<(u64, Offset)>,
+    changes: Vec<FileChange>,
+    made_folder: bool,
     /// False when the log was cut since: then what was written says nothing about the log as it is now.
     valid: bool,
 }
@@ -83,6 +87,23 @@ impl FileState {
 
     pub(super) fn remove_when_durable(&mut self, operation: u64, base: Offset) {
         self.removals.push((operation, base));
+    }
+
+    /// Cuts in their order, and removals that the journal holds by now.
+    fn take_changes(&mut self, durable: u64) -> (Vec<FileChange>, Vec<(u64, Offset)>) {
+        let (removals, later) =
+            std::mem::take(&mut self.removals).into_iter().partition(|(operation, _)| *operation <= durable);
+        self.removals = later;
+        (std::mem::take(&mut self.pending), removals)
+    }
+
+    /// A write failed: what it was to do is still to be done.
+    fn restore(&mut self, failed: InFlight) {
+        self.removals.extend(failed.removals);
+        let newer = std::mem::replace(&mut self.pending, failed.changes);
+        self.pending.extend(newer);
+        self.folder_made &= !failed.made_folder;
+        self.epochs_written = None;
     }
 
     pub(super) fn after_cut(&mut self) {
@@ -192,15 +213,18 @@ impl Log {
             self.advance_over_direct();
             return None;
         }
-        let mut before = self.file_steps();
+        let had_folder = self.files.folder_made;
+        let (changes, removals) = self.files.take_changes(self.durable_operation);
+        let mut before = self.change_steps(&changes, &removals);
         let (runs, in_flight) = self.take_runs(bytes_max, &mut before);
         let mut after = Vec::new();
-        let in_flight = InFlight { indexes: self.index_steps(&mut after), ..in_flight };
+        let indexes = self.index_steps(&mut after);
         if !runs.is_empty() && self.files.epochs_written != self.epochs.latest() {
             self.files.epochs_written = self.epochs.latest();
             self.epochs_steps(&mut after);
         }
-        self.files.in_flight = Some(in_flight);
+        let made_folder = self.files.folder_made && !had_folder;
+        self.files.in_flight = Some(InFlight { indexes, removals, changes, made_folder, ..in_flight });
         Some(SegmentWrite { before, runs, after })
     }
 
@@ -244,7 +268,7 @@ impl Log {
         if !created.is_empty() {
             self.folder_steps(before);
         }
-        (runs, InFlight { batches: count, operation, created, indexes: Vec::new(), valid: true })
+        (runs, InFlight { batches: count, operation, created, valid: true, ..InFlight::default() })
     }
 
     pub(super) fn write_in_flight(&self) -> bool {
@@ -261,35 +285,19 @@ impl Log {
         at.is_ok_and(|at| !self.segments[at].created)
     }
 
-    /// Removals and cuts that are allowed by now.
-    fn file_steps(&mut self) -> Vec<Step> {
-        let dir = self.dir();
+    fn change_steps(&mut self, changes: &[FileChange], removals: &[(u64, Offset)]) -> Vec<Step> {
         let mut steps = Vec::new();
-        let durable = self.durable_operation;
-        let mut removed: Vec<Offset> = Vec::new();
-        self.files.removals.retain(|(operation, base)| {
-            if *operation <= durable {
-                removed.push(*base);
+        let removed = removals.iter().map(|(_, base)| FileChange::Remove(*base));
+        for change in removed.chain(changes.iter().copied()) {
+            if steps.is_empty() {
+                self.folder_steps(&mut steps);
             }
-            *operation > durable
-        });
-        let changes: Vec<FileChange> =
-            removed.into_iter().map(FileChange::Remove).chain(self.files.pending.drain(..)).collect();
-        self.files.names_dirty |= !changes.is_empty();
-        for change in changes {
+            self.files.names_dirty = true;
             match change {
-                FileChange::Remove(base) => {
-                    let paths = FileKind::ALL.map(|kind| file_path(&dir, base, kind));
-                    steps.extend(paths.map(|path| Step::RemoveFile { path }));
-                    // One that comes again under this name is needed on.
-                    if self.segments.iter().all(|segment| segment.facts.base != base) {
-                        let files = FileKind::ALL.map(|kind| self.file(base, kind));
-                        steps.extend(files.map(|file| Step::Forget { file }));
-                    }
-                }
+                FileChange::Remove(base) => self.remove_steps(base, &mut steps),
                 FileChange::SetLen(at) => {
                     let file = self.file(at.segment, FileKind::Data);
-                    // The file may have been made by nobody yet: then there is nothing to cut.
+                    // Nobody may have made the file yet: then there is nothing to cut.
                     steps.push(Step::Create { file });
                     steps.push(Step::SetLen { file, len: u64::from(at.position) });
                     if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.base == at.segment) {
@@ -298,13 +306,17 @@ impl Log {
                 }
             }
         }
-        if !steps.is_empty() {
-            let mut before = Vec::new();
-            self.folder_steps(&mut before);
-            before.extend(steps);
-            return before;
-        }
         steps
+    }
+
+    fn remove_steps(&self, base: Offset, steps: &mut Vec<Step>) {
+        let paths = FileKind::ALL.map(|kind| file_path(&self.dir, base, kind));
+        steps.extend(paths.map(|path| Step::RemoveFile { path }));
+        // The id of one that comes again under this name is needed on.
+        if self.segments.iter().all(|segment| segment.facts.base != base) {
+            let files = FileKind::ALL.map(|kind| self.file(base, kind));
+            steps.extend(files.map(|file| Step::Forget { file }));
+        }
     }
 
     pub(super) fn folder_steps(&mut self, steps: &mut Vec<Step>) {
@@ -312,7 +324,7 @@ impl Log {
             return;
         }
         self.files.folder_made = true;
-        let dir = self.dir();
+        let dir = self.dir.to_path_buf();
         steps.push(Step::CreateDir { dir: dir.clone() });
         if self.id != model::LogId::METADATA {
             let text = format!("version: 0\ntopic_id: {}", crate::store::base64(&self.id.partition.topic.0));
@@ -321,7 +333,7 @@ impl Log {
     }
 
     fn epochs_steps(&self, steps: &mut Vec<Step>) {
-        self.text_file(self.dir().join("leader-epoch-checkpoint"), self.epochs.to_text(), steps);
+        self.text_file(self.dir.join("leader-epoch-checkpoint"), self.epochs.to_text(), steps);
     }
 
     /// A file for Kafka's tools, which Weir itself does not read back.
@@ -386,7 +398,7 @@ impl Log {
     pub fn write_done(&mut self, result: &Result<(), DiskError>) {
         let in_flight = self.files.in_flight.take().expect("a write was in flight");
         if result.is_err() {
-            return;
+            return self.files.restore(in_flight);
         }
         let created = |segment: &crate::segment::Segment| in_flight.created.contains(&segment.facts.base);
         for segment in self.segments.iter_mut().filter(|segment| created(segment)) {
@@ -484,7 +496,7 @@ impl Log {
             return None;
         }
         let mut work = SyncWork { files: Vec::new(), dirs: Vec::new() };
-        let dir = self.dir();
+        let dir = self.dir.to_path_buf();
         let mut unnamed = std::mem::take(&mut self.files.names_dirty);
         for segment in self.segments.iter_mut().filter(|segment| segment.dirty) {
             let path = file_path(&dir, segment.facts.base, FileKind::Data);

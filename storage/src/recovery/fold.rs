@@ -164,7 +164,7 @@ impl Layout {
             Some((last, _)) => last.base < segment && position == 0,
             None => position == 0,
         };
-        let size = position.checked_add(piece.size);
+        let size = position.checked_add(piece.size).filter(|_| end.since(segment) <= 1 << 31);
         let (true, true, Some(size)) = (fits && first >= self.log.log_end && first >= segment, end > first, size)
         else {
             self.damage = Some(Damage::Order { operation, end: self.log.log_end });

@@ -57,15 +57,18 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     let mut damaged = settled.damaged;
     for (log, indexes) in settled.all {
         let id = log.id;
-        match recovered_log(&*disk, &shared, log, indexes) {
-            Ok(log) => drop(logs.insert(id, log)),
-            Err(ReadError::Disk(error)) => return Err(error.into()),
-            Err(ReadError::Corrupt { segment, at }) => drop(damaged.insert(id, Damage::Bytes { segment, at })),
-            Err(ReadError::BelowStart { start, .. }) => {
-                drop(damaged.insert(id, Damage::Bytes { segment: start, at: 0 }))
+        let damage = match recovered_log(&*disk, &shared, log, indexes) {
+            Ok(log) => {
+                logs.insert(id, log);
+                continue;
             }
-            Err(ReadError::AboveLimit { end, .. }) => drop(damaged.insert(id, Damage::Bytes { segment: end, at: 0 })),
-        }
+            Err(ReadError::Disk(error)) => return Err(error.into()),
+            Err(ReadError::Corrupt { segment, at }) => Damage::Bytes { segment, at },
+            Err(ReadError::BelowStart { start: end, .. } | ReadError::AboveLimit { end, .. }) => {
+                Damage::Bytes { segment: end, at: 0 }
+            }
+        };
+        damaged.insert(id, damage);
     }
     let journal = Journal::new(shared, salt, Files::new(files), notes.clone());
     Ok(Recovered { store, journal, logs, damaged, notes, clean: checkpoint.clean, report })
@@ -80,7 +83,14 @@ fn make_folders(disk: &dyn Disk, root: &Path) -> Result<(), DiskError> {
         disk.create_dir(&dir)?;
     }
     disk.sync_dir(&root.join(".weir"))?;
-    disk.sync_dir(root)
+    disk.sync_dir(root)?;
+    // The directory's own name. Not everybody may open the folder above; then whoever made the directory answers for it.
+    if let Some(parent) = root.parent()
+        && let Err(error) = disk.sync_dir(parent)
+    {
+        tracing::warn!(%error, "the name of the data directory may not be durable");
+    }
+    Ok(())
 }
 
 fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), OpenError> {
@@ -275,7 +285,9 @@ fn recovered_log(
     let segments =
         log.segments.into_iter().zip(indexes).map(|((facts, _), index)| Segment::recovered(facts, index)).collect();
     let open = Log::recovered(base, log.operation, log.log_start, segments, log.epochs, log.log_end);
+    // Only records have producers.
+    let is_records = log.id.kind == model::LogKind::RECORDS;
     let from = log.producers.as_ref().map_or(log.log_start, |producers| producers.offset);
-    let since = if from < log.log_end { scan::headers(disk, &open, from)? } else { Vec::new() };
+    let since = if is_records && from < log.log_end { scan::headers(disk, &open, from)? } else { Vec::new() };
     Ok(RecoveredLog { log: open, high_watermark: log.high_watermark, producers: log.producers, since })
 }

@@ -8,7 +8,7 @@ use model::batch::{BatchBuilder, StoredBatch};
 use model::{LeaderEpoch, LogId, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use crate::checkpoint::ProducerSnapshot;
-use crate::disk::{Disk, ReadMode, RealDisk};
+use crate::disk::{Disk, DiskError, ReadMode, RealDisk, Step};
 use crate::journal::GroupPart;
 use crate::journal::entry::{Entry, Unit};
 use crate::log::{Log, LogConfig};
@@ -25,6 +25,10 @@ pub(crate) struct Node {
     pub(crate) damaged: BTreeMap<LogId, Damage>,
     pub(crate) report: Report,
     pub(crate) clean: bool,
+    /// The newest operation of each log that was told to be durable.
+    pub(crate) acked: BTreeMap<LogId, u64>,
+    /// The disk failed: nothing is done any more.
+    pub(crate) dead: bool,
 }
 
 pub(crate) fn id(topic: u8) -> LogId {
@@ -54,7 +58,18 @@ pub(crate) fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Node, OpenErro
     let options = Options { salt: 42, directory_id: [7; 16] };
     let Recovered { store, journal, logs, damaged, clean, report, .. } = Store::open(Arc::clone(&disk), root, options)?;
     let logs = logs.into_iter().map(|(id, log)| (id, log.log)).collect();
-    Ok(Node { disk, store, journal, logs, queue: VecDeque::new(), damaged, report, clean })
+    Ok(Node {
+        disk,
+        store,
+        journal,
+        logs,
+        queue: VecDeque::new(),
+        damaged,
+        report,
+        clean,
+        acked: BTreeMap::new(),
+        dead: false,
+    })
 }
 
 pub(crate) fn open(root: &Path) -> Node {
@@ -110,15 +125,20 @@ impl Node {
                 return true;
             }
         };
-        group.steps.iter().try_for_each(|step| step.run(&*self.disk)).unwrap();
+        if self.run(&group.steps).is_err() {
+            return false;
+        }
         let mut durable = self.journal.part_done(group.sequence, GroupPart::Journal);
         for (log, write) in group.directs.iter().filter(|_| with_directs) {
-            let result = write.steps().iter().try_for_each(|step| step.run(&*self.disk));
-            result.clone().unwrap();
+            let result = self.run(&write.steps());
+            if result.is_err() {
+                return false;
+            }
             self.logs.get_mut(log).unwrap().direct_done(write, &result);
             durable = self.journal.part_done(group.sequence, GroupPart::Direct);
         }
         for (log, operation) in durable.logs {
+            self.acked.insert(log, operation);
             if let Some(log) = self.logs.get_mut(&log) {
                 log.durable_to(operation);
             }
@@ -129,30 +149,34 @@ impl Node {
     fn grow_or_checkpoint(&mut self) {
         match self.journal.grow() {
             Some(steps) => {
-                let result = steps.iter().try_for_each(|step| step.run(&*self.disk));
+                let result = self.run(&steps);
                 self.journal.grown(&result);
             }
             None => self.checkpoint(false),
         }
     }
 
+    pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), DiskError> {
+        let result = steps.iter().try_for_each(|step| step.run(&*self.disk));
+        self.dead |= result.is_err();
+        result
+    }
+
     /// Writes the tails to the segment files.
     pub(crate) fn flush(&mut self) {
-        for log in self.logs.values_mut() {
-            while let Some(write) = log.next_write(1 << 20) {
-                let result = write.steps().iter().try_for_each(|step| step.run(&*self.disk));
-                result.clone().unwrap();
-                log.write_done(&result);
+        for id in self.logs.keys().copied().collect::<Vec<_>>() {
+            while let Some(write) = self.logs.get_mut(&id).unwrap().next_write(100_000).filter(|_| !self.dead) {
+                let result = self.run(&write.steps());
+                self.logs.get_mut(&id).unwrap().write_done(&result);
             }
         }
     }
 
     pub(crate) fn sync(&mut self) {
-        for log in self.logs.values_mut() {
-            if let Some(work) = log.sync_work() {
-                let result = work.steps().iter().try_for_each(|step| step.run(&*self.disk));
-                result.clone().unwrap();
-                log.sync_done(&result);
+        for id in self.logs.keys().copied().collect::<Vec<_>>() {
+            if let Some(work) = self.logs.get_mut(&id).unwrap().sync_work().filter(|_| !self.dead) {
+                let result = self.run(&work.steps());
+                self.logs.get_mut(&id).unwrap().sync_done(&result);
             }
         }
     }
@@ -161,19 +185,26 @@ impl Node {
         let from = self.journal.next_sequence();
         self.flush();
         self.sync();
+        if self.dead {
+            return;
+        }
         let producers = |log: &Log| Some(ProducerSnapshot { offset: log.log_end(), bytes: bytes::Bytes::new() });
         let logs = self.logs.values().map(|log| log.checkpoint(log.log_end(), producers(log)).unwrap()).collect();
         let steps = self.store.checkpoint_steps(&self.journal, from, logs, clean);
-        steps.iter().try_for_each(|step| step.run(&*self.disk)).unwrap();
-        self.journal.recycle(from);
+        if self.run(&steps).is_ok() {
+            self.journal.recycle(from);
+        }
     }
 
     pub(crate) fn stop(mut self) {
         self.commit();
         self.flush();
-        for log in self.logs.values_mut() {
-            let steps = log.close_steps();
-            steps.iter().try_for_each(|step| step.run(&*self.disk)).unwrap();
+        for id in self.logs.keys().copied().collect::<Vec<_>>() {
+            if self.dead {
+                return;
+            }
+            let steps = self.logs.get_mut(&id).unwrap().close_steps();
+            let _crashed = self.run(&steps);
         }
         self.checkpoint(true);
     }

@@ -141,7 +141,7 @@ fn deleting_before_an_offset_removes_whole_segments_after_the_journal_has_it() {
     }
     node.commit();
     node.flush();
-    let first = file_path(&node.log(1).dir(), Offset::ZERO, FileKind::Data);
+    let first = file_path(node.log(1).dir(), Offset::ZERO, FileKind::Data);
     assert!(first.exists());
     let entry = node.log(1).delete_before(Offset::new(17)).unwrap();
     node.flush();
