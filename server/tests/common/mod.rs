@@ -25,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Server {
     pub address: SocketAddr,
-    pub broker: Arc<Broker>,
+    _broker: Arc<Broker>,
     runtime: Option<Runtime>,
     executor: Arc<Executor>,
     threads: Option<Threads>,
@@ -62,7 +62,7 @@ impl Server {
             let listening = tokio::net::TcpListener::from_std(socket).expect("a socket");
             tokio::spawn(listener::accept(listening, broker.clone()));
         });
-        Server { address, broker, runtime: Some(runtime), executor, threads: Some(opened.threads), _dir: dir }
+        Server { address, _broker: broker, runtime: Some(runtime), executor, threads: Some(opened.threads), _dir: dir }
     }
 
     pub fn client(&self) -> Client {
