@@ -68,7 +68,6 @@ pub(crate) struct ControllerStart<'a> {
 #[derive(Debug)]
 pub(crate) struct MetadataUnit {
     pub(crate) unit: Unit,
-    pub(crate) bytes: u64,
     pub(crate) number: u64,
     pub(crate) operation: u64,
 }
@@ -166,7 +165,7 @@ impl ControllerDriver {
             last_tick: now.mono,
         };
         if let Some(entry) = create {
-            driver.push_unit(vec![entry], 0, 0, out);
+            driver.push_unit(vec![entry], 0, out);
         }
         let mut output = Output::default();
         driver.controller.collect(&mut output)?;
@@ -293,16 +292,14 @@ impl ControllerDriver {
                 }
             }
         }
-        let mut bytes = 0;
         for entry in &persist.entries {
             let batch = entries::to_batch(entry, now.wall_ms);
-            bytes += u64::try_from(batch.size()).unwrap_or(u64::MAX);
             entries.push(self.log.append(batch, now.wall_ms));
         }
         if let Some(value) = &persist.hard_state {
             entries.push(Entry::Note { key: HARD_STATE.to_owned(), value: value.clone() });
         }
-        self.push_unit(entries, bytes, persist.number, out);
+        self.push_unit(entries, persist.number, out);
     }
 
     fn cut(&mut self, index: u64) -> Result<Entry, ReadError> {
@@ -313,9 +310,9 @@ impl ControllerDriver {
         Ok(self.log.truncate_to(point))
     }
 
-    fn push_unit(&mut self, entries: Vec<Entry>, bytes: u64, number: u64, out: &mut ControllerOut) {
+    fn push_unit(&mut self, entries: Vec<Entry>, number: u64, out: &mut ControllerOut) {
         let operation = self.log.last_operation();
-        out.units.push(MetadataUnit { unit: Unit { entries }, bytes, number, operation });
+        out.units.push(MetadataUnit { unit: Unit { entries }, number, operation });
     }
 
     fn snapshot_if_due(&mut self, out: &mut ControllerOut) {
@@ -354,7 +351,7 @@ impl ControllerDriver {
                 self.controller.snapshot_durable(index);
                 let start = offset_of(index + 1);
                 if let Some(entry) = self.log.delete_before(start) {
-                    self.push_unit(vec![entry], 0, 0, out);
+                    self.push_unit(vec![entry], 0, out);
                 }
             }
             (MetadataDisk::Snapshot { .. }, Err(DiskError::Full { .. })) => {
