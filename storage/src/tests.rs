@@ -2,6 +2,7 @@
 //!
 //! Owns the harness. The tests themselves are in the files below.
 
+mod bytes;
 mod crash;
 mod harness;
 mod journal;

@@ -124,7 +124,7 @@ impl State {
         match crash {
             Crash::Everything => true,
             Crash::Nothing => false,
-            Crash::Mixed => self.next_random() % 2 == 0,
+            Crash::Mixed => self.next_random().is_multiple_of(2),
         }
     }
 
@@ -258,7 +258,7 @@ impl Disk for MemDisk {
         let bytes = data.as_ref();
         for (number, sector) in bytes.chunks(SECTOR).enumerate() {
             // The power may go in the middle, and sectors are written in any order.
-            if alive.is_ok() || state.next_random() % 2 == 0 {
+            if alive.is_ok() || state.next_random().is_multiple_of(2) {
                 let (now, synced) = state.content(file)?;
                 put(now, at + (number * SECTOR) as u64, sector);
                 put(synced, at + (number * SECTOR) as u64, sector);
