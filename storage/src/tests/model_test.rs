@@ -57,31 +57,8 @@ fn run(seed: u64) {
                 expected.batches.push(new.clone());
                 node.append(1, new);
             }
-            10 => {
-                let span = expected.end.since(expected.start);
-                let to = expected.start.plus(u32::try_from(random.below(span + 1)).unwrap());
-                let keep = expected.batches.iter().take_while(|batch| batch.last_offset() < to).count();
-                let inside = expected.batches.get(keep).is_some_and(|batch| batch.base_offset() < expected.start);
-                if inside {
-                    continue;
-                }
-                let point = match node.log(1).cut_point(to).unwrap() {
-                    Ok(point) => point,
-                    Err(plan) => plan.run(&*node.disk).unwrap(),
-                };
-                let entry = node.log(1).truncate_to(point);
-                node.put(entry);
-                expected.batches.truncate(keep);
-                expected.end = point.end;
-            }
-            11 => {
-                let span = expected.end.since(expected.start);
-                let start = expected.start.plus(u32::try_from(random.below(span / 2 + 1)).unwrap());
-                if let Some(entry) = node.log(1).delete_before(start) {
-                    node.put(entry);
-                    expected.start = start;
-                }
-            }
+            10 => truncate(&mut node, &mut random, &mut expected),
+            11 => delete_before(&mut node, &mut random, &mut expected),
             12 | 13 => node.commit(),
             14 => {
                 node.commit();
@@ -120,6 +97,32 @@ fn run(seed: u64) {
     drop(node);
     let found = open(&root).read_all(1);
     assert!(found.iter().eq(expected.visible()), "seed {seed}, after a crash");
+}
+
+fn truncate(node: &mut Node, random: &mut Random, expected: &mut Expected) {
+    let span = expected.end.since(expected.start);
+    let to = expected.start.plus(u32::try_from(random.below(span + 1)).unwrap());
+    let keep = expected.batches.iter().take_while(|batch| batch.last_offset() < to).count();
+    if expected.batches.get(keep).is_some_and(|batch| batch.base_offset() < expected.start) {
+        return;
+    }
+    let point = match node.log(1).cut_point(to).unwrap() {
+        Ok(point) => point,
+        Err(plan) => plan.run(&*node.disk).unwrap(),
+    };
+    let entry = node.log(1).truncate_to(point);
+    node.put(entry);
+    expected.batches.truncate(keep);
+    expected.end = point.end;
+}
+
+fn delete_before(node: &mut Node, random: &mut Random, expected: &mut Expected) {
+    let span = expected.end.since(expected.start);
+    let start = expected.start.plus(u32::try_from(random.below(span / 2 + 1)).unwrap());
+    if let Some(entry) = node.log(1).delete_before(start) {
+        node.put(entry);
+        expected.start = start;
+    }
 }
 
 fn check_read(node: &mut Node, random: &mut Random, expected: &Expected, seed: u64, step: i64) {
