@@ -28,11 +28,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::broker::{Broker, Settings};
 use crate::config::Config;
-use crate::disk::cold_reads::COLD_READS_MAX;
 use crate::disk::writers::{Executor, Threads};
 use crate::metrics::Metrics;
 use crate::net::listener::{self, bind};
 use crate::net::reply::ReplyCell;
+use crate::net::shards::Shards;
 use crate::shutdown::Signals;
 use crate::{clock, http};
 
@@ -103,15 +103,9 @@ pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
     let kafka = bind(&config.listen, "--listen 127.0.0.1:9192")?;
     let http = bind(&config.http, "--http 127.0.0.1:9744")?;
     let opened = open(&config, data_dir.path(), kafka.local_addr()?, seed)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get()))
-        .max_blocking_threads(COLD_READS_MAX + 2)
-        .thread_keep_alive(Duration::from_secs(10))
-        .thread_name("weir")
-        .enable_io()
-        .enable_time()
-        .build()
-        .context("no threads to serve clients")?;
+    // Signals, ticks, accepting and HTTP; connections have threads of their own.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().context("no runtime")?;
     let (executor, threads) = (opened.executor.clone(), opened.threads);
     let parts = (opened.node, opened.executor, opened.metrics);
     let result = runtime.block_on(serve(&config, data_dir.path(), parts, kafka, http));
@@ -173,22 +167,29 @@ async fn serve(
     let broker = Arc::new(Broker::new(node.clone(), executor.clone(), metrics, settings(config)));
     let (kafka_at, http_at) = (kafka.local_addr()?, http.local_addr()?);
     let http = tokio::spawn(http::serve(TcpListener::from_std(http)?, broker.clone()));
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+    let shards = Shards::start(cores, &broker).context("no threads to serve clients")?;
     tokio::select! {
         biased;
         () = signals.first() => {}
         ready = wait_ready(&node, &executor) => {
             ready?;
-            let accepting = tokio::spawn(listener::accept(TcpListener::from_std(kafka)?, broker.clone()));
-            say_ready(&format!("weir ready kafka={kafka_at} http={http_at} node={} data={}", config.node_id, dir.display()))?;
-            info!(node = %config.node_id, cluster = node.image().cluster_id(), "ready: kafka {kafka_at}, http {http_at}, data {}", dir.display());
-            signals.first().await;
-            accepting.abort();
+            let listening = TcpListener::from_std(kafka)?;
+            let (id, cluster, dir) = (config.node_id, node.image().cluster_id().to_owned(), dir.display());
+            say_ready(&format!("weir ready kafka={kafka_at} http={http_at} node={id} data={dir}"))?;
+            info!(node = %id, cluster, "ready: kafka {kafka_at}, http {http_at}, data {dir}");
+            tokio::select! {
+                biased;
+                () = signals.first() => {}
+                () = listener::accept(listening, broker.clone(), &shards) => {}
+            }
         }
     }
     tokio::spawn(signals.second());
     let stopped = timeout(SHUTDOWN_WAIT, stop(&broker)).await;
     http.abort();
     ticks.abort();
+    shards.stop();
     anyhow::ensure!(stopped.is_ok(), "not everything was written down within {} s", SHUTDOWN_WAIT.as_secs());
     info!("stopped");
     Ok(())

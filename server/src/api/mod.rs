@@ -25,5 +25,6 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+mod recompress;
 pub mod sync_group;
 mod topics;

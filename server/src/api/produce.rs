@@ -15,12 +15,14 @@ use model::batch::{Batch, BatchError, Codec, split_batches};
 use model::units::wait_from_wire;
 use model::{ErrorCode, PartitionIndex, TopicPartition};
 use node::requests::{Acks, Answer, AppendError, Appended, Produce as NodeProduce, ProducePart};
+use replication::metadata::topic_config::Compression;
 use replication::metadata::{Topic, TopicConfig};
 use storage::codec::DecompressLimits;
 use storage::record::{ProduceRules, ValidateError, validate_records};
 
 use super::context::{Api, Reply, RequestContext};
 use super::leaders::Leaders;
+use super::recompress::{RecompressError, recompress};
 use super::topics::{find, message};
 use crate::clock;
 use crate::metrics::add;
@@ -92,6 +94,8 @@ enum PartError {
     #[error("{0}")]
     Records(#[from] ValidateError),
     #[error("{0}")]
+    Recompress(#[from] RecompressError),
+    #[error("{0}")]
     Append(#[from] AppendError),
 }
 
@@ -107,6 +111,8 @@ impl PartError {
             PartError::Batch(error) => error.code(),
             PartError::ZstdTooEarly => ErrorCode::UnsupportedCompressionType,
             PartError::Records(error) => error.code(),
+            PartError::Recompress(RecompressError::Codec(error)) => error.code(),
+            PartError::Recompress(RecompressError::Batch(error)) => error.code(),
             PartError::Append(error) => error.code(),
         }
     }
@@ -211,6 +217,10 @@ fn check(ctx: &RequestContext, config: &TopicConfig, records: Bytes) -> Result<B
         ..DecompressLimits::DEFAULT
     };
     let summary = validate_records(&batch, limits, &rules)?;
+    let batch = match config.compression {
+        Compression::Codec { codec: wanted, .. } if wanted != codec => recompress(&batch, wanted, limits)?,
+        Compression::Codec { .. } | Compression::Producer => batch,
+    };
     // The producer's own maximum may be wrong, and time indexes are made from it.
     Ok(batch.with_max_timestamp(config.timestamp_type, summary.max_timestamp))
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::connection;
+use super::shards::Shards;
 use crate::broker::Broker;
 use crate::metrics::Invalid;
 
@@ -61,7 +61,7 @@ fn bind_one(address: SocketAddr) -> std::io::Result<StdListener> {
 }
 
 /// Accepts until the task is dropped.
-pub async fn accept(listener: TcpListener, broker: Arc<Broker>) {
+pub async fn accept(listener: TcpListener, broker: Arc<Broker>, shards: &Shards) {
     let free = Arc::new(Semaphore::new(broker.settings.connections_max));
     let mut warned = false;
     loop {
@@ -80,10 +80,9 @@ pub async fn accept(listener: TcpListener, broker: Arc<Broker>) {
             debug!(%peer, "closed: {} connections are open (max.connections)", broker.settings.connections_max);
             continue;
         };
-        let broker = broker.clone();
-        tokio::spawn(async move {
-            connection::serve(stream, peer, broker).await;
-            drop(permit);
-        });
+        match stream.into_std() {
+            Ok(stream) => shards.serve(stream, peer, permit),
+            Err(error) => debug!(%peer, "the connection could not be handed over: {error}"),
+        }
     }
 }

@@ -4,5 +4,6 @@ pub mod connection;
 pub mod frame;
 pub mod listener;
 pub mod reply;
+pub mod shards;
 pub mod shown;
 pub mod writing;

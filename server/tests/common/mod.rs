@@ -12,6 +12,7 @@ use server::config::Config;
 use server::config::raw::Raw;
 use server::disk::writers::{Executor, Threads};
 use server::net::listener;
+use server::net::shards::Shards;
 use server::run;
 use server::wire::messages::create_topics_request::CreatableTopic;
 use server::wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -50,6 +51,7 @@ impl Server {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
         let broker =
             Arc::new(Broker::new(opened.node.clone(), opened.executor.clone(), opened.metrics, run::settings(&config)));
+        let shards = Arc::new(Shards::start(2, &broker).expect("threads"));
         runtime.spawn(opened.executor.clone().run_ticks(opened.node.clone()));
         let (node, executor) = (opened.node, opened.executor);
         runtime.block_on(async {
@@ -60,7 +62,8 @@ impl Server {
             };
             tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
             let listening = tokio::net::TcpListener::from_std(socket).expect("a socket");
-            tokio::spawn(listener::accept(listening, broker.clone()));
+            let (broker, shards) = (broker.clone(), shards.clone());
+            tokio::spawn(async move { listener::accept(listening, broker, &shards).await });
         });
         Server { address, _broker: broker, runtime: Some(runtime), executor, threads: Some(opened.threads), _dir: dir }
     }
