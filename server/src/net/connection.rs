@@ -6,16 +6,21 @@
 //! Invariants: answers leave in the order of the requests; what one connection holds in memory is bounded by
 //! `IN_FLIGHT_BYTES_MAX` plus one request and one answer; a parked fetch does not hold up another kind of request.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::frame::{FrameError, Frames};
@@ -44,7 +49,6 @@ const DRAIN_WAIT: Duration = Duration::from_millis(900);
 /// What the tasks of a connection, and the requests of it, share.
 #[derive(Debug)]
 pub struct Connection {
-    pub stream: TcpStream,
     pub peer: SocketAddr,
     /// The address that the client reached.
     pub local: SocketAddr,
@@ -103,11 +107,9 @@ impl Closed {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, peer: SocketAddr) -> std::io::Result<Connection> {
-        stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
+    fn new(peer: SocketAddr, local: SocketAddr) -> Connection {
         let in_flight = InFlight::default();
-        Ok(Connection { stream, peer, local, in_flight, parked: Mutex::default(), software: Mutex::default() })
+        Connection { peer, local, in_flight, parked: Mutex::default(), software: Mutex::default() }
     }
 
     /// Remembers a fetch that waits, so that a request behind it can hurry it.
@@ -169,13 +171,19 @@ fn mono_ms() -> u64 {
 
 /// Serves a connection until it ends.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
-    let Ok(connection) = Connection::new(stream, peer) else { return };
-    let connection = Arc::new(connection);
+    // The client is gone already where one of these fails.
+    let (Ok(()), Ok(local)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
+    let connection = Arc::new(Connection::new(peer, local));
+    let (incoming, outgoing) = stream.into_split();
     add(&broker.metrics.connections_opened, 1);
     let (queue, entries) = channel(IN_FLIGHT_MAX);
-    let mut writer = tokio::spawn(writing::run(connection.clone(), broker.clone(), entries));
+    let mut writer = tokio::spawn(writing::run(connection.clone(), outgoing, broker.clone(), entries));
+    let now = Instant::now();
     let reader = Reader {
         connection: connection.clone(),
+        incoming,
+        accepted: now,
+        timer: Box::pin(sleep_until(now + HANDSHAKE_WAIT)),
         frames: Frames::new(broker.settings.request_bytes_max),
         broker: broker.clone(),
         queue,
@@ -208,25 +216,27 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
 
 struct Reader {
     connection: Arc<Connection>,
+    incoming: OwnedReadHalf,
     broker: Arc<Broker>,
     frames: Frames,
     queue: Sender<Entry>,
     /// Memory for the frame that is being read, and for how many bytes it suffices.
     charge: Charge,
     charged: usize,
+    accepted: Instant,
     frame_since: Option<Instant>,
     requests: u64,
+    /// Goes off at the deadline or before it: it is set anew when it goes off, not with each read.
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Reader {
     async fn run(mut self) -> Closed {
-        let accepted = Instant::now();
         loop {
-            match self.take_frames().await {
-                Ok(()) => {}
-                Err(closed) => return closed,
+            if let Err(closed) = self.take_frames().await {
+                return closed;
             }
-            if let Err(closed) = self.read_more(accepted).await {
+            if let Err(closed) = self.read_more().await {
                 return closed;
             }
         }
@@ -273,7 +283,7 @@ impl Reader {
     }
 
     /// Reads once, waiting for it as long as the state of the connection allows.
-    async fn read_more(&mut self, accepted: Instant) -> Result<(), Closed> {
+    async fn read_more(&mut self) -> Result<(), Closed> {
         if self.frames.is_partial() {
             self.frame_since.get_or_insert_with(Instant::now);
             let held = self.frames.partial_bytes();
@@ -284,54 +294,56 @@ impl Reader {
                 self.charged += held;
             }
         }
-        loop {
-            let buffer = self.frames.spare();
-            let room = buffer.capacity() - buffer.len();
-            match self.connection.stream.try_read_buf(buffer) {
-                Ok(0) => return Err(Closed::ByClient),
-                Ok(got) => {
-                    self.frames.note_read(got, room);
-                    add(&self.broker.metrics.bytes_in, got as u64);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(Closed::Read(error)),
-            }
-            self.frames.rest();
-            self.wait_readable(accepted).await?;
-        }
+        poll_fn(|cx| self.poll_read(cx)).await
     }
 
-    async fn wait_readable(&self, accepted: Instant) -> Result<(), Closed> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let buffer = self.frames.spare();
+        let room = buffer.capacity() - buffer.len();
+        let read = pin!(self.incoming.read_buf(buffer)).poll(cx);
+        match read {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Closed::ByClient)),
+            Poll::Ready(Ok(got)) => {
+                self.frames.note_read(got, room);
+                add(&self.broker.metrics.bytes_in, got as u64);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Closed::Read(error))),
+            Poll::Pending => self.frames.rest(),
+        }
         loop {
-            let deadline = self.deadline(accepted);
-            match timeout_at(deadline, self.connection.stream.readable()).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => return Err(Closed::Read(error)),
-                Err(_) => {}
+            let deadline = match self.deadline(Instant::now()) {
+                Ok(deadline) => deadline,
+                Err(closed) => return Poll::Ready(Err(closed)),
+            };
+            if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(deadline);
             }
-            let held = self.frames.partial_bytes();
-            if self.requests == 0 {
-                return Err(Closed::Handshake);
-            }
-            if self.frames.is_partial() {
-                return Err(Closed::SlowFrame { held });
-            }
-            let waited = self.broker.settings.idle_max;
-            let quiet_ms = mono_ms().saturating_sub(self.connection.in_flight.answered_ms.load(Ordering::Relaxed));
-            if !self.connection.is_waited_for() && Duration::from_millis(quiet_ms) >= waited {
-                return Err(Closed::Idle { waited });
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
             }
         }
     }
 
-    fn deadline(&self, accepted: Instant) -> Instant {
+    /// Until when the client may say nothing; an error once that is over.
+    fn deadline(&self, now: Instant) -> Result<Instant, Closed> {
+        let held = self.frames.partial_bytes();
         if self.requests == 0 {
-            return accepted + HANDSHAKE_WAIT;
+            let deadline = self.accepted + HANDSHAKE_WAIT;
+            return if now < deadline { Ok(deadline) } else { Err(Closed::Handshake) };
         }
-        match self.frame_since {
-            Some(since) => since + FRAME_WAIT + Duration::from_secs((self.frames.partial_bytes() >> 20) as u64),
-            None => Instant::now() + self.broker.settings.idle_max,
+        if let Some(since) = self.frame_since {
+            let deadline = since + FRAME_WAIT + Duration::from_secs((held >> 20) as u64);
+            return if now < deadline { Ok(deadline) } else { Err(Closed::SlowFrame { held }) };
+        }
+        let waited = self.broker.settings.idle_max;
+        if self.connection.is_waited_for() {
+            return Ok(now + waited);
+        }
+        let quiet_ms = mono_ms().saturating_sub(self.connection.in_flight.answered_ms.load(Ordering::Relaxed));
+        match waited.checked_sub(Duration::from_millis(quiet_ms)) {
+            Some(left) if !left.is_zero() => Ok(now + left),
+            _ => Err(Closed::Idle { waited }),
         }
     }
 }

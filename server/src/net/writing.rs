@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
@@ -51,6 +52,7 @@ pub enum WriteError {
 /// Writes answers until the queue ends or the client is gone.
 pub async fn run(
     connection: Arc<Connection>,
+    outgoing: OwnedWriteHalf,
     broker: Arc<Broker>,
     mut entries: Receiver<Entry>,
 ) -> Result<(), WriteError> {
@@ -62,7 +64,7 @@ pub async fn run(
             return Err(WriteError::NoAnswer { reason });
         }
         add(&broker.metrics.bytes_out, batch.bytes as u64);
-        write_all(&connection, &mut batch.pieces).await?;
+        write_all(&outgoing, &mut batch.pieces).await?;
         connection.finish(batch.requests, batch.held);
         batch.clear();
         if !open {
@@ -138,18 +140,18 @@ fn gather(
     if batch.requests > 0 { Poll::Ready(true) } else { Poll::Pending }
 }
 
-async fn write_all(connection: &Connection, pieces: &mut VecDeque<Bytes>) -> Result<(), WriteError> {
+async fn write_all(outgoing: &OwnedWriteHalf, pieces: &mut VecDeque<Bytes>) -> Result<(), WriteError> {
     while !pieces.is_empty() {
         let result = {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = slices.iter_mut().zip(pieces.iter()).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
-            connection.stream.try_write_vectored(slices.get(..count).unwrap_or_default())
+            outgoing.try_write_vectored(slices.get(..count).unwrap_or_default())
         };
         match result {
             Ok(written) => skip(pieces, written),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 let left = || pieces.iter().map(Bytes::len).sum();
-                let writable = timeout(WRITE_WAIT, connection.stream.writable()).await;
+                let writable = timeout(WRITE_WAIT, outgoing.writable()).await;
                 writable.map_err(|_| WriteError::Timeout { left: left() })?.map_err(WriteError::Io)?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
