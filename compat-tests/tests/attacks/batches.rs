@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use compat_tests::program::unique;
-use compat_tests::raw::{Client, Writer};
+use compat_tests::raw::{Client, Writer, key, request};
 
 use crate::batch::{Batch, CONTROL, GZIP, Record, TRANSACTIONAL, ZSTD, now_ms, old_message, payload, sized};
 use crate::codecs::{self, compress};
@@ -136,6 +136,12 @@ fn headers_of_batches_that_lie_are_refused() -> Result<()> {
     }
     let topic = target.topic.clone();
     check_rows(&mut target, &topic, rows)?;
+    let mut damaged = Batch::of(&three());
+    damaged.crc_lie = 1;
+    let mut body = requests::produce_body(&[(topic.as_bytes(), 0, &damaged.encode())]);
+    body[2..4].fill(0);
+    let unanswered = request(key::PRODUCE, requests::PRODUCE_VERSION, 1, b"raw", &body);
+    target.closes("28: a wrong CRC with acks=0, which has no answer to say so", "no_answer", &unanswered)?;
     target.finish()
 }
 
