@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::{Server, batch, produce, text};
@@ -212,5 +212,44 @@ fn everything_advertised_can_be_asked_and_nothing_else_is_answered() {
         frame.extend_from_slice(&[0, 0, 0, 0, 0, 1, 0xff, 0xff]);
         client.stream.write_all(&frame).expect("the server reads");
         assert_eq!(client.frame(), None, "key {key}");
+    }
+}
+
+#[test]
+fn a_silent_connection_is_closed_and_one_that_waits_for_records_is_not() {
+    let server = Server::start_with(&["connections.max.idle.ms=1000"]);
+    let (mut silent, mut waiting) = (server.client(), server.client());
+    waiting.create_topic("idle", 1);
+    silent.call(0, &ApiVersionsRequest::default());
+    waiting.send(11, &fetch("idle", 0, LONG_MS));
+    let began = Instant::now();
+    assert_eq!(silent.frame(), None);
+    assert!(began.elapsed() >= Duration::from_millis(900), "closed after {:?}", began.elapsed());
+    server.client().call(9, &produce("idle", 0, -1, batch(&["a"])));
+    assert_eq!(waiting.receive::<FetchRequest>(11).1.responses[0].partitions[0].high_watermark, 1);
+}
+
+#[test]
+fn http_says_whether_the_node_lives_and_what_it_did() {
+    let server = Server::start();
+    server.client().create_topic("counted", 3);
+    let address = server.http();
+    let get = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(address).expect("http listens");
+        stream.set_read_timeout(Some(common::PATIENCE)).expect("a socket");
+        stream.write_all(request.as_bytes()).expect("http reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer and its end");
+        answer
+    };
+    assert!(get("GET /live HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(get("GET /ready HTTP/1.1\r\n\r\n").ends_with("\r\n\r\nready\n"));
+    assert!(get("GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(get("POST /live HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    let metrics = get("GET /metrics?x=1 HTTP/1.1\r\n\r\n");
+    for line in
+        ["weir_ready 1\n", "weir_topics 1\n", "weir_partitions 3\n", "weir_requests_total{api=\"CreateTopics\"} 1\n"]
+    {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
 }

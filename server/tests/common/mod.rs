@@ -1,4 +1,6 @@
 //! A server in this process, on a port of its own, and a client that speaks frames.
+// Each test file takes what it needs.
+#![allow(dead_code)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Server {
     pub address: SocketAddr,
-    _broker: Arc<Broker>,
+    pub broker: Arc<Broker>,
     runtime: Option<Runtime>,
     executor: Arc<Executor>,
     threads: Option<Threads>,
@@ -65,7 +67,19 @@ impl Server {
             let (broker, shards) = (broker.clone(), shards.clone());
             tokio::spawn(async move { listener::accept(listening, broker, &shards).await });
         });
-        Server { address, _broker: broker, runtime: Some(runtime), executor, threads: Some(opened.threads), _dir: dir }
+        Server { address, broker, runtime: Some(runtime), executor, threads: Some(opened.threads), _dir: dir }
+    }
+
+    /// Serves HTTP on a port of its own.
+    pub fn http(&self) -> SocketAddr {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket.set_nonblocking(true).expect("a socket");
+        let address = socket.local_addr().expect("bound");
+        let runtime = self.runtime.as_ref().expect("runs");
+        let _context = runtime.enter();
+        let listening = tokio::net::TcpListener::from_std(socket).expect("a socket");
+        runtime.spawn(server::http::serve(listening, self.broker.clone()));
+        address
     }
 
     pub fn client(&self) -> Client {
