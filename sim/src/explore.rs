@@ -14,7 +14,7 @@ use replication::group::{FetchOffsets, FetchTopic, GroupAnswer, GroupError, Grou
 
 use crate::clients::{member, reader, topic_name};
 use crate::disk::{SimDisk, Survival};
-use crate::history::{Content, Place};
+use crate::history::{Content, Known, Place};
 use crate::rng::Rng;
 use crate::run::Outcome;
 use crate::world::World;
@@ -81,15 +81,16 @@ pub fn explore(seed: u64, outcome: &Outcome, stride: usize) -> Result<Explored> 
     let mut rng = Rng::new(seed ^ 0x000C_4A54);
     let mut explored = Explored::default();
     let mut disk = SimDisk::new();
+    let mut known = Known::new(&outcome.history);
     for (index, mutation) in outcome.trace.iter().enumerate() {
         if index % stride == 0 {
-            let done = index as u64;
+            known.advance(index as u64)?;
             explored.operations += 1;
-            let before = try_states(&disk, done, outcome, &mut rng, &mut explored);
+            let before = try_states(&disk, &known, &mut rng, &mut explored);
             before.with_context(|| format!("crash before operation {index}, {}", name(mutation)))?;
             let torn = disk.torn_in(mutation, &mut rng);
             // In it, what it is for has not been answered yet.
-            let within = try_one(&torn.after_crash(Survival::Drawn, &mut rng), done, outcome, &mut rng, &mut explored);
+            let within = try_one(&torn.after_crash(Survival::Drawn, &mut rng), &known, &mut rng, &mut explored);
             within.with_context(|| format!("crash in operation {index}, {}", name(mutation)))?;
         }
         disk = disk.replay(mutation);
@@ -103,34 +104,33 @@ fn name(mutation: &crate::power::Mutation) -> String {
     text
 }
 
-fn try_states(disk: &SimDisk, done: u64, outcome: &Outcome, rng: &mut Rng, explored: &mut Explored) -> Result<()> {
+fn try_states(disk: &SimDisk, known: &Known<'_>, rng: &mut Rng, explored: &mut Explored) -> Result<()> {
     match disk.crash_states(STATES_MAX) {
         Some(states) => (0..states).try_for_each(|number| {
-            try_one(&disk.crash_state(number), done, outcome, rng, explored)
+            try_one(&disk.crash_state(number), known, rng, explored)
                 .with_context(|| format!("post-crash state {number} of {states}"))
         }),
         None => {
             for survival in [Survival::Nothing, Survival::Everything] {
-                try_one(&disk.after_crash(survival, rng), done, outcome, rng, explored)
+                try_one(&disk.after_crash(survival, rng), known, rng, explored)
                     .with_context(|| format!("{survival:?} survived"))?;
             }
-            (0..DRAWN).try_for_each(|_| try_one(&disk.after_crash(Survival::Drawn, rng), done, outcome, rng, explored))
+            (0..DRAWN).try_for_each(|_| try_one(&disk.after_crash(Survival::Drawn, rng), known, rng, explored))
         }
     }
 }
 
 /// Starts a node on this disk and judges what it shows.
-fn try_one(disk: &SimDisk, done: u64, outcome: &Outcome, rng: &mut Rng, explored: &mut Explored) -> Result<()> {
+fn try_one(disk: &SimDisk, known: &Known<'_>, rng: &mut Rng, explored: &mut Explored) -> Result<()> {
     explored.states += 1;
     let interrupted = rng.chance(1, 8);
     let disk = if interrupted { crash_in_recovery(disk, rng, explored) } else { disk.fork() };
     let now = Now { mono: Duration::from_secs(3600), wall_ms: 1_700_003_600_000 };
     let mut world = World::open(Arc::new(disk), now, rng.fork())?;
     world.run_until("ready after a crash", |world| world.is_ready())?;
-    let content = content_of(&mut world, &outcome.history.places(done))?;
-    outcome
-        .history
-        .judge(done, &content)
+    let content = content_of(&mut world, known.places())?;
+    known
+        .judge(&content)
         .with_context(|| if interrupted { "recovery was interrupted too" } else { "recovered at once" })
 }
 

@@ -49,56 +49,83 @@ impl History {
         self.events.push((mutations, event));
     }
 
-    /// The partitions of the topics whose creation was answered by then.
-    pub fn places(&self, mutations: u64) -> Vec<Place> {
-        let mut places = Vec::new();
-        for (_, event) in self.until(mutations) {
-            if let Event::Created { topic, partitions } = event {
-                places.extend((0..*partitions).map(|partition| (*topic, partition)));
-            }
-        }
-        places
-    }
-
-    fn until(&self, mutations: u64) -> impl Iterator<Item = &(u64, Event)> {
-        self.events.iter().take_while(move |(at, _)| *at <= mutations)
-    }
-
     /// Compares what a node shows, recovered from a crash behind so many mutations, with what clients had been told by then.
     pub fn judge(&self, mutations: u64, content: &Content) -> Result<()> {
-        let mut sent: BTreeMap<Value, (Place, usize)> = BTreeMap::new();
-        let mut must: BTreeMap<Place, BTreeMap<i64, Value>> = BTreeMap::new();
-        let mut committed: BTreeMap<Place, i64> = BTreeMap::new();
-        for (_, event) in &self.events {
-            // Sent is noted when it is handed over, before its first mutation: take all of it.
-            if let Event::Sent { place, producer, value } = event {
-                sent.insert(*value, (*place, *producer));
-            }
+        let mut known = Known::new(self);
+        known.advance(mutations)?;
+        known.judge(content)
+    }
+}
+
+/// What clients had been told at some point of a run; that point only moves on.
+#[derive(Debug)]
+pub struct Known<'a> {
+    rest: std::slice::Iter<'a, (u64, Event)>,
+    /// All that is ever sent: it is noted when it is handed over, before its first mutation.
+    sent: BTreeMap<Value, (Place, usize)>,
+    must: BTreeMap<Place, BTreeMap<i64, Value>>,
+    committed: BTreeMap<Place, i64>,
+    places: Vec<Place>,
+}
+
+impl<'a> Known<'a> {
+    pub fn new(history: &'a History) -> Known<'a> {
+        let sent = history.events.iter().filter_map(|(_, event)| match event {
+            Event::Sent { place, producer, value } => Some((*value, (*place, *producer))),
+            _ => None,
+        });
+        Known {
+            rest: history.events.iter(),
+            sent: sent.collect(),
+            must: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            places: Vec::new(),
         }
-        for (_, event) in self.until(mutations) {
+    }
+
+    /// Takes in what clients were told up to then. An offset that two of them saw with different values is an error at once.
+    pub fn advance(&mut self, mutations: u64) -> Result<()> {
+        while let Some((at, event)) = self.rest.as_slice().first() {
+            if *at > mutations {
+                break;
+            }
+            self.rest.next();
             match event {
                 Event::Acked { place, offset, value } | Event::Seen { place, offset, value } => {
-                    let before = must.entry(*place).or_default().insert(*offset, *value);
+                    let before = self.must.entry(*place).or_default().insert(*offset, *value);
                     ensure!(
                         before.is_none_or(|before| before == *value),
                         "{place:?}: offset {offset} was {before:?} and then {value}"
                     );
                 }
                 Event::Committed { place, offset } => {
-                    committed.insert(*place, *offset);
+                    self.committed.insert(*place, *offset);
                 }
-                Event::Created { .. } | Event::Sent { .. } => {}
+                Event::Created { topic, partitions } => {
+                    self.places.extend((0..*partitions).map(|partition| (*topic, partition)))
+                }
+                Event::Sent { .. } => {}
             }
         }
+        Ok(())
+    }
+
+    /// The partitions of the topics whose creation was answered.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    pub fn judge(&self, content: &Content) -> Result<()> {
+        let nothing = BTreeMap::new();
         for (place, records) in &content.records {
-            judge_partition(*place, records, must.remove(place).unwrap_or_default(), &sent)?;
+            judge_partition(*place, records, self.must.get(place).unwrap_or(&nothing), &self.sent)?;
         }
-        if let Some((place, records)) = must.iter().find(|(_, records)| !records.is_empty()) {
+        if let Some((place, records)) = self.must.iter().find(|(place, _)| !content.records.contains_key(place)) {
             anyhow::bail!("{place:?}: {} acknowledged records and the partition is gone", records.len());
         }
-        for (place, offset) in committed {
-            let got = content.committed.get(&place).copied();
-            ensure!(got >= Some(offset), "{place:?}: offset {offset} was committed, {got:?} is there");
+        for (place, offset) in &self.committed {
+            let got = content.committed.get(place).copied();
+            ensure!(got >= Some(*offset), "{place:?}: offset {offset} was committed, {got:?} is there");
         }
         Ok(())
     }
@@ -107,14 +134,14 @@ impl History {
 fn judge_partition(
     place: Place,
     records: &[(i64, Value)],
-    must: BTreeMap<i64, Value>,
+    must: &BTreeMap<i64, Value>,
     sent: &BTreeMap<Value, (Place, usize)>,
 ) -> Result<()> {
     let at: BTreeMap<i64, Value> = records.iter().copied().collect();
     ensure!(at.len() == records.len(), "{place:?}: an offset is served twice");
     for (offset, value) in must {
-        let got = at.get(&offset);
-        ensure!(got == Some(&value), "{place:?}: offset {offset} held {value} for a client, now {got:?}");
+        let got = at.get(offset);
+        ensure!(got == Some(value), "{place:?}: offset {offset} held {value} for a client, now {got:?}");
     }
     let mut values = BTreeSet::new();
     let mut newest: BTreeMap<usize, Value> = BTreeMap::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use model::units::KIB;
-use model::{NodeId, Now};
+use model::{GroupId, NodeId, Now};
 use node::Node;
 use node::config::NodeConfig;
 use node::effects::{Effect, Effects, ReplySink, ReplyTo};
@@ -125,6 +125,14 @@ impl World {
         request(&self.node, self.now, ReplyTo { sink, request: self.next_request }, &mut fx);
         self.carry_out(fx);
         self.next_request
+    }
+
+    /// FindCoordinator: whether there is one by now; asking makes the offsets topic.
+    pub fn finds_coordinator(&mut self, group: &GroupId) -> bool {
+        let mut fx = Effects::new();
+        let found = self.node.group_coordinator(self.now, group, &mut fx).is_some();
+        self.carry_out(fx);
+        found
     }
 
     pub fn take_answers(&mut self) -> Vec<(u64, Answer)> {

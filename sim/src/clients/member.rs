@@ -60,6 +60,8 @@ impl Member {
 
     pub fn act(&mut self, world: &mut World, history: &mut History) {
         match self.doing {
+            // As a real client does: without somebody asking, the offsets topic is never made.
+            Doing::Nothing if !world.finds_coordinator(&group()) => {}
             Doing::Nothing => self.doing = Doing::Joining(ask(world, self.join())),
             Doing::Reading if self.rng.chance(1, 4) => self.commit(world),
             Doing::Reading if self.rng.chance(1, 4) => {
