@@ -1,6 +1,7 @@
 //! Creating and deleting topics: the decisions.
 //!
-//! Owns every reason to refuse. Changes nothing: what was decided is facts, and `apply` is the only way that they take effect.
+//! Owns every reason to refuse; what scripts look for in the output of Kafka's tools is said in Kafka's words.
+//! Changes nothing: what was decided is facts, and `apply` is the only way that they take effect.
 //! Invariant: the facts of one topic form one group, which is never split over two entries of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,13 +90,13 @@ fn follows_cluster(image: &Image, topic: &NewTopic) -> bool {
 
 fn check_name(image: &Image, name: &TopicName) -> Result<(), Refusal> {
     if image.topic(name).is_some() {
-        return Err(refuse(ErrorCode::TopicAlreadyExists, format!("topic '{name}' already exists")));
+        return Err(refuse(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
     match image.colliding_topic(name) {
         // Metrics replace '.' by '_': two such topics could not be told apart there.
         Some(other) => Err(refuse(
             ErrorCode::InvalidTopicException,
-            format!("topic '{name}' collides with existing topic '{other}': they differ in '.' and '_' only"),
+            format!("Topic '{name}' collides with existing topic: {other}, they differ in '.' and '_' only"),
         )),
         None => Ok(()),
     }

@@ -53,7 +53,8 @@ pub enum GroupError {
     TooManyLeaving { count: usize, limit: usize },
     #[error("offset metadata of {length} characters, {limit} are allowed (offset.metadata.max.bytes)")]
     MetadataTooLarge { length: usize, limit: usize },
-    #[error("group {group} not found")]
+    /// In Kafka's words: scripts look for them in what the tools print.
+    #[error("Group {group} not found.")]
     GroupIdNotFound { group: GroupId },
     #[error("the group is {}, not empty", state.name())]
     NotEmpty { state: GroupState },

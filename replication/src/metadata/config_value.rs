@@ -64,15 +64,14 @@ impl Kind {
     }
 }
 
+/// Begins in Kafka's words where it has some: scripts look for them in what the tools print.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("unknown topic config name: {key}")]
+    #[error("Unknown topic config name: {key}")]
     Unknown { key: String },
-    #[error("invalid value '{value}' for configuration {key}: {allowed}; for example {key}={example}")]
+    #[error("Invalid value {value} for configuration {key}: {allowed}; for example {key}={example}")]
     Value { key: String, value: String, allowed: String, example: String },
-    #[error(
-        "invalid value '{value}' for configuration {key}: at most the value of {other} is allowed, which is {bound}"
-    )]
+    #[error("Invalid value {value} for configuration {key}: at most the value of {other} is allowed, which is {bound}")]
     Conflict { key: &'static str, value: String, other: &'static str, bound: String },
     #[error(
         "configuration {key} cannot be switched on: this version does not serve {why}; leave it out or set {key}=false"

@@ -443,6 +443,25 @@ fn what_cannot_be_created_is_refused_with_kafkas_code() {
 }
 
 #[test]
+fn refusals_that_tools_print_begin_with_the_words_of_kafka() {
+    let mut random = Random::new(1);
+    let decided = topics::create(&three_live_nodes(), &[new_topic("a.b")], &mut random);
+    let image = three_live_nodes().with(&decided.facts.concat()).expect("the facts apply");
+    let config =
+        |key: &str| NewTopic { config: BTreeMap::from([(key.to_owned(), "soon".to_owned())]), ..new_topic("t") };
+    for (topic, words) in [
+        (new_topic("a.b"), "Topic 'a.b' already exists."),
+        (new_topic("a_b"), "Topic 'a_b' collides with existing topic: a.b"),
+        (config("retention"), "Unknown topic config name: retention"),
+        (config("retention.ms"), "Invalid value soon for configuration retention.ms: "),
+    ] {
+        let decided = topics::create(&image, &[topic], &mut random);
+        let refusal = decided.answers[0].as_ref().expect_err("it is refused");
+        assert!(refusal.message.starts_with(words), "{refusal:?}");
+    }
+}
+
+#[test]
 fn topics_of_one_request_see_each_other() {
     let topics = ["x.y", "x_y", "twice", "twice", "fine"].map(new_topic);
     let decided = topics::create(&three_live_nodes(), &topics, &mut Random::new(1));

@@ -1,7 +1,13 @@
 //! What a group refuses, and with which code.
 
 use super::bed::{check, check_with};
-use crate::group::GroupConfig;
+use crate::group::{GroupConfig, GroupError};
+
+#[test]
+fn an_unknown_group_is_refused_in_the_words_of_kafka() {
+    let refused = GroupError::GroupIdNotFound { group: model::GroupId::new("nobody") };
+    assert_eq!(refused.to_string(), "Group nobody not found.");
+}
 
 #[test]
 fn a_join_outside_of_the_bounds_is_refused() {
