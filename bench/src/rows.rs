@@ -126,14 +126,17 @@ fn start(bench: &Bench, report: &mut Report) -> Result<()> {
 fn idle(bench: &Bench, report: &mut Report) -> Result<()> {
     let seconds = (60 / bench.shrink).max(5);
     let mut share = Pair::default();
+    // At the same time: neither does anything that could disturb the other.
+    let servers: Vec<(Kind, Server)> =
+        bench.kinds(Kind::Kafka).into_iter().map(|kind| Ok((kind, bench.start(kind)?))).collect::<Result<_>>()?;
+    servers.iter().try_for_each(|(_, server)| wire::create_topic(server.address, "idle", 10, &[]))?;
+    std::thread::sleep(Duration::from_secs(10)); // start-up work is not idling
     for _ in 0..bench.runs {
-        for kind in bench.kinds(Kind::Kafka) {
-            let server = bench.start(kind)?;
-            wire::create_topic(server.address, "idle", 10, &[])?;
-            std::thread::sleep(Duration::from_secs(5)); // start-up work is not idling
-            let before = process::cpu_seconds_fine(server.pid())?;
-            std::thread::sleep(Duration::from_secs(seconds));
-            share.push(kind, 100.0 * (process::cpu_seconds_fine(server.pid())? - before) / seconds as f64);
+        let before: Vec<f64> =
+            servers.iter().map(|(_, server)| process::cpu_seconds_fine(server.pid())).collect::<Result<_>>()?;
+        std::thread::sleep(Duration::from_secs(seconds));
+        for ((kind, server), before) in servers.iter().zip(before) {
+            share.push(*kind, 100.0 * (process::cpu_seconds_fine(server.pid())? - before) / seconds as f64);
         }
     }
     let held = Some(median(&share.weir) <= 0.2);
