@@ -109,11 +109,19 @@ impl AlignedBuf {
     }
 
     pub fn put(&mut self, bytes: &[u8]) {
-        let end = self.len + bytes.len();
-        self.storage.resize(end.div_ceil(Self::ALIGN), Page([0; Self::ALIGN]));
-        let start = self.len;
+        let (start, end) = (self.len, self.len + bytes.len());
+        let (held, pages) = (self.storage.len() * Self::ALIGN, end.div_ceil(Self::ALIGN));
+        self.storage.reserve(pages.saturating_sub(self.storage.len()));
+        let unset = end.max(held);
+        // SAFETY: the reserved pages hold `start..end` and all up to the end of the last page; the bytes given cannot lie in them, since
+        // the buffer is borrowed alone. Every byte below the new length is written: by the copy, or set to zero here.
+        unsafe {
+            let base = self.storage.as_mut_ptr().cast::<u8>();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), base.add(start), bytes.len());
+            std::ptr::write_bytes(base.add(unset), 0, (pages * Self::ALIGN).saturating_sub(unset));
+            self.storage.set_len(pages.max(self.storage.len()));
+        }
         self.len = end;
-        self.bytes_mut()[start..end].copy_from_slice(bytes);
     }
 
     /// Fills up with zeros to the next multiple of 4096.

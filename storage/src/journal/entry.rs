@@ -9,7 +9,7 @@
 //! then by kind:
 //!  0 end of unit   nothing
 //!  1 append        segment i64, position u32, size u32, the batch as it is stored
-//!  2 direct        segment i64, position u32, size u32, first offset i64, end offset i64, crc32c u32
+//!  2 direct        segment i64, position u32, size u32, first offset i64, end offset i64, crc32c of the batch's header u32
 //!  3 truncate      end offset i64, segment i64, position u32
 //!  4 reset         start i64
 //!  5 delete before start i64
@@ -19,7 +19,7 @@
 //! ```
 
 use bytes::{BufMut, Bytes};
-use model::batch::StoredBatch;
+use model::batch::{StoredBatch, crc32c};
 use model::{LogId, LogKind, Offset, PartitionIndex, TopicId, TopicPartition};
 
 use crate::fields::{Fields, Short};
@@ -191,12 +191,10 @@ fn encode_log(entry: &LogEntry, direct: bool, out: &mut impl Sink) {
     }
 }
 
-/// CRC-32C of a batch as it stands in its segment, head included.
+/// CRC-32C of a batch's header as it stands in its segment. The header holds the CRC of all that follows, so this vouches for the
+/// whole batch without reading it again.
 pub(crate) fn crc_of(batch: &StoredBatch) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(&batch.head());
-    digest.update(batch.body());
-    u32::try_from(digest.finalize()).expect("a 32-bit CRC")
+    crc32c(&batch.header().to_bytes())
 }
 
 fn put_sized(out: &mut impl Sink, bytes: &[u8]) {
