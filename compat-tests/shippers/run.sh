@@ -41,7 +41,8 @@ input(type="imfile" file="$file" tag="line" ruleset="ship" freshStartTail="off")
 ruleset(name="ship") {
   action(type="omkafka" broker=["$broker"] topic="$topic" partitions.auto="on" template="line"
     confParam=["enable.idempotence=$idempotent"]
-    resubmitOnFailure="on" keepFailedMessages="on" failedMsgFile="$folder/failed" action.resumeRetryCount="-1")
+    resubmitOnFailure="on" keepFailedMessages="on" failedMsgFile="$folder/failed" action.resumeRetryCount="-1"
+    action.resumeInterval="1")
 }
 CONF
     exec /usr/sbin/rsyslogd -n -f "$folder/rsyslog.conf" -i "$folder/pid";;
