@@ -12,6 +12,8 @@ pub mod time;
 pub mod units;
 
 pub use error_code::ErrorCode;
-pub use ids::{GroupId, LogId, LogKind, NodeId, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName, TopicPartition};
+pub use ids::{
+    GroupId, LogId, LogKind, NodeId, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName, TopicPartition,
+};
 pub use offset::{LeaderEpoch, Offset};
 pub use time::Now;
