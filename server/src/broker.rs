@@ -65,10 +65,7 @@ impl Broker {
 
     /// Calls the node and carries out what it asks for.
     pub fn call<T>(&self, call: impl FnOnce(&Node, Now, &mut Effects) -> T) -> T {
-        let mut fx = Effects::new();
-        let value = call(&self.node, clock::now(), &mut fx);
-        self.executor.carry_out(fx);
-        value
+        self.executor.call(|fx| call(&self.node, clock::now(), fx))
     }
 
     pub fn image(&self) -> Arc<Image> {

@@ -3,10 +3,13 @@
 //! One thread writes the journal, in order; a few write segments side by side. A completion is handed to the node on
 //! the thread that did the work, and what follows from it is carried out at once.
 //! Owns the threads and their queues. Does not own what is written.
-//! Invariant: a queue holds at most one operation per log and one of the journal, because the node starts no other
-//! before; so the queues are bounded by the number of partitions and never make a completion wait.
+//! Invariant: a queue holds one group of the journal and, of each log, at most a write, a sync, a direct write and a removal,
+//! because the node starts no other before; so the queues are bounded by the number of partitions and never make a
+//! completion wait.
+//! Invariant: a panic that comes out of the node ends the process.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -78,15 +81,28 @@ impl Executor {
     }
 
     fn work(&self, op: &DiskOp) {
-        let result = op.run(&*self.disk);
-        if let Err(error) = &result {
-            add(&self.metrics.disk_errors, 1);
-            warn!("disk: {error}");
-        }
         let node = self.node.get().expect("threads start after the node was set");
+        self.call(|fx| {
+            let result = op.run(&*self.disk);
+            if let Err(error) = &result {
+                add(&self.metrics.disk_errors, 1);
+                warn!("disk: {error}");
+            }
+            node.disk_done(clock::now(), op.ticket, result, fx);
+        });
+    }
+
+    /// Calls the node and carries out what it asks for. A failed assertion of one partition or group is caught inside of the
+    /// node; what comes out is of the state that all share, and its effects are lost: with the write of a group among them,
+    /// every later append would wait for ever in a process that looks alive.
+    pub fn call<T>(&self, call: impl FnOnce(&mut Effects) -> T) -> T {
         let mut fx = Effects::new();
-        node.disk_done(clock::now(), op.ticket, result, &mut fx);
+        let Ok(value) = catch_unwind(AssertUnwindSafe(|| call(&mut fx))) else {
+            error!("this node cannot go on: an assertion about its shared state failed");
+            std::process::exit(1);
+        };
         self.carry_out(fx);
+        value
     }
 
     /// Carries out what a call of the node asked for.
@@ -137,9 +153,7 @@ impl Executor {
         loop {
             // Forgotten before the tick: what asks for an earlier one during it must not be lost.
             *self.tick_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            let mut fx = Effects::new();
-            let pause = node.tick(clock::now(), &mut fx);
-            self.carry_out(fx);
+            let pause = self.call(|fx| node.tick(clock::now(), fx));
             self.tick_by(clock::mono() + pause);
             loop {
                 let due = self.tick_at.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default();
