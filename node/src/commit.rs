@@ -45,6 +45,8 @@ struct Queue {
     busy: bool,
     /// Units were taken that found no room in the journal.
     stuck: bool,
+    /// How often the journal was given room: it may come between the attempt that found none and the note of it.
+    rooms: u64,
     /// Units were taken that the last group could not hold.
     left_over: bool,
 }
@@ -82,7 +84,7 @@ impl Commit {
     }
 
     pub(crate) fn writing(&self) -> MutexGuard<'_, Writing> {
-        // A panic in here is one of the journal's own state, which `Core::fatal` reports; others may still look.
+        // A panic in here is one of the journal's own state: whoever called the node ends the process. Others may still look.
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,9 +103,8 @@ impl Commit {
     /// The journal has room again: what found none is tried again.
     pub(crate) fn unstick(&self, core: &Core, fx: &mut Effects) {
         let mut queue = self.queue();
-        if std::mem::take(&mut queue.stuck) && !queue.busy {
-            queue = self.kick_once(core, queue, fx);
-        }
+        queue.rooms += 1;
+        queue.stuck = false;
         drop(queue);
         self.kick(core, fx);
     }
@@ -116,12 +117,13 @@ impl Commit {
     ) -> MutexGuard<'a, Queue> {
         let (units, told) = (std::mem::take(&mut queue.units), std::mem::take(&mut queue.told));
         queue.busy = true;
+        let rooms = queue.rooms;
         drop(queue);
         let (started, left_over) = self.form_group(core, units, told, fx);
         let mut queue = self.queue();
         queue.left_over = left_over;
         queue.busy = started == Started::Yes;
-        queue.stuck = started == Started::NoRoom;
+        queue.stuck = started == Started::NoRoom && queue.rooms == rooms;
         queue
     }
 
