@@ -169,7 +169,9 @@ impl Checkpointer {
         // Checked before anything is begun: what a log gave out to be synced is not asked for twice.
         let unfit = |partition: &Arc<Partition>| {
             let state = partition.lock();
-            state.leader.failure().is_some() || state.syncing || (last && state.writing)
+            // A target that was not reached: what came in place of it was meant for a checkpoint before.
+            let unwritten = state.write_target.is_some() || (last && state.writing);
+            state.leader.failure().is_some() || state.syncing || unwritten
         };
         if all.iter().any(unfit) {
             return self.give_up(core, "a log went offline or is written still", now, fx);
@@ -232,7 +234,8 @@ impl Checkpointer {
         let of_metadata = metadata.checkpoint(metadata.log_end(), None);
         let mut complete = of_metadata.is_some();
         logs.extend(of_metadata);
-        for partition in self.lock().logs.clone() {
+        let covered = self.lock().logs.clone();
+        for partition in covered {
             let of_log = checkpoint_of(&partition);
             complete &= of_log.is_some();
             logs.extend(of_log);
@@ -290,7 +293,8 @@ impl Checkpointer {
 
     fn finish_sync(&self, parts: &mut Parts<'_>, result: &Result<(), DiskError>, now: Now, fx: &mut Effects) {
         parts.cold.synced(result);
-        for partition in self.lock().logs.clone() {
+        let covered = self.lock().logs.clone();
+        for partition in covered {
             let syncing = partition.lock().syncing;
             if syncing {
                 partition.synced(parts.core, now, result, fx);

@@ -170,9 +170,12 @@ fn start_write(now: Now, state: &mut State) {
     state.write_out = write;
 }
 
-/// Whether the log has just reached what a checkpoint waits for.
+/// Whether the log has just reached what a checkpoint waits for, or has failed and never will: the checkpoint finds that out
+/// and gives up, where it would wait for ever.
 pub(super) fn take_reached(state: &mut State) -> bool {
-    let reached = state.write_target.is_some_and(|target| state.log.written_operation() >= target) && !state.syncing;
+    let failed = state.leader.failure().is_some();
+    let over = state.write_target.is_some_and(|target| failed || state.log.written_operation() >= target);
+    let reached = over && !state.syncing;
     if reached {
         state.write_target = None;
     }
