@@ -18,5 +18,6 @@ mod serve;
 mod tickets;
 mod topics;
 
+pub use coordinator::partition_of;
 pub use node::{Node, NodeStats, PartitionStatus};
 pub use open::OpenError;

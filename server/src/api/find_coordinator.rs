@@ -5,7 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use model::{ErrorCode, PartitionIndex, TopicName};
+use model::{ErrorCode, GroupId, TopicName};
+use node::partition_of;
 use replication::metadata::Image;
 
 use super::context::{Api, Reply, RequestContext};
@@ -84,30 +85,9 @@ fn refusal(key_type: i8) -> Option<&'static str> {
 
 fn find(ctx: &RequestContext, image: &Image, group: &str) -> Option<(i32, Endpoint)> {
     let topic = find_name(image, OFFSETS_TOPIC).ok()?;
-    let partition = partition_of(group, topic.partitions.len())?;
+    let partition = partition_of(&GroupId::new(group), u32::try_from(topic.partitions.len()).ok()?)?;
     let leader = topic.partition(partition)?.leader?;
     let info = image.node(leader).filter(|info| !info.fenced)?;
     let endpoint = ctx.broker.endpoint_of(leader, Some(info), ctx.connection.local, ctx.connection.peer);
     Some((leader.0, endpoint))
-}
-
-/// As Kafka spreads groups: Java's hash of the name over the partitions.
-pub fn partition_of(group: &str, partitions: usize) -> Option<PartitionIndex> {
-    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
-    let hash = u32::try_from(hash & i32::MAX).ok()?;
-    hash.checked_rem(u32::try_from(partitions).ok()?).map(PartitionIndex::new)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_spread_as_by_javas_hash() {
-        // "hello".hashCode() is 99162322 in Java.
-        assert_eq!(partition_of("a", 50), Some(PartitionIndex::new(97 % 50)));
-        assert_eq!(partition_of("hello", 50), Some(PartitionIndex::new(99_162_322 % 50)));
-        assert_eq!(partition_of("", 50), Some(PartitionIndex::new(0)));
-        assert_eq!(partition_of("a", 0), None);
-    }
 }
