@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// Reads side by side: enough to keep a disk busy.
 pub const COLD_READS_MAX: usize = 4;
@@ -24,12 +25,19 @@ impl Default for ColdReads {
 impl ColdReads {
     /// Runs a blocking read when it is its turn. `None` if it panicked.
     pub async fn run<T: Send + 'static>(&self, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let done = tokio::task::spawn_blocking(move || {
-            let value = read();
-            drop(slot);
-            value
+        let slots = self.slots.clone();
+        // A task of its own: a request that waits behind another one of its connection is not polled, and would keep a slot
+        // that it was given from those who could use it. The set ends it with the request.
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
+            let done = tokio::task::spawn_blocking(move || {
+                let value = read();
+                drop(slot);
+                value
+            });
+            done.await.ok()
         });
-        done.await.ok()
+        task.join_next().await?.ok().flatten()
     }
 }
