@@ -243,6 +243,10 @@ impl Checkpointer {
         if !complete {
             return self.give_up(core, "a log is being cut", now, fx);
         }
+        // Appends that were let in just before the stop, and what clients ask of the controller meanwhile.
+        if last && !core.commit.close(from_sequence) {
+            return self.give_up(core, "something came in behind the last one", now, fx);
+        }
         let writing = core.commit.writing();
         let steps = parts.store.checkpoint_steps(&writing.journal, from_sequence, logs, last);
         drop(writing);

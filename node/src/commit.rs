@@ -49,6 +49,8 @@ struct Queue {
     rooms: u64,
     /// Units were taken that the last group could not hold.
     left_over: bool,
+    /// The last checkpoint is being saved: no group is started any more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,21 @@ impl Commit {
         idle && self.writing().told.is_empty()
     }
 
+    /// Starts no group any more, for the last checkpoint, which covers the groups before `next_sequence`: after a clean stop the
+    /// journal is not read, so what came later must not be acknowledged. `false`, and open again, when something came already.
+    pub(crate) fn close(&self, next_sequence: u64) -> bool {
+        let mut queue = self.queue();
+        queue.closed = !queue.busy && queue.units.is_empty();
+        let closed = queue.closed;
+        // The journal's lock comes before the queue's.
+        drop(queue);
+        let writing = self.writing();
+        let closed = closed && writing.told.is_empty() && writing.journal.next_sequence() == next_sequence;
+        drop(writing);
+        self.queue().closed = closed;
+        closed
+    }
+
     pub(crate) fn writing(&self) -> MutexGuard<'_, Writing> {
         // A panic in here is one of the journal's own state: whoever called the node ends the process. Others may still look.
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,7 +112,7 @@ impl Commit {
     /// Forms and starts the next group, unless one is on its way. To be called without a partition's lock.
     pub(crate) fn kick(&self, core: &Core, fx: &mut Effects) {
         let mut queue = self.queue();
-        while !queue.busy && !queue.stuck && (queue.left_over || !queue.units.is_empty()) {
+        while !queue.closed && !queue.busy && !queue.stuck && (queue.left_over || !queue.units.is_empty()) {
             queue = self.kick_once(core, queue, fx);
         }
     }
