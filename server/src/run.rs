@@ -42,7 +42,7 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 const READY_WAIT: Duration = Duration::from_secs(120);
 /// For answers that became due while everything was written down.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_millis(50);
-/// malloc's pools: each costs memory, and tasks move between threads anyway.
+/// malloc's pools: each costs memory.
 const MALLOC_ARENAS: i32 = 2;
 /// Blocks of this size and above are given back to the system when they are freed.
 const MALLOC_MMAP_BYTES: i32 = 4 * 1024 * 1024;
