@@ -7,10 +7,11 @@ use std::ops::RangeInclusive;
 
 use model::{ErrorCode, GroupId, TopicName};
 use node::partition_of;
+use replication::controller::topics::OFFSETS_TOPIC;
 use replication::metadata::Image;
 
 use super::context::{Api, Reply, RequestContext};
-use super::topics::{OFFSETS_TOPIC, create_on_use, find_name, text};
+use super::topics::{create_on_use, find_name, text};
 use crate::config::Endpoint;
 use crate::wire::messages::find_coordinator_response::Coordinator;
 use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};

@@ -2,11 +2,11 @@
 //!
 //! Owns the change between wire names and checked ones. Does not own the metadata.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{ErrorCode, TopicId, TopicName};
 use node::requests::{Answer, CreatedTopic, NewTopic, Refusal};
+use replication::controller::topics::{OFFSETS_TOPIC, offsets_topic};
 use replication::metadata::{Image, Topic};
 use tracing::{info, warn};
 
@@ -47,17 +47,10 @@ pub fn find_name<'a>(image: &'a Image, name: &str) -> Result<&'a Arc<Topic>, Err
 
 /// Makes topics with the cluster's defaults, one result for each. Those that are there already are no failure.
 pub async fn create_on_use(ctx: &RequestContext, names: &[TopicName]) -> Vec<Result<CreatedTopic, Refusal>> {
-    let statics = ctx.broker.image().statics().clone();
-    let new = |name: &TopicName| NewTopic {
-        name: name.clone(),
-        partitions: (name.as_str() == OFFSETS_TOPIC).then_some(statics.offsets_topic_partitions),
-        replication_factor: statics.offsets_topic_replication_factor.filter(|_| name.as_str() == OFFSETS_TOPIC),
-        assignment: Vec::new(),
-        config: if name.as_str() == OFFSETS_TOPIC {
-            offsets_config(statics.offsets_topic_segment_bytes)
-        } else {
-            BTreeMap::new()
-        },
+    let image = ctx.broker.image();
+    let new = |name: &TopicName| match name.as_str() {
+        OFFSETS_TOPIC => offsets_topic(&image),
+        _ => NewTopic::with_defaults(name.clone()),
     };
     let cell = ReplyCell::new();
     let to = cell.reply_to();
@@ -83,16 +76,4 @@ pub async fn create_on_use(ctx: &RequestContext, names: &[TopicName]) -> Vec<Res
         }
     }
     results
-}
-
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
-/// As Kafka makes this topic.
-fn offsets_config(segment_bytes: u32) -> BTreeMap<String, String> {
-    [
-        ("cleanup.policy".to_owned(), "compact".to_owned()),
-        ("compression.type".to_owned(), "producer".to_owned()),
-        ("segment.bytes".to_owned(), segment_bytes.to_string()),
-    ]
-    .into()
 }
