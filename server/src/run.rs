@@ -19,6 +19,7 @@ use node::effects::Effects;
 use node::requests::Answer;
 use replication::metadata::Listener;
 use storage::disk::{Disk, OPEN_FILES_MAX, RealDisk};
+use storage::lock::DirLock;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -87,6 +88,8 @@ pub struct Opened {
     pub executor: Arc<Executor>,
     pub threads: Threads,
     pub metrics: Arc<Metrics>,
+    /// To be kept until the threads have ended.
+    pub lock: DirLock,
 }
 
 /// Runs a node until a signal ends it.
@@ -111,12 +114,14 @@ pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
     let result = runtime.block_on(serve(&config, data_dir.path(), parts, kafka, http));
     runtime.shutdown_timeout(Duration::from_secs(1));
     executor.stop(threads);
+    drop(opened.lock);
     drop(data_dir);
     result
 }
 
-/// Opens the node on a directory and starts its disk threads.
+/// Opens the node on a directory that no other process uses, and starts its disk threads.
 pub fn open(config: &Config, dir: &Path, local: SocketAddr, seed: u64) -> anyhow::Result<Opened> {
+    let lock = DirLock::acquire(dir)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir, OPEN_FILES_MAX));
     let metrics = Arc::new(Metrics::default());
     let executor = Executor::new(disk.clone(), metrics.clone());
@@ -125,7 +130,7 @@ pub fn open(config: &Config, dir: &Path, local: SocketAddr, seed: u64) -> anyhow
     let node = Arc::new(node);
     let threads = executor.start(node.clone()).context("no threads for the disk")?;
     executor.carry_out(fx);
-    Ok(Opened { node, executor, threads, metrics })
+    Ok(Opened { node, executor, threads, metrics, lock })
 }
 
 fn node_config(config: &Config, dir: &Path, local: SocketAddr) -> NodeConfig {

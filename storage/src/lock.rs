@@ -1,9 +1,10 @@
 //! One process per data directory.
 //!
-//! Owns the lock on `DIR/.lock`. The kernel lets it go when the process ends, however it ends.
+//! Owns the lock on the directory itself, so that nothing is written to one that turns out not to be ours. The kernel lets it go when
+//! the process ends, however it ends.
 //! Invariant: while a `DirLock` lives, no other process has one of the same directory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -30,9 +31,7 @@ impl DirLock {
     pub fn acquire(dir: &Path) -> Result<DirLock, LockError> {
         let io = |error: &dyn std::fmt::Display| LockError::Io { dir: dir.into(), message: error.to_string() };
         std::fs::create_dir_all(dir).map_err(|error| io(&error))?;
-        let path = dir.join(".lock");
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(|error| io(&error))?;
+        let file = File::open(dir).map_err(|error| io(&error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(DirLock { _file: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held { dir: dir.into() }),
@@ -52,5 +51,6 @@ mod tests {
         assert!(matches!(DirLock::acquire(dir.path()), Err(LockError::Held { .. })));
         drop(first);
         DirLock::acquire(dir.path()).unwrap();
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "a lock leaves nothing behind");
     }
 }
