@@ -90,6 +90,8 @@ pub enum OpenError {
     Checkpoint { path: PathBuf, error: CheckpointError },
     #[error("{path}: the checkpoint is missing")]
     NoCheckpoint { path: PathBuf },
+    #[error("{path}: the journal is missing; after a crash it holds what the segments do not have yet")]
+    NoJournal { path: PathBuf },
     #[error("journal group {missing} is damaged, but group {known} was durable")]
     Journal { missing: u64, known: u64 },
     #[error("journal group {sequence} cannot be read: {error}")]

@@ -109,6 +109,10 @@ fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), Open
         return Ok((checkpoint, Replay::default()));
     }
     let files = replay::list(disk, root)?;
+    // A checkpoint that is not clean was written behind a whole file of the journal, and none is ever made shorter.
+    if !files.iter().any(|file| file.len >= FIRST_FILE_BYTES) {
+        return Err(OpenError::NoJournal { path: journal_dir(root) });
+    }
     let replay = replay::read(disk, &files, checkpoint.salt, checkpoint.from_sequence)?;
     Ok((checkpoint, replay))
 }

@@ -104,6 +104,31 @@ fn a_damaged_checkpoint_is_an_error_at_every_byte() {
 }
 
 #[test]
+fn a_missing_or_cut_journal_is_an_error_unless_the_stop_was_clean() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.push(1, 100);
+    node.commit();
+    drop(node);
+    let dir = crate::journal::files::dir(&root);
+    let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+    let good = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(try_open(&root), Err(OpenError::NoJournal { .. })));
+    for len in [0, good.len() / 2] {
+        std::fs::write(&file, &good[..len]).unwrap();
+        assert!(matches!(try_open(&root), Err(OpenError::NoJournal { .. })), "cut to {len}");
+    }
+    std::fs::write(&file, &good).unwrap();
+    let mut node = open(&root);
+    assert_eq!(node.read_all(1).len(), 1);
+    node.stop();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(open(&root).read_all(1).len(), 1);
+}
+
+#[test]
 fn a_directory_of_kafka_or_of_a_newer_weir_is_refused_untouched() {
     for (text, is_newer) in [("version=1\nnode.id=1\ncluster.id=x\n", false), ("weir.version=2\n", true)] {
         let (_dir, root) = temp();
