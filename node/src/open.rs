@@ -28,8 +28,6 @@ pub enum OpenError {
     Storage(#[from] storage::OpenError),
     #[error(transparent)]
     Metadata(#[from] ControllerOpenError),
-    #[error("{count} logs are damaged and this node has the only copy; the first: {first}")]
-    Damaged { count: usize, first: String },
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
@@ -45,13 +43,11 @@ impl Node {
         fx: &mut Effects,
     ) -> Result<Node, OpenError> {
         let mut random = Random::new(seed);
-        let options = Options { salt: random.next_u64(), directory_id: random.uuid() };
+        let options = Options { salt: random.next_u64(), directory_id: random.uuid(), only_copy: true };
         let recovered = Store::open(Arc::clone(&disk), &config.data_dir, options)?;
         let Recovered { store, journal, mut logs, damaged, notes, clean, report } = recovered;
         tracing::info!(?report, clean, logs = logs.len(), "the data directory is open");
-        if let Some((log, damage)) = damaged.first_key_value() {
-            return Err(OpenError::Damaged { count: damaged.len(), first: format!("{log}: {damage}") });
-        }
+        assert!(damaged.is_empty(), "the only copy was opened although it is damaged: {damaged:?}");
         let known: BTreeSet<String> = logs.values().map(|found| found.log.folder().to_owned()).collect();
         for folder in store.set_aside(&known)? {
             tracing::warn!(folder, "nobody knows this folder: it was moved to .weir/set-aside");

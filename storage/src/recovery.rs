@@ -92,6 +92,8 @@ pub enum OpenError {
     NoCheckpoint { path: PathBuf },
     #[error("{path}: the journal is missing; after a crash it holds what the segments do not have yet")]
     NoJournal { path: PathBuf },
+    #[error("{count} logs are damaged and this node has the only copy; nothing was given up: {first}")]
+    Damaged { count: usize, first: String },
     #[error("journal group {missing} is damaged, but group {known} was durable")]
     Journal { missing: u64, known: u64 },
     #[error("journal group {sequence} cannot be read: {error}")]
@@ -103,7 +105,8 @@ impl Store {
     /// checkpoint. The caller holds the directory's lock.
     ///
     /// # Errors
-    /// When the directory is not ours, the disk fails, or checkpoint or journal are damaged below what was known to be durable.
+    /// When the directory is not ours, the disk fails, or checkpoint or journal are damaged below what was known to be durable;
+    /// with `Options::only_copy` also when a log is damaged. Whatever the error, the next start finds the same checkpoint and journal.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Recovered, OpenError> {
         open::open(disk, root, options)
     }

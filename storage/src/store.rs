@@ -34,6 +34,8 @@ pub struct Options {
     pub salt: u64,
     /// The identity that a new directory gets. Random.
     pub directory_id: [u8; 16],
+    /// Nobody else has these logs: a damaged one is an error, and then checkpoint and journal stay as they are.
+    pub only_copy: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -52,7 +52,7 @@ impl Host {
     /// Opens what is there, as after a crash. Nothing is written yet.
     fn open(dir: &Path, seed: u64) -> (Host, ControllerOut) {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir, 64));
-        let options = Options { salt: seed, directory_id: [7; 16] };
+        let options = Options { salt: seed, directory_id: [7; 16], only_copy: true };
         let recovered = Store::open(Arc::clone(&disk), dir, options).expect("the folder is ours");
         let Recovered { store, journal, mut logs, damaged, notes, clean, .. } = recovered;
         assert!(damaged.is_empty(), "{damaged:?}");
@@ -317,7 +317,7 @@ fn a_damaged_snapshot_stops_the_start() {
     std::fs::create_dir_all(&folder).expect("it can be made");
     std::fs::write(folder.join("snapshot"), b"WEIRMETA and something else").expect("it can be written");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.path(), 64));
-    let options = Options { salt: 2, directory_id: [7; 16] };
+    let options = Options { salt: 2, directory_id: [7; 16], only_copy: true };
     let recovered = Store::open(disk, dir.path(), options).expect("the folder is ours");
     let Recovered { store, mut logs, notes, clean, .. } = recovered;
     let config = NodeConfig::new(NodeId(1), dir.path().to_owned());

@@ -2,6 +2,7 @@
 //!
 //! Owns that order: read everything, decide, write segments, sync them, then replace the checkpoint. A crash before that last step
 //! repeats the whole; after it the journal's old groups count no more, because their salt is not the checkpoint's.
+//! Invariant: a refusal comes before that step too: once the files are put right, the next start finds all that this one found.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +14,7 @@ use model::LogId;
 use model::batch::StoredBatch;
 
 use super::fold::{Folded, Layout, Source, fold};
-use super::rewrite::{Dirty, check_trusted, direct_batch, rewrite};
+use super::rewrite::{Dirty, check_lengths, check_trusted, direct_batch, rewrite};
 use super::{Damage, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, ReadMode, Step};
@@ -36,28 +37,58 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     make_folders(&*disk, root)?;
     report.groups = replay.groups;
     report.units = replay.units.len() as u64;
-    let state = decide(&*disk, root, &checkpoint, replay, &mut report)?;
+    let mut state = decide(&*disk, root, &checkpoint, replay, &mut report)?;
+    find_damage(&*disk, root, &checkpoint, &mut state.folded.logs)?;
+    if options.only_copy {
+        // Before anything is rewritten: what a missing file takes from one log must not be cut from the others.
+        let found = state.folded.logs.values();
+        refuse(found.filter_map(|layout| Some((layout.log.folder.as_str(), layout.damage.as_ref()?))))?;
+    }
     let shared =
         Shared { disk: Arc::clone(&disk), root: root.into(), operations: AtomicU64::new(state.folded.operations) };
     let shared = Arc::new(shared);
     let settled = settle_all(&*disk, root, &checkpoint, state, &mut report)?;
     let salt = next_salt(checkpoint.salt, options.salt);
     let store = Store::new(Arc::clone(&shared), known.unwrap_or(options.directory_id));
-    let operations = settled.operations;
-    let logs = settled.all.iter().map(|(log, _)| log.clone()).chain(settled.kept.iter().cloned()).collect();
-    let notes = settled.notes;
-    let next = Checkpoint { salt, from_sequence: 1, operations, clean: false, notes: notes.clone(), logs };
-    let files = prepare_journal(&*disk, root, !settled.damaged.is_empty())?;
+    let Settled { all, kept, damaged, notes, operations } = settled;
+    let known_logs = all.iter().map(|(log, _)| log.clone()).chain(kept).collect();
+    let next = Checkpoint { salt, from_sequence: 1, operations, clean: false, notes: notes.clone(), logs: known_logs };
+    let (logs, damaged) = open_logs(&*disk, &shared, all, damaged)?;
+    if options.only_copy {
+        let folder = |id: &LogId| next.logs.iter().find(|log| log.id == *id).map_or("", |log| &*log.folder);
+        refuse(damaged.iter().map(|(id, damage)| (folder(id), damage)))?;
+    }
+    let files = prepare_journal(&*disk, root, !damaged.is_empty())?;
     run(&*disk, &store.replace_checkpoint(&next))?;
     set_journal_aside(&*disk, root, &files)?;
     if known.is_none() {
         identity::write(&*disk, root, options.directory_id)?;
     }
+    let journal = Journal::new(shared, salt, Files::new(files), notes.clone());
+    Ok(Recovered { store, journal, logs, damaged, notes, clean: checkpoint.clean, report })
+}
+
+/// An error that names damaged logs by their folders, if there are any.
+fn refuse<'a>(damaged: impl Iterator<Item = (&'a str, &'a Damage)>) -> Result<(), OpenError> {
+    const NAMED_MAX: usize = 8;
+    let all: Vec<String> = damaged.map(|(folder, damage)| format!("{folder}: {damage}")).collect();
+    match all.get(..all.len().min(NAMED_MAX)) {
+        None | Some([]) => Ok(()),
+        Some(first) => Err(OpenError::Damaged { count: all.len(), first: first.join("; ") }),
+    }
+}
+
+/// The logs as they will be used; those that cannot be read join the damaged ones.
+fn open_logs(
+    disk: &dyn Disk,
+    shared: &Arc<Shared>,
+    all: Vec<(LogCheckpoint, Vec<SegmentIndex>)>,
+    mut damaged: BTreeMap<LogId, Damage>,
+) -> Result<(BTreeMap<LogId, RecoveredLog>, BTreeMap<LogId, Damage>), OpenError> {
     let mut logs = BTreeMap::new();
-    let mut damaged = settled.damaged;
-    for (log, indexes) in settled.all {
+    for (log, indexes) in all {
         let id = log.id;
-        let damage = match recovered_log(&*disk, &shared, log, indexes) {
+        let damage = match recovered_log(disk, shared, log, indexes) {
             Ok(log) => {
                 logs.insert(id, log);
                 continue;
@@ -70,8 +101,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
         };
         damaged.insert(id, damage);
     }
-    let journal = Journal::new(shared, salt, Files::new(files), notes.clone());
-    Ok(Recovered { store, journal, logs, damaged, notes, clean: checkpoint.clean, report })
+    Ok((logs, damaged))
 }
 
 fn run(disk: &dyn Disk, steps: &[Step]) -> Result<(), DiskError> {
@@ -191,6 +221,24 @@ struct Settled {
     operations: u64,
 }
 
+/// Notes which logs' files do not hold what the checkpoint covers. Reads no bytes of them.
+fn find_damage(
+    disk: &dyn Disk,
+    root: &Path,
+    checkpoint: &Checkpoint,
+    logs: &mut BTreeMap<LogId, Layout>,
+) -> Result<(), DiskError> {
+    for layout in logs.values_mut().filter(|layout| layout.damage.is_none()) {
+        let dir = root.join(&layout.log.folder);
+        if checkpoint.clean {
+            layout.damage = check_lengths(disk, &dir, layout)?;
+        } else if layout.log.journalled {
+            layout.damage = check_trusted(disk, &dir, layout)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the files what the layouts say, and syncs them.
 fn settle_all(
     disk: &dyn Disk,
@@ -205,17 +253,13 @@ fn settle_all(
     let mut dirty = Dirty::default();
     for (id, mut layout) in logs {
         let batches = state.batches.get(&id).map_or(&[][..], |batches| batches);
-        let dir = root.join(&layout.log.folder);
-        // After a clean stop the files are what the checkpoint says; a missing one shows when it is read.
+        if let Some(damage) = layout.damage {
+            settled.damaged.insert(id, damage);
+            settled.kept.extend(checkpoint.logs.iter().find(|log| log.id == id).cloned());
+            continue;
+        }
+        // After a clean stop the files are what the checkpoint says.
         if !checkpoint.clean {
-            if layout.damage.is_none() && layout.log.journalled {
-                layout.damage = check_trusted(disk, &dir, &layout)?;
-            }
-            if let Some(damage) = layout.damage {
-                settled.damaged.insert(id, damage);
-                settled.kept.extend(checkpoint.logs.iter().find(|log| log.id == id).cloned());
-                continue;
-            }
             if !layout.log.journalled {
                 scan::scan_tail(disk, root, &mut layout, &mut dirty)?;
             }

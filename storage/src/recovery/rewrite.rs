@@ -97,6 +97,22 @@ pub(super) fn check_trusted(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Res
     Ok(None)
 }
 
+/// Checks after a clean stop that each segment is there and as long as the checkpoint says: one `stat` for each.
+pub(super) fn check_lengths(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Result<Option<Damage>, DiskError> {
+    for (segment, says) in layout.trusted.iter().filter(|(_, says)| **says > 0) {
+        let (segment, says) = (*segment, u64::from(*says));
+        let file = disk.file(&file_path(dir, segment, FileKind::Data));
+        let len = disk.len(file);
+        disk.forget(file);
+        match len {
+            Err(DiskError::NotFound { .. }) => return Ok(Some(Damage::Missing { segment })),
+            Ok(has) if has < says => return Ok(Some(Damage::Short { segment, has, says })),
+            other => drop(other?),
+        }
+    }
+    Ok(None)
+}
+
 /// Base offsets and lengths of the data files.
 pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(Offset, u64)>, DiskError> {
     let entries = match disk.list(dir) {

@@ -81,6 +81,70 @@ fn a_segment_shorter_than_the_checkpoint_says_is_damage_of_that_log_alone() {
 }
 
 #[test]
+fn a_refused_open_leaves_all_that_was_acknowledged_for_the_next() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.create(2, &small_segments(2_000));
+    for _ in 0..10 {
+        node.push(1, 100);
+        node.push(2, 100);
+    }
+    node.commit();
+    node.checkpoint(false);
+    for _ in 0..20 {
+        node.push(1, 100);
+        node.push(2, 100);
+    }
+    // One that goes to its segment alone: it is in no later group, so that nothing says that it was durable.
+    node.push(1, 300_000);
+    node.push(2, 300_000);
+    node.commit();
+    let expected = [node.read_all(1), node.read_all(2)];
+    drop(node);
+    let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
+    let away = root.join("away");
+    std::fs::rename(&path, &away).unwrap();
+    for _ in 0..2 {
+        let error = try_open_only_copy(&root).map(drop).unwrap_err();
+        assert!(matches!(&error, OpenError::Damaged { count: 1, .. }), "{error}");
+        assert!(error.to_string().contains("t1-0: segment 0 is missing"), "{error}");
+    }
+    std::fs::rename(&away, &path).unwrap();
+    let mut node = try_open_only_copy(&root).map_err(|error| error.to_string()).ok().unwrap();
+    assert!([node.read_all(1), node.read_all(2)] == expected);
+    assert!(!root.join(".weir/set-aside").exists());
+}
+
+#[test]
+fn a_segment_that_is_missing_or_cut_after_a_clean_stop_is_damage() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &small_segments(2_000));
+    for _ in 0..30 {
+        node.push(1, 100);
+    }
+    node.stop();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(root.join(folder(1))).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    paths.sort();
+    for path in [&paths[0], &paths[paths.len() - 1]] {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let error = try_open_only_copy(&root).map(drop).unwrap_err();
+        assert!(matches!(&error, OpenError::Damaged { .. }) && error.to_string().contains("missing"), "{error}");
+        std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = try_open_only_copy(&root).map(drop).unwrap_err();
+        assert!(matches!(&error, OpenError::Damaged { .. }) && error.to_string().contains("bytes"), "{error}");
+        std::fs::write(path, &bytes).unwrap();
+    }
+    let mut node = try_open_only_copy(&root).map_err(|error| error.to_string()).ok().unwrap();
+    assert!(node.clean, "the refusals changed nothing");
+    assert_eq!(node.read_all(1).len(), 30);
+}
+
+#[test]
 fn a_damaged_checkpoint_is_an_error_at_every_byte() {
     let (_dir, root) = temp();
     let mut node = open(&root);

@@ -54,8 +54,17 @@ pub(crate) fn try_open(root: &Path) -> Result<Node, OpenError> {
     open_on(disk, root)
 }
 
+/// Opens as a node does that has no other copy of its logs.
+pub(crate) fn try_open_only_copy(root: &Path) -> Result<Node, OpenError> {
+    open_with(Arc::new(RealDisk::new(root, 64)), root, true)
+}
+
 pub(crate) fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Node, OpenError> {
-    let options = Options { salt: 42, directory_id: [7; 16] };
+    open_with(disk, root, false)
+}
+
+fn open_with(disk: Arc<dyn Disk>, root: &Path, only_copy: bool) -> Result<Node, OpenError> {
+    let options = Options { salt: 42, directory_id: [7; 16], only_copy };
     let Recovered { store, journal, logs, damaged, clean, report, .. } = Store::open(Arc::clone(&disk), root, options)?;
     let logs = logs.into_iter().map(|(id, log)| (id, log.log)).collect();
     Ok(Node {
