@@ -193,6 +193,7 @@ impl Commit {
             Ok(()) => {}
             Err(error @ DiskError::Full { .. }) => {
                 tracing::warn!(partition = %partition.id, %error, "a large append waits for room on the disk");
+                core.room.found_full(now);
                 return core.retry_later(now, Pending::Direct { sequence, partition, write }, fx);
             }
             Err(error) => {

@@ -21,6 +21,7 @@ use crate::effects::Effects;
 use crate::partition::handle::Partition;
 use crate::partition::table::Table;
 use crate::requests::{AppendError, Appended};
+use crate::room::Room;
 use crate::tickets::{Tickets, Timer};
 
 /// How often a partition is looked at while something waits in it.
@@ -33,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) memory: TailMemory,
+    pub(crate) room: Room,
     pub(crate) tickets: Tickets<Pending>,
     pub(crate) timer: Timer,
     pub(crate) commit: Commit,
@@ -92,6 +94,7 @@ impl Core {
     pub(crate) fn new(config: NodeConfig, disk: Arc<dyn Disk>, journal: Journal) -> Core {
         let limits = config.limits;
         Core {
+            room: Room::new(&*disk),
             config,
             disk,
             budget: Arc::new(Budget::new(limits)),

@@ -14,6 +14,7 @@ mod node;
 mod open;
 pub mod partition;
 pub mod requests;
+mod room;
 mod serve;
 mod tickets;
 mod topics;

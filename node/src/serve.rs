@@ -25,7 +25,7 @@ impl Node {
     pub fn produce(&self, now: Now, produce: Produce, fx: &mut Effects) {
         let Produce { acks, timeout, parts, reply } = produce;
         let bytes = parts.iter().map(|part| u64::try_from(part.batch.size()).unwrap_or(u64::MAX)).sum();
-        let refused = self.refuse_appends(bytes);
+        let refused = self.refuse_appends(now, bytes);
         let held = if refused.is_some() { 0 } else { bytes };
         let request = ProduceRequest::new(acks, reply, parts.len(), held, Arc::clone(&self.core.budget));
         for (part, sent) in parts.into_iter().enumerate() {
@@ -43,14 +43,21 @@ impl Node {
         self.settle(now, fx);
     }
 
-    fn refuse_appends(&self, bytes: u64) -> Option<AppendError> {
+    fn refuse_appends(&self, now: Now, bytes: u64) -> Option<AppendError> {
         if self.is_stopping() {
             return Some(AppendError::NotLeader { leader: None, epoch: LeaderEpoch::ZERO });
         }
         if self.core.memory.is_full() {
             return Some(AppendError::Busy { limit: self.core.budget.limits().append_bytes });
         }
-        self.core.budget.take_append(bytes).err().map(|over| AppendError::Busy { limit: over.limit })
+        let core = &self.core;
+        let owed = core.memory.unwritten_bytes().saturating_add(core.budget.append_bytes());
+        if let Err(over) = core.budget.take_append(bytes) {
+            return Some(AppendError::Busy { limit: over.limit });
+        }
+        let full = core.room.take(&*core.disk, now, owed, bytes).err()?;
+        core.budget.give_append(bytes);
+        Some(AppendError::Disk { reason: full.to_string() })
     }
 
     /// Reads what lies below the published limits; never waits for records to come.

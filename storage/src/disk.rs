@@ -81,6 +81,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Removes a folder with all that is in it, and forgets the ids below; an absent one is not an error.
     fn remove_dir(&self, path: &Path) -> Result<(), DiskError>;
     fn free_bytes(&self) -> Result<u64, DiskError>;
+    /// Size of the file system; `u64::MAX` where it has none.
+    fn size_bytes(&self) -> Result<u64, DiskError> {
+        Ok(u64::MAX)
+    }
 }
 
 /// A buffer whose start is aligned for direct I/O and whose length is a multiple of 4096.

@@ -81,6 +81,7 @@ impl Partition {
                 }
                 Err(error) if !Log::is_final(error) => {
                     tracing::warn!(partition = %self.id, %error, "appends are refused until there is room");
+                    core.room.found_full(now);
                     state.full_until = Some(now.mono.saturating_add(FULL_RETRY));
                     state.dirty_since.get_or_insert(now.mono);
                     self.activate_if_needed(core, now, state, fx);

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod small_disk;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +58,10 @@ impl World {
 
     pub fn open_with(config: NodeConfig, seed: u64) -> World {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&config.data_dir, 64));
+        World::open_on(config, disk, seed)
+    }
+
+    pub fn open_on(config: NodeConfig, disk: Arc<dyn Disk>, seed: u64) -> World {
         let now = Now { mono: Duration::from_secs(1_000), wall_ms: 1_700_000_000_000 };
         let mut fx = Effects::new();
         let node = Node::open(config, Arc::clone(&disk), seed, now, &mut fx).expect("the directory opens");

@@ -433,6 +433,11 @@ impl Disk for RealDisk {
         let stats = rustix::fs::statvfs(&self.root).map_err(|error| error_of(&self.root, "statvfs", &error.into()))?;
         Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
     }
+
+    fn size_bytes(&self) -> Result<u64, DiskError> {
+        let stats = rustix::fs::statvfs(&self.root).map_err(|error| error_of(&self.root, "statvfs", &error.into()))?;
+        Ok(stats.f_blocks.saturating_mul(stats.f_frsize))
+    }
 }
 
 fn absent_is_fine(result: io::Result<()>, path: &Path) -> Result<(), DiskError> {

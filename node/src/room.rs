@@ -1,0 +1,86 @@
+//! Room on the disk for what clients append: a reserve is kept for the journal, metadata, offsets of groups, deletes.
+//!
+//! Owns how much may still be appended and when the file system is asked again. Does not own who is refused: only clients are.
+//! Invariant: between two readings no more is let in than the last one found above the reserve. Nothing is read while nobody
+//! appends.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use model::Now;
+use model::units::MIB;
+use storage::disk::Disk;
+
+use crate::core::FULL_RETRY;
+
+/// A file of the journal and a largest batch; on a small file system an eighth of it.
+const RESERVE_BYTES_MAX: u64 = 128 * MIB;
+
+#[derive(Debug)]
+pub(crate) struct Room {
+    reserve: u64,
+    /// By the last reading.
+    free: AtomicU64,
+    /// What clients may append before the next reading.
+    left: AtomicU64,
+    /// When the next append reads again, in nanoseconds of `Now::mono`.
+    read_at: AtomicU64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the disk has {free} bytes free; {reserve} are kept in reserve, so {asked} more cannot be appended")]
+pub(crate) struct NoRoom {
+    asked: u64,
+    free: u64,
+    reserve: u64,
+}
+
+impl Room {
+    pub(crate) fn new(disk: &dyn Disk) -> Room {
+        let size = disk.size_bytes().unwrap_or(u64::MAX);
+        let room = Room {
+            reserve: RESERVE_BYTES_MAX.min(size / 8),
+            free: AtomicU64::default(),
+            left: AtomicU64::default(),
+            read_at: AtomicU64::default(),
+        };
+        room.read(disk, 0);
+        room
+    }
+
+    /// Takes room for an append of a client. `owed`: bytes let in before that may not be in files yet. To be called without a lock:
+    /// once a second it asks the file system.
+    pub(crate) fn take(&self, disk: &dyn Disk, now: Now, owed: u64, bytes: u64) -> Result<(), NoRoom> {
+        let mono = nanos(now.mono);
+        let due = self.read_at.load(Ordering::Relaxed);
+        if mono >= due {
+            let next = nanos(now.mono.saturating_add(FULL_RETRY));
+            if self.read_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.read(disk, owed);
+            }
+        }
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        taken.map(drop).map_err(|_| NoRoom {
+            asked: bytes,
+            free: self.free.load(Ordering::Relaxed),
+            reserve: self.reserve,
+        })
+    }
+
+    /// A write found the disk full: nothing is let in before the next reading.
+    pub(crate) fn found_full(&self, now: Now) {
+        self.read_at.store(nanos(now.mono.saturating_add(FULL_RETRY)), Ordering::Relaxed);
+        self.left.store(0, Ordering::Relaxed);
+    }
+
+    fn read(&self, disk: &dyn Disk, owed: u64) {
+        // A file system that does not tell stops nobody: its writes will say when it is full.
+        let free = disk.free_bytes().unwrap_or(u64::MAX);
+        self.free.store(free, Ordering::Relaxed);
+        self.left.store(free.saturating_sub(self.reserve).saturating_sub(owed), Ordering::Relaxed);
+    }
+}
+
+fn nanos(mono: Duration) -> u64 {
+    u64::try_from(mono.as_nanos()).unwrap_or(u64::MAX)
+}

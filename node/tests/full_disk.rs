@@ -1,0 +1,127 @@
+//! A disk that fills up: clients are refused in time, everything else goes on, and it heals by itself.
+
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::units::MIB;
+use node::requests::{Acks, Answer, AppendError, TopicRef};
+use replication::group::{CommitOffset, CommitOffsets, GroupAnswer, GroupRequest};
+use storage::disk::{Disk, DiskError, Step};
+use world::small_disk::SmallDisk;
+use world::{World, batch, config};
+
+/// An eighth of the disk.
+const RESERVE: u64 = 10 * MIB;
+
+fn world_on(dir: &std::path::Path) -> (World, Arc<SmallDisk>) {
+    let small = Arc::new(SmallDisk::new(dir, 8 * RESERVE));
+    let disk: Arc<dyn Disk> = Arc::clone(&small) as Arc<dyn Disk>;
+    (World::open_on(config(dir), disk, 1), small)
+}
+
+fn reason(answer: Option<Result<node::requests::Appended, AppendError>>) -> String {
+    match answer {
+        Some(Err(AppendError::Disk { reason })) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn commit_an_offset(world: &mut World, group: &model::GroupId) {
+    let offset = CommitOffset {
+        topic: model::TopicName::new("t").expect("a name"),
+        partition: model::PartitionIndex::new(0),
+        offset: 42,
+        leader_epoch: None,
+        metadata: String::new(),
+    };
+    let commit = CommitOffsets {
+        member_id: None,
+        instance_id: None,
+        generation: None,
+        retention_ms: None,
+        offsets: vec![offset],
+    };
+    let to = world.request();
+    let number = to.request;
+    world.call(|node, now, fx| node.group(now, group.clone(), GroupRequest::CommitOffsets(commit), to, fx));
+    world.run();
+    match world.answers.remove(&number) {
+        Some(Answer::Group(GroupAnswer::CommitOffsets(Ok(each)))) => assert_eq!(each, [None]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn with_little_room_clients_are_refused_and_groups_metadata_deletes_and_reads_go_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, disk) = world_on(dir.path());
+    world.create_topic("t", 1, &[]);
+    world.create_topic("old", 1, &[]);
+    let partition = world.partition("t", 0);
+    world.produce(partition, Acks::All, batch(&["a"]));
+    let group = model::GroupId::new("g");
+    world.call(|node, now, fx| node.group_coordinator(now, &group, fx));
+    world.pass(Duration::from_secs(2));
+
+    disk.set_free(RESERVE / 2);
+    let refused = world.send(partition, Acks::All, batch(&["b"]));
+    let reason = reason(world.answer(refused));
+    assert!(reason.contains("5242880") && reason.contains("10485760"), "{reason}");
+    assert!(world.operations.is_empty(), "nothing was queued");
+    commit_an_offset(&mut world, &group);
+    world.create_topic("new", 1, &[]);
+    let to = world.request();
+    let request = to.request;
+    let old = TopicRef::Name(model::TopicName::new("old").expect("a name"));
+    world.call(|node, now, fx| node.delete_topics(now, vec![old], to, fx));
+    world.run();
+    assert!(matches!(world.answers.remove(&request), Some(Answer::TopicsDeleted(answers)) if answers[0].is_ok()));
+    assert_eq!(world.read_all(partition, 0), [(0, "a".to_owned())]);
+    let checkpoints = world.node.stats().checkpoints;
+    world.pass(Duration::from_secs(120));
+    assert!(world.node.stats().checkpoints > checkpoints);
+    assert!(!dir.path().join("old-0").exists());
+
+    disk.set_free(8 * RESERVE);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.produce(partition, Acks::All, batch(&["c"])), 1);
+}
+
+#[test]
+fn what_was_let_in_since_the_last_look_counts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, disk) = world_on(dir.path());
+    world.create_topic("t", 1, &[]);
+    let partition = world.partition("t", 0);
+    let value = "v".repeat(600_000);
+    disk.set_free(RESERVE + MIB);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.produce(partition, Acks::All, batch(&[&value])), 0);
+    let refused = world.send(partition, Acks::All, batch(&[&value]));
+    reason(world.answer(refused));
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.produce(partition, Acks::All, batch(&[&value])), 1);
+}
+
+#[test]
+fn a_large_append_that_finds_the_disk_full_keeps_others_from_queueing_behind_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, _disk) = world_on(dir.path());
+    world.create_topic("t", 2, &[]);
+    let (large, small) = (world.partition("t", 0), world.partition("t", 1));
+    world.fail = Some(|step| match step {
+        Step::Write { .. } => Some(DiskError::Full { path: "/full".into(), what: "write" }),
+        _ => None,
+    });
+    let waiting = world.send(large, Acks::All, batch(&[&"v".repeat(600_000)]));
+    world.run();
+    assert!(world.answer(waiting).is_none());
+    let refused = world.send(small, Acks::All, batch(&["a"]));
+    reason(world.answer(refused));
+    world.fail = None;
+    world.pass(Duration::from_secs(2));
+    assert!(world.answer(waiting).expect("answered").is_ok());
+    assert_eq!(world.produce(small, Acks::All, batch(&["b"])), 0);
+}
