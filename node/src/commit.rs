@@ -156,8 +156,12 @@ impl Commit {
         writing.units.extend(units);
         writing.told.extend(told);
         let started = start_group(core, &mut writing, fx);
-        // Room is made while the journal still has some.
-        if let Some(steps) = writing.journal.grow() {
+        // Room is made while the journal still has some. Near the disk's reserve it does with the files that it has, as long as
+        // checkpoints free them in time.
+        let must_grow = started == Started::NoRoom;
+        let growth = writing.journal.growth_bytes();
+        let may_grow = growth.is_some_and(|bytes| must_grow || core.room.take_growth(&*core.disk, bytes));
+        if may_grow && let Some(steps) = writing.journal.grow() {
             core.tickets.start(Lane::Segments, steps, Pending::JournalGrowth, fx);
         }
         (started, !writing.units.is_empty())

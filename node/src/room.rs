@@ -67,6 +67,16 @@ impl Room {
         })
     }
 
+    /// Takes room for another file of the journal, if that leaves the reserve alone.
+    pub(crate) fn take_growth(&self, disk: &dyn Disk, bytes: u64) -> bool {
+        let free = disk.free_bytes().unwrap_or(u64::MAX);
+        if free.saturating_sub(self.reserve) < bytes {
+            return false;
+        }
+        let less = |left: u64| Some(left.saturating_sub(bytes));
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
     /// A write found the disk full: nothing is let in before the next reading.
     pub(crate) fn found_full(&self, now: Now) {
         self.read_at.store(nanos(now.mono.saturating_add(FULL_RETRY)), Ordering::Relaxed);

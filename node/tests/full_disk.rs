@@ -125,3 +125,26 @@ fn a_large_append_that_finds_the_disk_full_keeps_others_from_queueing_behind_it(
     assert!(world.answer(waiting).expect("answered").is_ok());
     assert_eq!(world.produce(small, Acks::All, batch(&["b"])), 0);
 }
+
+#[test]
+fn near_the_reserve_the_journal_does_with_the_files_it_has() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, disk) = world_on(dir.path());
+    world.create_topic("t", 1, &[]);
+    let partition = world.partition("t", 0);
+    let value = "v".repeat(100_000);
+    let files = || std::fs::read_dir(dir.path().join(".weir/journal")).expect("it is there").count();
+    // A second file is needed, so that one can be free. A third would have 8 MiB, and so many bytes are not to be had.
+    disk.set_free(RESERVE + 4 * MIB);
+    for offset in 0..120 {
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.produce(partition, Acks::All, batch(&[&value])), offset);
+    }
+    assert_eq!(files(), 2);
+    disk.set_free(8 * RESERVE);
+    for offset in 120..240 {
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.produce(partition, Acks::All, batch(&[&value])), offset);
+    }
+    assert!(files() > 2);
+}

@@ -222,6 +222,11 @@ impl Journal {
         self.files.recycle(from);
     }
 
+    /// Length of the file that `grow` would make now.
+    pub fn growth_bytes(&self) -> Option<u64> {
+        self.files.growth_bytes()
+    }
+
     /// Steps that make one more file, if it is time for that; lane `Segments`. Their end is told to `grown`.
     pub fn grow(&mut self) -> Option<Vec<Step>> {
         let (number, len) = self.files.begin_growth()?;

@@ -123,16 +123,20 @@ impl Files {
         self.wanted = self.wanted.max(bytes);
     }
 
-    /// Number and length of a file to be made, if there should be one more.
-    pub(crate) fn begin_growth(&mut self) -> Option<(u64, u64)> {
+    /// Length of a file to be made, if there should be one more.
+    pub(crate) fn growth_bytes(&self) -> Option<u64> {
         let total = self.total();
         let fits = self.wanted <= self.current.len || self.free.iter().any(|file| file.len >= self.wanted);
         let scarce = self.left() < total / 2 && total < TOTAL_BYTES_MAX;
         if self.growing.is_some() || (!scarce && fits) {
             return None;
         }
-        let len = total.clamp(FIRST_FILE_BYTES, FILE_BYTES_MAX).max(self.wanted.next_multiple_of(MIB));
-        let growing = (self.next_number, len);
+        Some(total.clamp(FIRST_FILE_BYTES, FILE_BYTES_MAX).max(self.wanted.next_multiple_of(MIB)))
+    }
+
+    /// Number and length of a file to be made, if there should be one more.
+    pub(crate) fn begin_growth(&mut self) -> Option<(u64, u64)> {
+        let growing = (self.next_number, self.growth_bytes()?);
         self.growing = Some(growing);
         Some(growing)
     }

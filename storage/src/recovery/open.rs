@@ -78,13 +78,15 @@ fn refuse<'a>(damaged: impl Iterator<Item = (&'a str, &'a Damage)>) -> Result<()
     }
 }
 
+type OpenedLogs = BTreeMap<LogId, RecoveredLog>;
+
 /// The logs as they will be used; those that cannot be read join the damaged ones.
 fn open_logs(
     disk: &dyn Disk,
     shared: &Arc<Shared>,
     all: Vec<(LogCheckpoint, Vec<SegmentIndex>)>,
     mut damaged: BTreeMap<LogId, Damage>,
-) -> Result<(BTreeMap<LogId, RecoveredLog>, BTreeMap<LogId, Damage>), OpenError> {
+) -> Result<(OpenedLogs, BTreeMap<LogId, Damage>), OpenError> {
     let mut logs = BTreeMap::new();
     for (log, indexes) in all {
         let id = log.id;
