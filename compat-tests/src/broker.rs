@@ -137,7 +137,7 @@ impl Broker {
 
 /// A free port below those that the kernel hands out: a client that connects again and again to a port of that range
 /// while nobody listens there may be given the very same port, and then talks to itself.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let first = unique();
     let ports = (0..1000).filter_map(|step| u16::try_from(20_000 + (first + step) * 7919 % 12_000).ok());
     let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
@@ -164,14 +164,14 @@ impl Drop for Broker {
 
 /// What the ready line says.
 #[derive(Debug, PartialEq, Eq)]
-struct Ready {
-    kafka: String,
-    http: String,
-    data: PathBuf,
+pub(crate) struct Ready {
+    pub(crate) kafka: String,
+    pub(crate) http: String,
+    pub(crate) data: PathBuf,
 }
 
 impl Ready {
-    fn parse(output: &str) -> Result<Ready> {
+    pub(crate) fn parse(output: &str) -> Result<Ready> {
         let line = output.lines().next().unwrap_or_default();
         let fields = line.strip_prefix("weir ready ").with_context(|| format!("not a ready line: {line:?}"))?;
         let (fields, data) = fields.split_once(" data=").with_context(|| format!("no data= in {line:?}"))?;

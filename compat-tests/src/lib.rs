@@ -1,11 +1,21 @@
 //! Real clients and tools against the built binary.
 //!
-//! Owns starting and ending the broker and the programs that use it. Owns no expectations: those are in `tests/`.
+//! Owns starting and ending brokers, clusters and the programs that use them, breaking them in planned ways, and the judgement of
+//! histories. Owns no expectations of tools and clients: those are in `tests/`.
 //! Invariant: whatever a test starts is ended when the test ends, also when it fails.
 
+pub mod admin;
 pub mod broker;
+pub mod checker;
 pub mod clients;
+pub mod cluster;
+pub mod failover;
+pub mod faults;
+pub mod kafka_node;
+pub mod kill_all;
+pub mod load;
 pub mod paths;
 pub mod program;
 pub mod raw;
+pub mod replicas;
 pub mod tools;

@@ -13,10 +13,11 @@ pub fn suites() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `target/debug` or `target/release`: the folder above the one this test runs from.
+/// `target/debug` or `target/release`: a test runs from its folder `deps`, a command from itself.
 fn profile() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test.parent().and_then(Path::parent).context("a test runs from target/PROFILE/deps")?;
+    let program = std::env::current_exe()?;
+    let folder = program.parent().context("a program is in a folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent().context("`deps` is in a profile")? } else { folder };
     Ok(profile.to_path_buf())
 }
 
@@ -33,7 +34,11 @@ pub fn log(name: &str) -> Result<PathBuf> {
 }
 
 /// Builds `weir` as cargo would for this test, once per test process, and returns its path.
+/// `WEIR_COMPAT_BINARY=FILE` is taken as it is instead.
 pub fn weir() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("WEIR_COMPAT_BINARY") {
+        return Ok(given.into());
+    }
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(anyhow::Error::msg)

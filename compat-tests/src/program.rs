@@ -94,7 +94,12 @@ impl Program {
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// To the whole process group.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
         Ok(rustix::process::kill_process_group(pid, signal)?)
     }

@@ -5,7 +5,7 @@
 //! Invariant: waiting for the other side ends after `WAIT_MAX`.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -37,6 +37,9 @@ pub mod key {
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
     pub const DESCRIBE_CONFIGS: i16 = 32;
+    pub const ELECT_LEADERS: i16 = 43;
+    pub const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
+    pub const DESCRIBE_QUORUM: i16 = 55;
     pub const DESCRIBE_CLUSTER: i16 = 60;
 }
 
@@ -49,8 +52,8 @@ fn first_flexible(api_key: i16) -> i16 {
         key::OFFSET_COMMIT => 8,
         key::FIND_COORDINATOR | key::LIST_GROUPS | key::API_VERSIONS => 3,
         key::DESCRIBE_GROUPS | key::CREATE_TOPICS => 5,
-        key::INIT_PRODUCER_ID => 2,
-        key::DESCRIBE_CLUSTER => 0,
+        key::INIT_PRODUCER_ID | key::ELECT_LEADERS => 2,
+        key::DESCRIBE_CLUSTER | key::DESCRIBE_QUORUM | key::ALTER_PARTITION_REASSIGNMENTS => 0,
         _ => 4,
     }
 }
@@ -171,6 +174,41 @@ impl<'a> Reader<'a> {
         self.raw(usize::try_from(length).unwrap_or(0))
     }
 
+    /// An unsigned varint.
+    pub fn varint(&mut self) -> Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = u64::from(self.i8()?.cast_unsigned());
+            value |= (byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        bail!("a varint of more than ten bytes")
+    }
+
+    /// A string of a flexible version; empty when null.
+    pub fn compact(&mut self) -> Result<&'a [u8]> {
+        let length = self.varint()?;
+        self.raw(usize::try_from(length.saturating_sub(1))?)
+    }
+
+    /// Elements of an array of a flexible version; `each` reads its own tagged fields with `tags`.
+    pub fn each_compact<T>(&mut self, mut each: impl FnMut(&mut Reader<'a>) -> Result<T>) -> Result<Vec<T>> {
+        let count = self.varint()?.saturating_sub(1);
+        (0..count).map(|_| each(self)).collect()
+    }
+
+    /// The tagged fields behind a structure, passed over.
+    pub fn tags(&mut self) -> Result<()> {
+        for _ in 0..self.varint()? {
+            self.varint()?;
+            let length = self.varint()?;
+            self.raw(usize::try_from(length)?)?;
+        }
+        Ok(())
+    }
+
     /// Elements of an array, with `each` called so many times.
     pub fn each<T>(&mut self, mut each: impl FnMut(&mut Reader<'a>) -> Result<T>) -> Result<Vec<T>> {
         let count = self.i32()?;
@@ -202,6 +240,16 @@ impl Client {
         let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         stream.set_read_timeout(Some(WAIT_MAX))?;
         stream.set_write_timeout(Some(WAIT_MAX))?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, correlation_id: 0 })
+    }
+
+    /// The same for an address that may be silent: connecting and every answer end after `limit`.
+    pub fn connect_within(address: &str, limit: Duration) -> Result<Client> {
+        let to: SocketAddr = address.parse().with_context(|| format!("{address} is no address"))?;
+        let stream = TcpStream::connect_timeout(&to, limit).with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
         stream.set_nodelay(true)?;
         Ok(Client { stream, correlation_id: 0 })
     }
