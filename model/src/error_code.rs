@@ -2,6 +2,60 @@
 //!
 //! Owns the numbers only; which error means what is decided where the error is made.
 
+const FIRST: i16 = ErrorCode::UnknownServerError.to_wire();
+
+/// Ascending without a gap, from `FIRST` on.
+#[rustfmt::skip]
+const ALL: [ErrorCode; 138] = [
+        ErrorCode::UnknownServerError, ErrorCode::None, ErrorCode::OffsetOutOfRange, ErrorCode::CorruptMessage,
+        ErrorCode::UnknownTopicOrPartition, ErrorCode::InvalidFetchSize, ErrorCode::LeaderNotAvailable,
+        ErrorCode::NotLeaderOrFollower, ErrorCode::RequestTimedOut, ErrorCode::BrokerNotAvailable,
+        ErrorCode::ReplicaNotAvailable, ErrorCode::MessageTooLarge, ErrorCode::StaleControllerEpoch,
+        ErrorCode::OffsetMetadataTooLarge, ErrorCode::NetworkException, ErrorCode::CoordinatorLoadInProgress,
+        ErrorCode::CoordinatorNotAvailable, ErrorCode::NotCoordinator, ErrorCode::InvalidTopicException,
+        ErrorCode::RecordListTooLarge, ErrorCode::NotEnoughReplicas, ErrorCode::NotEnoughReplicasAfterAppend,
+        ErrorCode::InvalidRequiredAcks, ErrorCode::IllegalGeneration, ErrorCode::InconsistentGroupProtocol,
+        ErrorCode::InvalidGroupId, ErrorCode::UnknownMemberId, ErrorCode::InvalidSessionTimeout,
+        ErrorCode::RebalanceInProgress, ErrorCode::InvalidCommitOffsetSize, ErrorCode::TopicAuthorizationFailed,
+        ErrorCode::GroupAuthorizationFailed, ErrorCode::ClusterAuthorizationFailed, ErrorCode::InvalidTimestamp,
+        ErrorCode::UnsupportedSaslMechanism, ErrorCode::IllegalSaslState, ErrorCode::UnsupportedVersion,
+        ErrorCode::TopicAlreadyExists, ErrorCode::InvalidPartitions, ErrorCode::InvalidReplicationFactor,
+        ErrorCode::InvalidReplicaAssignment, ErrorCode::InvalidConfig, ErrorCode::NotController,
+        ErrorCode::InvalidRequest, ErrorCode::UnsupportedForMessageFormat, ErrorCode::PolicyViolation,
+        ErrorCode::OutOfOrderSequenceNumber, ErrorCode::DuplicateSequenceNumber, ErrorCode::InvalidProducerEpoch,
+        ErrorCode::InvalidTxnState, ErrorCode::InvalidProducerIdMapping, ErrorCode::InvalidTransactionTimeout,
+        ErrorCode::ConcurrentTransactions, ErrorCode::TransactionCoordinatorFenced,
+        ErrorCode::TransactionalIdAuthorizationFailed, ErrorCode::SecurityDisabled, ErrorCode::OperationNotAttempted,
+        ErrorCode::KafkaStorageError, ErrorCode::LogDirNotFound, ErrorCode::SaslAuthenticationFailed,
+        ErrorCode::UnknownProducerId, ErrorCode::ReassignmentInProgress, ErrorCode::DelegationTokenAuthDisabled,
+        ErrorCode::DelegationTokenNotFound, ErrorCode::DelegationTokenOwnerMismatch,
+        ErrorCode::DelegationTokenRequestNotAllowed, ErrorCode::DelegationTokenAuthorizationFailed,
+        ErrorCode::DelegationTokenExpired, ErrorCode::InvalidPrincipalType, ErrorCode::NonEmptyGroup,
+        ErrorCode::GroupIdNotFound, ErrorCode::FetchSessionIdNotFound, ErrorCode::InvalidFetchSessionEpoch,
+        ErrorCode::ListenerNotFound, ErrorCode::TopicDeletionDisabled, ErrorCode::FencedLeaderEpoch,
+        ErrorCode::UnknownLeaderEpoch, ErrorCode::UnsupportedCompressionType, ErrorCode::StaleBrokerEpoch,
+        ErrorCode::OffsetNotAvailable, ErrorCode::MemberIdRequired, ErrorCode::PreferredLeaderNotAvailable,
+        ErrorCode::GroupMaxSizeReached, ErrorCode::FencedInstanceId, ErrorCode::EligibleLeadersNotAvailable,
+        ErrorCode::ElectionNotNeeded, ErrorCode::NoReassignmentInProgress, ErrorCode::GroupSubscribedToTopic,
+        ErrorCode::InvalidRecord, ErrorCode::UnstableOffsetCommit, ErrorCode::ThrottlingQuotaExceeded,
+        ErrorCode::ProducerFenced, ErrorCode::ResourceNotFound, ErrorCode::DuplicateResource,
+        ErrorCode::UnacceptableCredential, ErrorCode::InconsistentVoterSet, ErrorCode::InvalidUpdateVersion,
+        ErrorCode::FeatureUpdateFailed, ErrorCode::PrincipalDeserializationFailure, ErrorCode::SnapshotNotFound,
+        ErrorCode::PositionOutOfRange, ErrorCode::UnknownTopicId, ErrorCode::DuplicateBrokerRegistration,
+        ErrorCode::BrokerIdNotRegistered, ErrorCode::InconsistentTopicId, ErrorCode::InconsistentClusterId,
+        ErrorCode::TransactionalIdNotFound, ErrorCode::FetchSessionTopicIdError, ErrorCode::IneligibleReplica,
+        ErrorCode::NewLeaderElected, ErrorCode::OffsetMovedToTieredStorage, ErrorCode::FencedMemberEpoch,
+        ErrorCode::UnreleasedInstanceId, ErrorCode::UnsupportedAssignor, ErrorCode::StaleMemberEpoch,
+        ErrorCode::MismatchedEndpointType, ErrorCode::UnsupportedEndpointType, ErrorCode::UnknownControllerId,
+        ErrorCode::UnknownSubscriptionId, ErrorCode::TelemetryTooLarge, ErrorCode::InvalidRegistration,
+        ErrorCode::TransactionAbortable, ErrorCode::InvalidRecordState, ErrorCode::ShareSessionNotFound,
+        ErrorCode::InvalidShareSessionEpoch, ErrorCode::FencedStateEpoch, ErrorCode::InvalidVoterKey,
+        ErrorCode::DuplicateVoter, ErrorCode::VoterNotFound, ErrorCode::InvalidRegularExpression,
+        ErrorCode::RebootstrapRequired, ErrorCode::StreamsInvalidTopology, ErrorCode::StreamsInvalidTopologyEpoch,
+        ErrorCode::StreamsTopologyFenced, ErrorCode::ShareSessionLimitReached, ErrorCode::GroupDeletionFailed,
+        ErrorCode::StreamsTopologyDescriptionUpdateFailed, ErrorCode::ControllerIdNotRegistered,
+];
+
 /// A Kafka error code. `None` is success.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 #[repr(i16)]
@@ -148,11 +202,31 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// `None`: Kafka 4.4 has no such code.
+    pub fn from_wire(raw: i16) -> Option<ErrorCode> {
+        let at = usize::try_from(raw.checked_sub(FIRST)?).ok()?;
+        ALL.get(at).copied()
+    }
+
     pub const fn to_wire(self) -> i16 {
         self as i16
     }
 
     pub const fn is_ok(self) -> bool {
         matches!(self, ErrorCode::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_found_by_its_number_and_no_other() {
+        assert!((FIRST..).zip(ALL).all(|(number, code)| code.to_wire() == number));
+        for code in ALL {
+            assert_eq!(ErrorCode::from_wire(code.to_wire()), Some(code));
+        }
+        assert_eq!([-2, 137, i16::MIN, i16::MAX].map(ErrorCode::from_wire), [None; 4]);
     }
 }

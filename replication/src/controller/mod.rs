@@ -6,17 +6,30 @@
 //! Invariants: every proposal gets exactly one outcome; the image holds committed facts only; a fact that does not apply ends the
 //! process, since this node's image would no longer be the cluster's.
 
+mod change;
+pub mod configs;
+pub mod decide;
+pub mod election;
+pub mod features;
+pub mod isr;
 pub mod nodes;
+pub mod orders;
+pub mod partitions;
 pub mod placement;
+pub mod quorum;
 mod raft_codec;
 mod raft_log;
 pub mod raft_node;
 pub mod random;
+pub mod reassign;
 pub mod requests;
+pub mod requests_codec;
 mod snapshot_file;
 pub mod topics;
+pub mod upkeep;
+pub mod voters;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,10 +38,13 @@ use model::NodeId;
 use crate::metadata::record::{FactError, batches, decode_batch};
 use crate::metadata::snapshot::SnapshotError;
 use crate::metadata::{BrokerConfig, Fact, Image};
-use raft_node::{Committed, NotLeader, Persist, RaftError, RaftNode, RaftOptions, RaftOutput, SnapshotPoint};
+pub use decide::{Decision, decide};
+use raft_node::{
+    Committed, MembersRefused, NotLeader, Persist, RaftError, RaftNode, RaftOptions, RaftOutput, SnapshotPoint,
+};
 pub use raft_node::{LogEntry, Recovered};
 pub use random::Random;
-pub use requests::{CreatedTopic, NewTopic, Refusal, TopicRef};
+pub use requests::{ControllerAnswer, ControllerRequest, CreatedTopic, NewTopic, Refusal, TopicRef};
 
 /// What a snapshot covers may be dropped from the log once so many entries or bytes were added since the last.
 pub const SNAPSHOT_ENTRIES: u64 = 10_000;
@@ -52,6 +68,15 @@ pub enum ControllerError {
     Record { index: u64, source: FactError },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+}
+
+/// Why a decision was not proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProposeError {
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    #[error(transparent)]
+    Members(#[from] MembersRefused),
 }
 
 /// Names a proposal; chosen by the caller.
@@ -78,8 +103,15 @@ pub struct Output {
     pub outcomes: Vec<(Token, Outcome)>,
 }
 
+/// A voter that is not live for so many ticks is replaced where another node can vote: 30 s.
+const VOTER_SILENT_TICKS: u32 = 600;
+
 pub struct Controller {
     node: NodeId,
+    /// The identity of this node's data directory, once the driver has told it.
+    directory: Option<[u8; 16]>,
+    /// For how many ticks members of the group were not live.
+    silent: BTreeMap<NodeId, u32>,
     raft: RaftNode,
     random: Random,
     statics: Arc<BrokerConfig>,
@@ -109,8 +141,12 @@ impl Controller {
         let mut random = Random::new(options.seed);
         let raft_options = RaftOptions { node: options.node, seed: random.next_u64() };
         let raft = RaftNode::open(raft_options, recovered, &options.founders)?;
+        let mut image = image;
+        image.set_members(raft.voters(), raft.learners());
         Ok(Controller {
             node: options.node,
+            directory: None,
+            silent: BTreeMap::new(),
             raft,
             random,
             statics: options.statics,
@@ -129,15 +165,16 @@ impl Controller {
 
     /// Whether this node decides. It must also have applied all that earlier controllers decided.
     pub fn is_active(&self) -> bool {
-        self.ahead.is_some()
+        // While it hands the leadership on, the group takes no entries.
+        self.ahead.is_some() && !self.raft.is_transferring()
     }
 
     /// What decisions are taken on, and what ids are drawn from.
     pub fn decide(&mut self) -> Result<(&Image, &mut Random), NotLeader> {
         let leader = self.raft.leader();
         match &self.ahead {
-            Some(ahead) => Ok((ahead, &mut self.random)),
-            None => Err(NotLeader { leader }),
+            Some(ahead) if !self.raft.is_transferring() => Ok((ahead, &mut self.random)),
+            Some(_) | None => Err(NotLeader { leader }),
         }
     }
 
@@ -156,6 +193,68 @@ impl Controller {
     /// Every so often (`HEARTBEAT_TICKS`, `ELECTION_TICKS` count these), while `needs_ticks`.
     pub fn tick(&mut self) {
         self.raft.tick();
+        if self.is_active() {
+            self.count_silence();
+            // What began is collected with the rest.
+            let _began = self.manage_members();
+        }
+    }
+
+    fn count_silence(&mut self) {
+        let members = self.raft.voters().into_iter().chain(self.raft.learners());
+        let silent = members.filter(|node| !self.image.is_live(*node));
+        self.silent =
+            silent.map(|node| (node, self.silent.get(&node).copied().unwrap_or(0).saturating_add(1))).collect();
+    }
+
+    /// Brings the members of the group nearer to what they should be, one change after the other. The active controller does this by
+    /// itself, on every tick and when facts were applied.
+    ///
+    /// Returns whether a change began.
+    fn manage_members(&mut self) -> bool {
+        if self.raft.finish_change() {
+            return true;
+        }
+        if !self.raft.voters().contains(&self.node) {
+            // It was removed and still leads: another one must, before this one may forget.
+            return self.raft.resign();
+        }
+        let silent = self.silent.iter().filter(|(_, ticks)| **ticks >= VOTER_SILENT_TICKS);
+        let silent = silent.map(|(node, _)| *node).collect();
+        let members = voters::Membership { silent, ..self.raft.membership() };
+        let Some(change) = voters::choose(&self.image, &members, self.node) else { return false };
+        tracing::info!(?change, "the members of the metadata group change");
+        // Refused while another change is on its way: it is looked at again.
+        self.raft.propose_members(&change).is_ok()
+    }
+
+    /// The identity of this node's data directory. Until it is told, a node that began empty in a cluster that exists does not vote.
+    pub fn set_directory(&mut self, directory: [u8; 16]) {
+        self.directory = Some(directory);
+        self.admit_if_voter();
+    }
+
+    /// A node that began empty may vote once the group has made it a voter with this very disk: what an earlier process under its id
+    /// voted for is not known here.
+    fn admit_if_voter(&mut self) {
+        if !self.raft.is_newcomer() {
+            return;
+        }
+        let image = &self.image;
+        let same_disk = image.node(self.node).is_some_and(|info| Some(info.directory) == self.directory);
+        if same_disk && image.voters().contains(&self.node) && !image.is_replaced_member(self.node) {
+            self.raft.admit();
+        }
+    }
+
+    /// Asks another voter to lead: this node is about to stop. `false`: there is none that could, or this node does not lead.
+    pub fn resign(&mut self) -> bool {
+        self.raft.resign()
+    }
+
+    /// The last entry that the image holds. An answer is true for whoever has applied as much as the one who gives it.
+    pub fn applied(&self) -> u64 {
+        self.raft.applied()
     }
 
     pub fn needs_ticks(&self) -> bool {
@@ -170,6 +269,21 @@ impl Controller {
     /// Stands for election at once.
     pub fn campaign(&mut self) -> Result<(), RaftError> {
         self.raft.campaign()
+    }
+
+    /// Stands for election at once, against the lease of a leader that was seen dying.
+    pub fn take_over(&mut self) -> Result<(), RaftError> {
+        self.raft.take_over()
+    }
+
+    /// Hands the leadership to the candidate that has most of the log.
+    pub fn transfer_to_best(&mut self, candidates: &[NodeId]) {
+        self.raft.transfer_to_best(candidates);
+    }
+
+    /// A link to the node stands anew: what was sent before may be lost.
+    pub fn reconnected(&mut self, node: NodeId) {
+        self.raft.reconnected(node);
     }
 
     /// Puts decided facts at the end of the log; a group is never split. The outcome of the last of them answers for all: it comes when
@@ -197,6 +311,28 @@ impl Controller {
         Ok(())
     }
 
+    /// As `propose`, and then what the decision changes in the members of the group. The outcome is for all of it.
+    ///
+    /// # Errors
+    /// When this node is not active, or the members are changing already: then nothing was proposed.
+    pub fn propose_decision(&mut self, decision: &Decision, token: Token) -> Result<(), ProposeError> {
+        let Some(change) = &decision.voters else { return Ok(self.propose(&decision.groups, token)?) };
+        if self.raft.membership().changing {
+            return Err(MembersRefused::Changing.into());
+        }
+        let mut ahead = self.ahead.clone().ok_or(NotLeader { leader: self.raft.leader() })?;
+        for fact in decision.groups.iter().flatten() {
+            ahead.apply(fact).expect("what was decided on an image applies to it");
+        }
+        for batch in batches(&decision.groups) {
+            self.raft.propose(batch)?;
+        }
+        self.ahead = Some(ahead);
+        let (index, term) = self.raft.propose_members(change)?;
+        self.proposals.push_back(Proposal { token, index, term });
+        Ok(())
+    }
+
     /// Everything up to this `Persist::number` is on disk.
     pub fn persisted(&mut self, number: u64, out: &mut Output) -> Result<(), ControllerError> {
         let mut raft_out = RaftOutput::default();
@@ -210,18 +346,25 @@ impl Controller {
     }
 
     fn collect_into(&mut self, mut raft_out: RaftOutput, out: &mut Output) -> Result<(), ControllerError> {
-        self.raft.collect(&mut raft_out);
-        if raft_out.snapshot_wanted {
-            self.raft.offer_snapshot(self.image.encode());
+        loop {
+            self.raft.collect(&mut raft_out);
+            if raft_out.snapshot_wanted {
+                self.raft.offer_snapshot(self.image.encode());
+            }
+            out.persist.append(&mut raft_out.persist);
+            out.messages.append(&mut raft_out.messages);
+            let applied = self.apply(std::mem::take(&mut raft_out.committed), out)?;
+            self.follow_role(out);
+            // A change of the members that was begun just now wants to be collected too.
+            if !applied || !self.is_active() || !self.manage_members() {
+                return Ok(());
+            }
+            raft_out = RaftOutput::default();
         }
-        out.persist.append(&mut raft_out.persist);
-        out.messages.append(&mut raft_out.messages);
-        self.apply(raft_out.committed, out)?;
-        self.follow_role(out);
-        Ok(())
     }
 
-    fn apply(&mut self, committed: Vec<Committed>, out: &mut Output) -> Result<(), ControllerError> {
+    /// Returns whether the image is another now.
+    fn apply(&mut self, committed: Vec<Committed>, out: &mut Output) -> Result<bool, ControllerError> {
         let mut image = (*self.image).clone();
         let mut changed = false;
         for one in committed {
@@ -237,24 +380,31 @@ impl Controller {
                     out.facts.extend(facts);
                     self.settle(index, term, out);
                 }
-                Committed::Voters { voters, .. } => {
-                    image.set_voters(voters);
+                Committed::Voters { index, term, voters, learners } => {
+                    image.set_members(voters, learners);
                     changed = true;
+                    self.settle(index, term, out);
                 }
-                Committed::Snapshot { image: bytes, .. } => {
+                Committed::Snapshot { image: bytes, voters, learners, .. } => {
                     image = Image::decode(bytes, Arc::clone(&self.statics))?;
+                    image.set_members(voters, learners);
                     out.facts.clear();
                     (changed, out.replaced) = (true, true);
                 }
             }
         }
         let controller = self.raft.leader();
-        if changed || image.controller() != controller {
+        let is_new = changed || image.controller() != controller;
+        if is_new {
             image.set_controller(controller);
+            if let Some(ahead) = &mut self.ahead {
+                ahead.set_members(image.voters().to_vec(), image.learners().to_vec());
+            }
             self.image = Arc::new(image);
             out.image = Some(Arc::clone(&self.image));
+            self.admit_if_voter();
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Answers the proposals that this committed entry decides.

@@ -1,14 +1,17 @@
 //! Nodes that start, stop and vanish; and the ranges of producer ids that they are given: the decisions.
 //!
-//! Owns what a start means for the partitions that the node held. Changes nothing.
-//! Invariant: a node that starts continues no leadership: every partition that it led, or can lead now, gets a new leader epoch, also
-//! with one replica. A leader that lost an unsynced tail would else write other records under the same epoch.
+//! Owns what a start or a death means for the partitions that the node held. Changes nothing.
+//! Invariants: a node that starts continues no leadership: every partition that it led, or can lead now, gets a new leader epoch, also
+//! with one replica. A leader that lost an unsynced tail would else write other records under the same epoch. What a decision says of
+//! the node itself comes behind what it says of its partitions: it may be cut anywhere by the death of the controller, and is decided
+//! once more then.
 
-use std::sync::Arc;
+use model::{ErrorCode, NodeId};
 
-use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId};
-
-use crate::metadata::{Fact, Image, Incarnation, NodeInfo, PartitionInfo, Topic};
+use super::change::{Draft, Mode, Seen, View, for_all};
+use super::requests::Refusal;
+use crate::metadata::record::{LEVEL, LEVEL_FEATURE};
+use crate::metadata::{Duty, Fact, Image, Incarnation, NodeInfo, NodeOrders, PartitionInfo, Topic};
 
 /// How many producer ids a node takes at once: each block costs an entry of the log.
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
@@ -28,36 +31,145 @@ pub fn found(cluster_id: String, voters: Vec<NodeId>) -> Fact {
     Fact::ClusterFounded { cluster_id, voters }
 }
 
-/// A process start. `clean`: the earlier one ended with everything on disk. One group for the node, one for each topic after it.
+/// A new cluster: who votes, and at which levels it begins. `metadata_level`: the highest that every founder can work at.
+pub fn found_cluster(cluster_id: String, voters: Vec<NodeId>, metadata_level: u32) -> Vec<Fact> {
+    let level = i16::try_from(metadata_level.clamp(1, LEVEL)).expect("levels are small");
+    let mut facts = vec![found(cluster_id, voters), Fact::FeatureLevelSet { name: LEVEL_FEATURE.to_owned(), level }];
+    facts.extend(super::features::founding());
+    facts
+}
+
+/// As `register`, for a node that asks: one that cannot work at a finalised level is refused.
+///
+/// # Errors
+/// UnsupportedVersion.
+pub fn register_checked(image: &Image, node: NodeId, info: &NodeInfo, clean: bool) -> Result<Vec<Vec<Fact>>, Refusal> {
+    for (feature, level) in image.features() {
+        let (min, max) = info.features.get(feature).copied().unwrap_or((0, 0));
+        if !(min..=max).contains(level) {
+            let message = format!(
+                "node {node} can work at {feature} {min} to {max}, this cluster has finalised {level}: start a version of Weir on it \
+                 that can"
+            );
+            return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
+        }
+    }
+    Ok(register(image, node, info.clone(), clean))
+}
+
+/// A process start. `clean`: the earlier one ended with everything on disk. One group for each topic, then one for the node.
 pub fn register(image: &Image, node: NodeId, info: NodeInfo, clean: bool) -> Vec<Vec<Fact>> {
     let trust = match image.node(node) {
+        None => Trust::Nothing,
         Some(before) if before.directory != info.directory => Trust::Nothing,
         Some(before) if !clean && before.boot != info.boot => Trust::Journalled,
-        _ => Trust::All,
+        Some(_) => Trust::All,
     };
-    let mut groups = vec![vec![Fact::NodeRegistered { node, info }]];
-    let changes = image.topics().map(|topic| {
-        let trusted = match trust {
-            Trust::All => true,
-            Trust::Journalled => topic.config.is_journalled(),
-            Trust::Nothing => false,
-        };
-        changes(topic, |before| started(image, before, node, trusted))
-    });
-    groups.extend(changes.filter(|group| !group.is_empty()));
+    let view = View::with(image, node, if info.fenced { Seen::Dead } else { Seen::Back });
+    let fenced = info.fenced;
+    let mut groups = for_all(image, |topic, before| started(view, topic, before, node, trust, fenced));
+    let mut last = vec![Fact::NodeRegistered { node, info }];
+    last.extend(orders_at_start(image, node, trust));
+    groups.push(last);
     groups
 }
 
-/// A node that is dead to the cluster: it leads nothing and is in no ISR that has other members.
-pub fn fence(image: &Image, node: NodeId, incarnation: Incarnation) -> Vec<Vec<Fact>> {
-    let current = image.node(node).is_some_and(|info| info.incarnation == incarnation && !info.fenced);
-    if !current {
-        return Vec::new();
+/// A stop that was announced is over; and a node that holds nothing of a cluster that holds data is given its share.
+fn orders_at_start(image: &Image, node: NodeId, trust: Trust) -> Option<Fact> {
+    let before = image.orders(node);
+    let is_new = trust == Trust::Nothing && image.partition_count() > 0;
+    let duty = if is_new && before.duty == Duty::Full { Duty::Joining } else { before.duty };
+    let orders = NodeOrders { duty, stopping: None, ..before };
+    (image.level() >= 2 && orders != before).then_some(Fact::NodeOrdered { node, orders })
+}
+
+/// What the start of a replica changes; `None`: nothing.
+fn started(
+    view: View<'_>,
+    topic: &Topic,
+    before: &PartitionInfo,
+    node: NodeId,
+    trust: Trust,
+    fenced: bool,
+) -> Option<PartitionInfo> {
+    if !before.is_replica(node) {
+        return None;
     }
-    let mut groups = vec![vec![Fact::NodeFenced { node, incarnation }]];
-    let changes = image.topics().map(|topic| changes(topic, |before| without(image, topic, before, node)));
-    groups.extend(changes.filter(|group| !group.is_empty()));
+    let mut draft = Draft::new(view, topic, before);
+    match trust {
+        Trust::All => {}
+        Trust::Journalled if topic.config.is_journalled() => {}
+        Trust::Journalled => {
+            draft.distrust(node);
+            // It was the last: a topic that does not flush goes on with what is there.
+            if draft.after.isr.is_empty() && draft.after.elr.is_empty() && before.last_known_elr.is_empty() {
+                draft.after.last_known_elr = vec![node];
+            }
+        }
+        Trust::Nothing => {
+            draft.distrust(node);
+            draft.after.last_known_elr.retain(|last| *last != node);
+            draft.forget_leader(node);
+        }
+    }
+    if fenced {
+        draft.leave_isr(node);
+    }
+    if before.leader == Some(node) {
+        draft = draft.new_epoch();
+    }
+    draft.finish()
+}
+
+/// A node that is dead to the cluster: it leads nothing and is in no ISR. Nothing where another incarnation is registered.
+pub fn fence(image: &Image, node: NodeId, incarnation: Incarnation) -> Vec<Vec<Fact>> {
+    let Some(info) = image.node(node).filter(|info| info.incarnation == incarnation) else { return Vec::new() };
+    let view = View::with(image, node, Seen::Dead);
+    let mut groups = for_all(image, |topic, before| {
+        if !before.isr.contains(&node) && before.leader != Some(node) {
+            return None;
+        }
+        let mut draft = Draft::new(view, topic, before);
+        draft.leave_isr(node);
+        draft.finish()
+    });
+    if !info.fenced {
+        groups.push(vec![Fact::NodeFenced { node, incarnation }]);
+    }
     groups
+}
+
+/// A fenced node turned up again: it may lead what nobody leads, and returns to the ISRs by catching up.
+///
+/// # Errors
+/// BrokerIdNotRegistered; StaleBrokerEpoch where a later start registered.
+pub fn unfence(image: &Image, node: NodeId, incarnation: Incarnation) -> Result<Vec<Vec<Fact>>, Refusal> {
+    let info = known(image, node)?;
+    if info.incarnation != incarnation {
+        let message = format!("a later start of node {node} is registered: this process must end");
+        return Err(Refusal::new(ErrorCode::StaleBrokerEpoch, message));
+    }
+    if !info.fenced {
+        return Ok(Vec::new());
+    }
+    let view = View::with(image, node, Seen::Back);
+    let mut groups = vec![vec![Fact::NodeUnfenced { node, incarnation }]];
+    groups.extend(for_all(image, |topic, before| match before.leader {
+        None if before.is_replica(node) => Draft::new(view, topic, before).finish(),
+        _ => None,
+    }));
+    Ok(groups)
+}
+
+/// What a controller that died in the middle of a decision left behind: members of ISRs that are not live, leaders that are not,
+/// partitions that somebody could lead. Nothing on an image that is whole.
+pub fn repair(image: &Image) -> Vec<Vec<Fact>> {
+    let view = View::of(image);
+    for_all(image, |topic, before| {
+        let mut draft = Draft::new(view, topic, before);
+        draft.after.isr.retain(|node| view.is_live(*node));
+        draft.mode(Mode::Keep).finish()
+    })
 }
 
 /// The next block of producer ids for a node: the fact, and the first of `PRODUCER_ID_BLOCK` ids.
@@ -67,68 +179,9 @@ pub fn allocate_producer_ids(image: &Image, node: NodeId) -> (Fact, i64) {
     (Fact::ProducerIdsAllocated { node, next }, first)
 }
 
-fn changes(topic: &Arc<Topic>, change: impl Fn(&PartitionInfo) -> Option<PartitionInfo>) -> Vec<Fact> {
-    let fact = |(partition, before): (PartitionIndex, &Arc<PartitionInfo>)| {
-        change(before).map(|state| changed(topic.id, partition, before, state))
-    };
-    topic.partitions().filter_map(fact).collect()
-}
-
-fn changed(topic: TopicId, partition: PartitionIndex, before: &PartitionInfo, state: PartitionInfo) -> Fact {
-    let state = PartitionInfo { partition_epoch: before.partition_epoch.wrapping_add(1), ..state };
-    Fact::PartitionChanged { topic, partition, state }
-}
-
-/// What the start of a replica changes; `None`: nothing.
-fn started(image: &Image, before: &PartitionInfo, node: NodeId, trusted: bool) -> Option<PartitionInfo> {
-    if !before.replicas.contains(&node) {
-        return None;
-    }
-    let mut after = before.clone();
-    if !trusted {
-        // The last member stays: what it holds is all there is.
-        if after.isr.len() > 1 {
-            after.isr.retain(|member| *member != node);
-        }
-        after.elr.retain(|member| *member != node);
-    }
-    let led = before.leader == Some(node);
-    let can_lead = before.leader.is_none() && after.isr.contains(&node);
-    if led || can_lead {
-        let preferred = if after.isr.contains(&node) { Some(node) } else { live_member(image, &after, node) };
-        after.leader = preferred;
-        after.leader_epoch = next_epoch(before);
-    }
-    (after != *before).then_some(after)
-}
-
-/// What the death of a replica changes; `None`: nothing.
-fn without(image: &Image, topic: &Topic, before: &PartitionInfo, node: NodeId) -> Option<PartitionInfo> {
-    let led = before.leader == Some(node);
-    if !before.isr.contains(&node) && !led {
-        return None;
-    }
-    let mut after = before.clone();
-    if after.isr.len() > 1 {
-        after.isr.retain(|member| *member != node);
-        // Below the minimum nothing more is committed without it: it holds all that was (KIP-966).
-        if after.isr.len() < topic.min_insync_replicas() && !after.elr.contains(&node) {
-            after.elr.push(node);
-        }
-    }
-    if led {
-        after.leader = live_member(image, &after, node);
-        after.leader_epoch = next_epoch(before);
-    }
-    (after != *before).then_some(after)
-}
-
-/// The first of the ISR, in order of preference, that lives.
-fn live_member(image: &Image, partition: &PartitionInfo, except: NodeId) -> Option<NodeId> {
-    let lives = |node: NodeId| node != except && image.node(node).is_some_and(|info| !info.fenced);
-    partition.replicas.iter().copied().find(|node| partition.isr.contains(node) && lives(*node))
-}
-
-fn next_epoch(before: &PartitionInfo) -> LeaderEpoch {
-    before.leader_epoch.next()
+/// # Errors
+/// BrokerIdNotRegistered.
+pub(super) fn known(image: &Image, node: NodeId) -> Result<&NodeInfo, Refusal> {
+    let missing = || Refusal::new(ErrorCode::BrokerIdNotRegistered, format!("node {node} is not registered"));
+    image.node(node).ok_or_else(missing)
 }

@@ -14,7 +14,7 @@ use crate::metadata::record::proto;
 
 pub(super) const FORMAT: u32 = 1;
 
-pub(super) fn hard_state_note(node: NodeId, state: &HardState, founders: &[NodeId]) -> Bytes {
+pub(super) fn hard_state_note(node: NodeId, state: &HardState, founders: &[NodeId], newcomer: bool) -> Bytes {
     let note = proto::HardState {
         version: FORMAT,
         term: state.term,
@@ -22,6 +22,7 @@ pub(super) fn hard_state_note(node: NodeId, state: &HardState, founders: &[NodeI
         commit: state.commit,
         founders: founders.iter().map(|node| node.0).collect(),
         node: node.0,
+        newcomer,
     };
     note.encode_to_vec().into()
 }
@@ -35,6 +36,7 @@ pub fn read_snapshot(file: Bytes) -> Result<(u64, Bytes), RaftError> {
 pub(super) struct State {
     pub(super) hard_state: HardState,
     pub(super) founders: Vec<NodeId>,
+    pub(super) newcomer: bool,
     pub(super) conf: ConfState,
     pub(super) snapshot: (u64, u64),
     pub(super) entries: Vec<Entry>,
@@ -52,6 +54,7 @@ pub(super) fn read_state(node: NodeId, recovered: Recovered, founders: &[NodeId]
         return Err(RaftError::OtherNode { stored: NodeId(note.node), given: node });
     }
     let founders = if is_empty { founders.to_vec() } else { note.founders.iter().copied().map(NodeId).collect() };
+    let newcomer = if is_empty { founders.is_empty() } else { note.newcomer };
     let (conf, snapshot) = match recovered.snapshot {
         Some(file) => {
             let file = snapshot_file::decode(file)?;
@@ -79,7 +82,7 @@ pub(super) fn read_state(node: NodeId, recovered: Recovered, founders: &[NodeId]
         entries.push(read_entry(stored)?);
     }
     let hard_state = HardState { term: note.term, vote: note.vote, commit: note.commit, ..HardState::default() };
-    Ok(State { hard_state, founders, conf, snapshot, entries })
+    Ok(State { hard_state, founders, newcomer, conf, snapshot, entries })
 }
 
 fn file_of(snapshot: &Snapshot) -> Bytes {
@@ -109,6 +112,7 @@ pub(super) fn restored(snapshot: &Snapshot) -> Committed {
         term: metadata.term,
         image: snapshot.data.clone(),
         voters: node_ids(&metadata.get_conf_state().voters),
+        learners: learners_of(metadata.get_conf_state()),
     }
 }
 
@@ -154,6 +158,11 @@ pub(super) fn node_ids(ids: &[u64]) -> Vec<NodeId> {
     nodes
 }
 
+/// Those that will be learners once a change is done included.
+pub(super) fn learners_of(conf: &ConfState) -> Vec<NodeId> {
+    node_ids(&[conf.learners.as_slice(), conf.learners_next.as_slice()].concat())
+}
+
 pub(super) fn len<T>(of: &[T]) -> u64 {
     u64::try_from(of.len()).expect("usize has at most 64 bits")
 }
@@ -170,12 +179,12 @@ mod tests {
         let state = read_state(NodeId(2), recovered, &[]).expect("the first format");
         assert_eq!((state.hard_state.term, state.hard_state.vote, state.hard_state.commit), (5, 3, 9));
         assert_eq!((state.founders.clone(), state.conf.voters), (vec![NodeId(0), NodeId(2)], vec![1, 3]));
-        assert_eq!(hard_state_note(NodeId(2), &state.hard_state, &state.founders), stored);
+        assert_eq!(hard_state_note(NodeId(2), &state.hard_state, &state.founders, state.newcomer), stored);
     }
 
     #[test]
     fn the_data_of_another_node_is_refused() {
-        let stored = hard_state_note(NodeId(1), &HardState::default(), &[NodeId(1)]);
+        let stored = hard_state_note(NodeId(1), &HardState::default(), &[NodeId(1)], false);
         let recovered = Recovered { hard_state: Some(stored), ..Recovered::default() };
         let refused = RaftError::OtherNode { stored: NodeId(1), given: NodeId(2) };
         assert_eq!(read_state(NodeId(2), recovered, &[NodeId(2)]).err(), Some(refused));

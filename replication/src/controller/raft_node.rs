@@ -10,15 +10,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use model::NodeId;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, Snapshot};
+use raft::eraftpb::{
+    ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot,
+};
 use raft::{Config, INVALID_ID, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 use slog::{Discard, Logger, o};
 
 use super::raft_codec::{
-    FORMAT, hard_state_note, len, node_id, node_ids, point_of, raft_id, read_state, restored, stored_entry,
+    FORMAT, hard_state_note, learners_of, len, node_id, node_ids, point_of, raft_id, read_state, restored, stored_entry,
 };
 use super::raft_log::RaftLog;
 use super::random::Random;
+use super::voters::{Membership, VoterChange, VoterStep};
 
 /// A leader says that it lives every so many ticks.
 pub const HEARTBEAT_TICKS: usize = 2;
@@ -26,6 +29,8 @@ pub const HEARTBEAT_TICKS: usize = 2;
 pub const ELECTION_TICKS: usize = 20;
 /// A snapshot that was not taken after so many ticks is sent again.
 const SNAPSHOT_TICKS: usize = 2 * ELECTION_TICKS;
+/// A log that ends so near to the leader's counts as caught up.
+const CAUGHT_UP_ENTRIES: u64 = 64;
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 
@@ -75,10 +80,12 @@ pub enum Committed {
         term: u64,
         data: Bytes,
     },
-    /// Who votes from here on.
+    /// Who votes and who only learns from here on.
     Voters {
         index: u64,
+        term: u64,
         voters: Vec<NodeId>,
+        learners: Vec<NodeId>,
     },
     /// Replaces all state (a leader's snapshot).
     Snapshot {
@@ -86,6 +93,7 @@ pub enum Committed {
         term: u64,
         image: Bytes,
         voters: Vec<NodeId>,
+        learners: Vec<NodeId>,
     },
 }
 
@@ -123,6 +131,15 @@ pub struct NotLeader {
     pub leader: Option<NodeId>,
 }
 
+/// Why the members cannot be changed now. Another change that is on its way will be done soon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MembersRefused {
+    #[error("this node is not the active controller")]
+    NotLeader,
+    #[error("another change of the voters is under way")]
+    Changing,
+}
+
 pub struct RaftNode {
     node: NodeId,
     raw: RawNode<RaftLog>,
@@ -138,6 +155,11 @@ pub struct RaftNode {
     restoring: Option<(u64, u64)>,
     /// Followers to whom a snapshot is on its way, and for how long.
     snapshot_ticks: BTreeMap<u64, usize>,
+    /// It began empty in a group that exists: an earlier process under this id may have voted. Until it is made a voter anew it votes
+    /// for nobody and stands for nothing.
+    newcomer: bool,
+    /// It was the sole voter when it stopped, as far as its snapshot knows: see `stand_alone`.
+    may_stand_alone: bool,
 }
 
 struct Waiting {
@@ -151,8 +173,10 @@ impl RaftNode {
     pub fn open(options: RaftOptions, recovered: Recovered, founders: &[NodeId]) -> Result<RaftNode, RaftError> {
         let me = raft_id(options.node);
         let state = read_state(options.node, recovered, founders)?;
-        let sole = state.conf.voters == [me] && state.conf.voters_outgoing.is_empty();
-        let founders = state.founders;
+        let alone = state.conf.voters == [me] && state.conf.voters_outgoing.is_empty();
+        // An entry that changes the voters may have taken effect: then the disk alone is no majority.
+        let sole = alone && state.entries.iter().all(|entry| entry.get_entry_type() == EntryType::EntryNormal);
+        let (founders, newcomer) = (state.founders, state.newcomer);
         let (snapshot_index, last) = (state.snapshot.0, state.snapshot.0 + len(&state.entries));
         let mut hard_state = state.hard_state;
         if hard_state.commit > last {
@@ -190,6 +214,8 @@ impl RaftNode {
             applied: snapshot_index,
             restoring: None,
             snapshot_ticks: BTreeMap::new(),
+            newcomer,
+            may_stand_alone: alone && !sole && !newcomer,
         };
         node.draw_election_timeout();
         node.overwrite_election_timeout();
@@ -203,6 +229,9 @@ impl RaftNode {
     }
 
     pub fn tick(&mut self) {
+        if self.newcomer {
+            return;
+        }
         self.raw.tick();
         self.doubt_snapshots();
         self.overwrite_election_timeout();
@@ -228,6 +257,9 @@ impl RaftNode {
     pub fn step(&mut self, message: &Bytes) -> Result<(), RaftError> {
         let damaged = |error: protobuf::ProtobufError| RaftError::Damaged { what: "message", why: error.to_string() };
         let message = Message::parse_from_carllerche_bytes(message).map_err(damaged)?;
+        if self.newcomer && asks_for_a_vote(&message) {
+            return Ok(());
+        }
         let result = self.raw.step(message);
         self.overwrite_election_timeout();
         result.map_err(|error| RaftError::Refused(error.to_string()))
@@ -243,11 +275,135 @@ impl RaftNode {
         Ok((self.raw.raft.raft_log.last_index(), self.raw.raft.term))
     }
 
+    /// Puts a change of the members at the end of the log. Returns its index and term, as `propose`.
+    ///
+    /// # Errors
+    /// When this node does not lead, or another change is on its way.
+    pub fn propose_members(&mut self, change: &VoterChange) -> Result<(u64, u64), MembersRefused> {
+        if !self.is_leader() {
+            return Err(MembersRefused::NotLeader);
+        }
+        if self.is_changing() {
+            return Err(MembersRefused::Changing);
+        }
+        self.propose_change(ConfChangeV2 { changes: change.0.iter().map(single).collect(), ..ConfChangeV2::default() })
+    }
+
+    fn propose_change(&mut self, change: ConfChangeV2) -> Result<(u64, u64), MembersRefused> {
+        let proposed = self.raw.propose_conf_change(Vec::new(), change);
+        proposed.map_err(|_| MembersRefused::Changing)?;
+        Ok((self.raw.raft.raft_log.last_index(), self.raw.raft.term))
+    }
+
+    /// A leader that took over between the two halves of a change ends it: `raft` does so only for its own.
+    ///
+    /// Returns whether there was one to end.
+    pub fn finish_change(&mut self) -> bool {
+        let joint = !self.raw.store().conf_state().voters_outgoing.is_empty();
+        let open = joint && self.is_leader() && !self.raw.raft.has_pending_conf();
+        open && self.propose_change(ConfChangeV2::default()).is_ok()
+    }
+
+    fn is_changing(&self) -> bool {
+        self.raw.raft.has_pending_conf() || !self.raw.store().conf_state().voters_outgoing.is_empty()
+    }
+
+    /// The group as this leader knows it; `silent` is left empty.
+    pub fn membership(&self) -> Membership {
+        let last = self.raw.raft.raft_log.last_index();
+        let near = |progress: &Progress| progress.recent_active && progress.matched + CAUGHT_UP_ENTRIES >= last;
+        let caught_up = self.raw.raft.prs().iter().filter(|(_, progress)| near(progress));
+        Membership {
+            voters: self.voters().into_iter().collect(),
+            learners: self.learners().into_iter().collect(),
+            changing: self.is_changing(),
+            caught_up: caught_up.filter_map(|(id, _)| node_id(*id)).collect(),
+            silent: BTreeSet::new(),
+        }
+    }
+
+    /// Asks the caught-up voter with the longest log to lead in this node's place. `false`: there is none, or this node does not lead.
+    pub fn resign(&mut self) -> bool {
+        let me = raft_id(self.node);
+        let voters = &self.raw.store().conf_state().voters;
+        let others = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, progress)| **id != me && voters.contains(id) && progress.recent_active);
+        let Some(next) = others.max_by_key(|(id, progress)| (progress.matched, u64::MAX - **id)).map(|(id, _)| *id)
+        else {
+            return false;
+        };
+        if !self.is_leader() {
+            return false;
+        }
+        self.raw.transfer_leader(next);
+        self.overwrite_election_timeout();
+        true
+    }
+
+    /// It may not vote yet.
+    pub fn is_newcomer(&self) -> bool {
+        self.newcomer
+    }
+
+    /// The group made this node, with this disk, a voter.
+    pub fn admit(&mut self) {
+        self.newcomer = false;
+        self.overwrite_election_timeout();
+    }
+
     /// Stands for election at once (a dead controller was seen).
     pub fn campaign(&mut self) -> Result<(), RaftError> {
+        if self.newcomer {
+            return Err(RaftError::Refused("a newcomer does not stand for election".to_owned()));
+        }
         let result = self.raw.campaign();
         self.overwrite_election_timeout();
         result.map_err(|error| RaftError::Refused(error.to_string()))
+    }
+
+    /// Stands for election at once and against the lease of the leader, which was seen dying: as if that one had asked for it.
+    pub fn take_over(&mut self) -> Result<(), RaftError> {
+        if self.newcomer {
+            return Err(RaftError::Refused("a newcomer does not stand for election".to_owned()));
+        }
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower && raft.state != StateRole::Leader {
+            // A candidate would not listen.
+            raft.become_follower(raft.term, INVALID_ID);
+        }
+        let (id, term) = (raft.id, raft.term);
+        let message = Message { msg_type: MessageType::MsgTimeoutNow, from: id, to: id, term, ..Message::default() };
+        let result = self.raw.step(message);
+        self.overwrite_election_timeout();
+        result.map_err(|error| RaftError::Refused(error.to_string()))
+    }
+
+    /// Makes the candidate that has most of the log the leader, as soon as it has all of it. Nothing is proposed meanwhile.
+    pub fn transfer_to_best(&mut self, candidates: &[NodeId]) {
+        let matched = |node: &NodeId| self.raw.raft.prs().get(raft_id(*node)).map_or(0, |progress| progress.matched);
+        if let Some(best) = candidates.iter().max_by_key(|node| (matched(node), std::cmp::Reverse(**node))) {
+            self.raw.transfer_leader(raft_id(*best));
+            self.overwrite_election_timeout();
+        }
+    }
+
+    pub fn is_transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// A link to the node stands anew: what was sent before may be lost, a snapshot too.
+    pub fn reconnected(&mut self, node: NodeId) {
+        let id = raft_id(node);
+        self.raw.report_unreachable(id);
+        self.raw.report_snapshot(id, SnapshotStatus::Failure);
+        self.snapshot_ticks.remove(&id);
+        // Who answers the heartbeat is sent what it lacks.
+        self.raw.ping();
+        self.overwrite_election_timeout();
     }
 
     /// Everything up to this `Persist::number` is on disk.
@@ -273,14 +429,30 @@ impl RaftNode {
 
     /// Collects all that has become due.
     pub fn collect(&mut self, out: &mut RaftOutput) {
+        self.collect_ready(out);
+        if std::mem::take(&mut self.may_stand_alone) && self.stands_alone() {
+            // Nobody else can answer: waiting for a timeout would only delay the start.
+            if self.campaign().is_ok() {
+                self.collect_ready(out);
+            }
+        }
+        out.snapshot_wanted |= self.raw.store().take_snapshot_wanted();
+        self.overwrite_election_timeout();
+    }
+
+    /// What was known to be committed is applied, and nobody else votes.
+    fn stands_alone(&self) -> bool {
+        let conf = self.raw.store().conf_state();
+        conf.voters == [raft_id(self.node)] && conf.voters_outgoing.is_empty() && self.raw.raft.leader_id == INVALID_ID
+    }
+
+    fn collect_ready(&mut self, out: &mut RaftOutput) {
         while self.raw.has_ready() {
             self.collect_one(out);
             if self.waiting.front().is_some_and(|first| !first.must_sync) {
                 self.persisted(0, out);
             }
         }
-        out.snapshot_wanted |= self.raw.store().take_snapshot_wanted();
-        self.overwrite_election_timeout();
     }
 
     fn collect_one(&mut self, out: &mut RaftOutput) {
@@ -310,7 +482,12 @@ impl RaftNode {
                 truncate_from: truncate_from.filter(|_| snapshot.is_none()),
                 snapshot: snapshot.as_ref().map(point_of),
                 entries: entries.iter().map(stored_entry).collect(),
-                hard_state: Some(hard_state_note(self.node, &self.raw.raft.hard_state(), &self.founders)),
+                hard_state: Some(hard_state_note(
+                    self.node,
+                    &self.raw.raft.hard_state(),
+                    &self.founders,
+                    self.newcomer,
+                )),
             });
         }
         let committed = ready.take_committed_entries();
@@ -340,7 +517,9 @@ impl RaftNode {
                 }
             };
             let voters = voters.expect("a committed change of voters is valid");
-            out.committed.push(Committed::Voters { index: entry.index, voters: node_ids(&voters.voters) });
+            let (index, term) = (entry.index, entry.term);
+            let learners = learners_of(&voters);
+            out.committed.push(Committed::Voters { index, term, voters: node_ids(&voters.voters), learners });
             self.raw.mut_store().set_conf_state(voters);
         }
         self.raw.advance_apply_to(last);
@@ -408,8 +587,29 @@ impl RaftNode {
         self.raw.raft.raft_log.last_index()
     }
 
+    /// The last entry that is committed.
+    pub fn committed(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Voters and learners, ascending, with what each is known to have. Only a leader knows it of others.
+    pub fn progress(&self) -> Vec<MemberProgress> {
+        let conf = self.raw.store().conf_state();
+        let one = |(id, progress): (&u64, &Progress)| {
+            let votes = conf.voters.contains(id);
+            node_id(*id).map(|node| MemberProgress { node, votes, matched: progress.matched })
+        };
+        let members: BTreeMap<NodeId, MemberProgress> =
+            self.raw.raft.prs().iter().filter_map(one).map(|member| (member.node, member)).collect();
+        members.into_values().collect()
+    }
+
     pub fn voters(&self) -> Vec<NodeId> {
         node_ids(&self.raw.store().conf_state().voters)
+    }
+
+    pub fn learners(&self) -> Vec<NodeId> {
+        learners_of(self.raw.store().conf_state())
     }
 
     /// Whether time matters: a sole voter has nobody to wait for.
@@ -435,11 +635,36 @@ impl RaftNode {
     }
 }
 
+/// How far one member of the group is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemberProgress {
+    pub node: NodeId,
+    pub votes: bool,
+    /// The last entry that it is known to have.
+    pub matched: u64,
+}
+
 /// A snapshot file's content and the place in the log that it stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotPoint {
     pub index: u64,
     pub file: Bytes,
+}
+
+fn asks_for_a_vote(message: &Message) -> bool {
+    use MessageType::{MsgRequestPreVote, MsgRequestVote, MsgTimeoutNow};
+    matches!(message.get_msg_type(), MsgRequestVote | MsgRequestPreVote | MsgTimeoutNow)
+}
+
+fn single(step: &VoterStep) -> ConfChangeSingle {
+    let (kind, node) = match step {
+        VoterStep::Vote(node) => (ConfChangeType::AddNode, node),
+        VoterStep::Learn(node) => (ConfChangeType::AddLearnerNode, node),
+        VoterStep::Leave(node) => (ConfChangeType::RemoveNode, node),
+    };
+    let mut single = ConfChangeSingle { node_id: raft_id(*node), ..ConfChangeSingle::default() };
+    single.set_change_type(kind);
+    single
 }
 
 fn send(message: Message, out: &mut RaftOutput) {

@@ -11,7 +11,7 @@ use model::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
 use super::placement::{Candidate, place};
 use super::random::Random;
 use super::requests::{CreatedTopic, NewTopic, Refusal, TopicRef};
-use crate::metadata::{Fact, Image, PartitionInfo, TopicConfig};
+use crate::metadata::{Fact, Image, PartitionInfo, Topic, TopicConfig};
 
 /// Of one topic: its creation is one entry of the log, which must stay small enough to be sent whole.
 pub const TOPIC_PARTITIONS_MAX: u32 = 20_000;
@@ -81,11 +81,17 @@ fn create_one(image: &Image, topic: &NewTopic, random: &mut Random) -> Result<(C
     Ok((CreatedTopic { id, partitions, replication_factor }, facts))
 }
 
-/// The factor was left open all the way: it is raised as nodes join.
+/// The factor was left open all the way, or the cluster makes the topic for itself: it is raised as nodes join.
 fn follows_cluster(image: &Image, topic: &NewTopic) -> bool {
-    topic.assignment.is_empty()
-        && topic.replication_factor.is_none()
-        && image.statics().replication_factor_default.is_none()
+    let open = topic.replication_factor.is_none() && image.statics().replication_factor_default.is_none();
+    topic.assignment.is_empty() && (open || topic.name.is_internal())
+}
+
+/// What a topic whose factor was left to the cluster has where there are enough nodes.
+pub fn factor_wanted(image: &Image, topic: &Topic) -> usize {
+    let nodes = image.nodes().keys().filter(|node| image.may_hold(**node)).count();
+    let set = image.statics().offsets_topic_replication_factor.filter(|_| topic.name.is_internal());
+    set.map_or(REPLICATION_FACTOR_DEFAULT, usize::from).min(nodes)
 }
 
 fn check_name(image: &Image, name: &TopicName) -> Result<(), Refusal> {
@@ -109,10 +115,26 @@ fn placed(image: &Image, topic: &NewTopic, random: &mut Random) -> Result<Vec<Ve
         let message = format!("{partitions} partitions were asked for, 1 to {TOPIC_PARTITIONS_MAX} are allowed");
         return Err(refuse(ErrorCode::InvalidPartitions, message));
     }
-    let candidates: Vec<Candidate<'_>> =
-        image.live_nodes().map(|(node, info)| Candidate { node, rack: info.rack.as_deref() }).collect();
-    let by_default = || u16::try_from(candidates.len().min(REPLICATION_FACTOR_DEFAULT)).expect("at most 3");
+    let live = candidates(image).len();
+    let by_default = || u16::try_from(live.min(REPLICATION_FACTOR_DEFAULT)).expect("at most 3");
     let factor = topic.replication_factor.or(image.statics().replication_factor_default).unwrap_or_else(by_default);
+    choose_replicas(image, partitions, factor, random)
+}
+
+/// Who may be given new replicas: neither fenced nor about to go.
+pub(super) fn candidates(image: &Image) -> Vec<Candidate<'_>> {
+    let live = image.live_nodes().filter(|(node, _)| image.may_hold(*node));
+    live.map(|(node, info)| Candidate { node, rack: info.rack.as_deref() }).collect()
+}
+
+/// Replicas of `partitions` new partitions.
+pub(super) fn choose_replicas(
+    image: &Image,
+    partitions: u32,
+    factor: u16,
+    random: &mut Random,
+) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    let candidates = candidates(image);
     if factor == 0 || usize::from(factor) > candidates.len() {
         let message = format!(
             "a replication factor of {factor} was asked for, from 1 to the number of live nodes is possible, which is {}",
@@ -130,8 +152,13 @@ fn assigned(image: &Image, topic: &NewTopic) -> Result<Vec<Vec<NodeId>>, Refusal
         let message = "with replicas named by hand, neither partitions nor a replication factor may be given";
         return Err(refuse(ErrorCode::InvalidRequest, message.to_owned()));
     }
-    let factor = topic.assignment.first().map_or(0, Vec::len);
-    for (partition, replicas) in topic.assignment.iter().enumerate() {
+    check_assignment(image, &topic.assignment, topic.assignment.first().map_or(0, Vec::len))?;
+    Ok(topic.assignment.clone())
+}
+
+/// Replicas named by hand, `factor` of each partition.
+pub(super) fn check_assignment(image: &Image, assignment: &[Vec<NodeId>], factor: usize) -> Result<(), Refusal> {
+    for (partition, replicas) in assignment.iter().enumerate() {
         let refuse =
             |why: String| Err(refuse(ErrorCode::InvalidReplicaAssignment, format!("partition {partition}: {why}")));
         let distinct: BTreeSet<NodeId> = replicas.iter().copied().collect();
@@ -142,23 +169,24 @@ fn assigned(image: &Image, topic: &NewTopic) -> Result<Vec<Vec<NodeId>>, Refusal
             return refuse("a node is named twice".to_owned());
         }
         if replicas.len() != factor {
-            return refuse(format!("{} replicas are named, partition 0 has {factor}", replicas.len()));
+            return refuse(format!("{} replicas are named, the others have {factor}", replicas.len()));
         }
         if let Some(unknown) = replicas.iter().find(|node| image.node(**node).is_none()) {
             return refuse(format!("node {unknown} is not known"));
         }
-        if !replicas.iter().any(|node| is_live(image, *node)) {
+        if !replicas.iter().any(|node| takes_part(image, *node)) {
             return refuse("none of the named nodes is alive".to_owned());
         }
     }
-    Ok(topic.assignment.clone())
+    Ok(())
 }
 
 /// A new partition: its live replicas are in sync, since there is nothing to have missed.
-fn born(image: &Image, replicas: Vec<NodeId>) -> PartitionInfo {
-    let isr: Vec<NodeId> = replicas.iter().copied().filter(|node| is_live(image, *node)).collect();
+pub(super) fn born(image: &Image, replicas: Vec<NodeId>) -> PartitionInfo {
+    let isr: Vec<NodeId> = replicas.iter().copied().filter(|node| takes_part(image, *node)).collect();
+    let willing = isr.iter().copied().find(|node| image.may_lead(*node));
     PartitionInfo {
-        leader: isr.first().copied(),
+        leader: willing.or(isr.first().copied()),
         leader_epoch: LeaderEpoch::ZERO,
         replicas,
         isr,
@@ -166,8 +194,8 @@ fn born(image: &Image, replicas: Vec<NodeId>) -> PartitionInfo {
     }
 }
 
-fn is_live(image: &Image, node: NodeId) -> bool {
-    image.node(node).is_some_and(|info| !info.fenced)
+fn takes_part(image: &Image, node: NodeId) -> bool {
+    image.is_live(node) && !image.is_stopping(node)
 }
 
 fn unused_id(image: &Image, random: &mut Random) -> TopicId {

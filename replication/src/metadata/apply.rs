@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use model::{NodeId, PartitionIndex, TopicId, TopicName};
 
-use super::image::{Image, NodeInfo, PartitionInfo, Resource, Topic, lookalike};
+use super::image::{
+    Image, NodeInfo, NodeOrders, PartitionInfo, Resource, Topic, UNCLEAN_KEPT, UncleanElection, lookalike,
+};
 use super::record::{Fact, Incarnation};
 use super::resolve;
 
@@ -44,15 +46,26 @@ impl Image {
         match fact {
             Fact::ClusterFounded { cluster_id, voters } => self.found(cluster_id, voters),
             Fact::NodeRegistered { node, info } => {
-                Arc::make_mut(&mut self.nodes).insert(*node, info.clone());
+                self.register(*node, info);
                 Ok(())
             }
             Fact::NodeFenced { node, incarnation } => self.set_fenced(*node, *incarnation, true),
             Fact::NodeUnfenced { node, incarnation } => self.set_fenced(*node, *incarnation, false),
             Fact::NodeUnregistered { node } => match Arc::make_mut(&mut self.nodes).remove(node) {
-                Some(_) => Ok(()),
+                Some(_) => {
+                    self.order(*node, NodeOrders::default());
+                    Ok(())
+                }
                 None => Err(ApplyError::UnknownNode { node: *node }),
             },
+            Fact::NodeOrdered { node, orders } => {
+                self.order(*node, *orders);
+                Ok(())
+            }
+            Fact::UncleanLeaderElected { election } => {
+                self.remember_unclean(*election);
+                Ok(())
+            }
             Fact::TopicCreated { id, name, configs, default_replication } => {
                 self.create_topic(*id, name, configs, *default_replication)
             }
@@ -85,6 +98,35 @@ impl Image {
         self.cluster_id = cluster_id.into();
         self.voters = Arc::new(voters.to_vec());
         Ok(())
+    }
+
+    fn register(&mut self, node: NodeId, info: &NodeInfo) {
+        let before = Arc::make_mut(&mut self.nodes).insert(node, info.clone());
+        let is_member = self.voters.contains(&node) || self.learners.contains(&node);
+        if is_member && before.is_some_and(|before| before.directory != info.directory) {
+            self.replaced_mut(|replaced| {
+                replaced.insert(node);
+            });
+        }
+    }
+
+    fn order(&mut self, node: NodeId, orders: NodeOrders) {
+        if self.orders(node) == orders {
+            return;
+        }
+        let all = Arc::make_mut(&mut self.orders);
+        match orders == NodeOrders::default() {
+            true => all.remove(&node),
+            false => all.insert(node, orders),
+        };
+    }
+
+    pub(super) fn remember_unclean(&mut self, election: UncleanElection) {
+        let unclean = Arc::make_mut(&mut self.unclean);
+        if unclean.len() == UNCLEAN_KEPT {
+            unclean.remove(0);
+        }
+        unclean.push(election);
     }
 
     /// A fact about an earlier incarnation says nothing about the present one.

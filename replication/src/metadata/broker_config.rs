@@ -33,6 +33,18 @@ impl BrokerKey {
         KEYS.binary_search_by(|key| key.name.cmp(name)).ok().and_then(|at| KEYS.get(at))
     }
 
+    /// Whether it can be set while the cluster runs: what stands in for a topic's setting, for all nodes at once; the throttles of
+    /// replication also for one.
+    pub fn is_dynamic(&self, scope: Scope) -> bool {
+        let for_topics = || KEYS_OF_TOPICS.iter().flat_map(|key| key.synonyms).any(|synonym| synonym.name == self.name);
+        self.is_throttle() || scope == Scope::EveryNode && for_topics()
+    }
+
+    /// Set by Kafka's tool for reassignments; no node has it in its own settings.
+    pub fn is_throttle(&self) -> bool {
+        THROTTLES.contains(&self.name)
+    }
+
     /// Never shown to clients.
     pub fn is_sensitive(&self) -> bool {
         self.kind == Kind::Password
@@ -65,6 +77,20 @@ impl BrokerKey {
         };
         BrokerKey { name, kind, default: (default != "null" && default != "REQUIRED").then_some(default) }
     }
+}
+
+/// Bytes a second: what leaders send, what followers take, what moves between directories.
+const THROTTLES: [&str; 3] = [
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
+/// For whom a node's configuration is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    EveryNode,
+    OneNode,
 }
 
 /// One node's own settings, checked. Times are milliseconds, sizes bytes.

@@ -4,13 +4,13 @@
 //! Invariants: what a copy holds never changes; a change copies what it changes (one topic, one chunk of a map); topics by name and by
 //! id are the same topics. `statics` is this node's own configuration: no fact, not in a snapshot, used to resolve what facts leave open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 
 use super::broker_config::BrokerConfig;
-use super::record::Incarnation;
+use super::record::{Incarnation, LEVEL_FEATURE};
 use super::sorted_map::SortedMap;
 use super::topic_config::TopicConfig;
 
@@ -20,6 +20,12 @@ pub struct Image {
     /// The active controller as this node knows it: from Raft, not from a fact.
     pub(super) controller: Option<NodeId>,
     pub(super) voters: Arc<Vec<NodeId>>,
+    pub(super) learners: Arc<Vec<NodeId>>,
+    /// Members of the Raft group whose data directory was replaced since they became one.
+    pub(super) replaced: Arc<BTreeSet<NodeId>>,
+    pub(super) orders: Arc<BTreeMap<NodeId, NodeOrders>>,
+    /// The newest `UNCLEAN_KEPT`, oldest first.
+    pub(super) unclean: Arc<Vec<UncleanElection>>,
     pub(super) nodes: Arc<BTreeMap<NodeId, NodeInfo>>,
     pub(super) topics: SortedMap<TopicId, Arc<Topic>>,
     pub(super) names: SortedMap<TopicName, TopicId>,
@@ -44,6 +50,9 @@ pub enum Resource {
     Group(String),
 }
 
+/// The name of the listener for other nodes; all others are for clients.
+pub const PEER_LISTENER: &str = "PEER";
+
 /// A node as its newest incarnation registered it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeInfo {
@@ -52,7 +61,7 @@ pub struct NodeInfo {
     pub directory: [u8; 16],
     /// The machine's boot; empty where the platform tells none.
     pub boot: String,
-    /// The first is the one that clients are told.
+    /// Clients are told the one whose name their connection's listener has, else the first that is for clients.
     pub listeners: Vec<Listener>,
     pub rack: Option<String>,
     /// Per feature the lowest and highest level that it can work at.
@@ -60,6 +69,42 @@ pub struct NodeInfo {
     /// May lead nothing and is in no ISR.
     pub fenced: bool,
 }
+
+/// What an operator asked of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Duty {
+    #[default]
+    Full,
+    /// It came to a cluster that holds data: replicas move to it until it has its share.
+    Joining,
+    /// Leads nothing that another can lead, and takes no new replica.
+    Drained,
+    /// Its replicas move away as well; then it can be removed.
+    Leaving,
+}
+
+/// What a node was asked to do or not to do. Outlives its registrations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeOrders {
+    pub duty: Duty,
+    /// This incarnation is about to stop: it is not elected again.
+    pub stopping: Option<Incarnation>,
+    /// It was removed from the voters by hand and is not chosen again.
+    pub no_voter: bool,
+}
+
+/// An election that may have lost acknowledged records: who was made leader, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UncleanElection {
+    pub partition: TopicPartition,
+    pub leader: NodeId,
+    pub leader_epoch: LeaderEpoch,
+    /// Milliseconds since the Unix epoch, by the controller's clock.
+    pub at_ms: i64,
+}
+
+/// So many unclean elections are remembered.
+pub const UNCLEAN_KEPT: usize = 256;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {
@@ -127,9 +172,32 @@ impl Image {
         &self.voters
     }
 
-    /// From the membership of the Raft group: its changes are no facts of ours.
-    pub fn set_voters(&mut self, voters: Vec<NodeId>) {
+    /// Members of the metadata group that do not vote, ascending.
+    pub fn learners(&self) -> &[NodeId] {
+        &self.learners
+    }
+
+    /// From the membership of the Raft group: its changes are no facts of ours. Both ascending.
+    pub fn set_members(&mut self, voters: Vec<NodeId>, learners: Vec<NodeId>) {
+        // Who is no member is one that never was: its next membership begins with what it then holds.
+        self.replaced_mut(|replaced| replaced.retain(|node| voters.contains(node) || learners.contains(node)));
         self.voters = Arc::new(voters);
+        self.learners = Arc::new(learners);
+    }
+
+    /// Copies the set only where the change shows.
+    pub(super) fn replaced_mut(&mut self, change: impl FnOnce(&mut BTreeSet<NodeId>)) {
+        let mut replaced = (*self.replaced).clone();
+        change(&mut replaced);
+        if replaced != *self.replaced {
+            self.replaced = Arc::new(replaced);
+        }
+    }
+
+    /// A member of the metadata group that came back with another data directory: what it once held and promised is gone, so it must
+    /// leave the group before it may be a member again.
+    pub fn is_replaced_member(&self, node: NodeId) -> bool {
+        self.replaced.contains(&node)
     }
 
     pub fn nodes(&self) -> &BTreeMap<NodeId, NodeInfo> {
@@ -143,6 +211,51 @@ impl Image {
     /// Registered and not fenced, ascending.
     pub fn live_nodes(&self) -> impl Iterator<Item = (NodeId, &NodeInfo)> {
         self.nodes.iter().filter(|(_, info)| !info.fenced).map(|(node, info)| (*node, info))
+    }
+
+    /// Registered and not fenced.
+    pub fn is_live(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|info| !info.fenced)
+    }
+
+    /// Registered, not fenced, and in this incarnation.
+    pub fn is_live_incarnation(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.nodes.get(&node).is_some_and(|info| !info.fenced && info.incarnation == incarnation)
+    }
+
+    /// What was asked of the node; the default where nothing was.
+    pub fn orders(&self, node: NodeId) -> NodeOrders {
+        self.orders.get(&node).copied().unwrap_or_default()
+    }
+
+    pub fn duty(&self, node: NodeId) -> Duty {
+        self.orders(node).duty
+    }
+
+    /// Its present incarnation said that it stops.
+    pub fn is_stopping(&self, node: NodeId) -> bool {
+        let stopping = self.orders.get(&node).and_then(|orders| orders.stopping);
+        stopping.is_some() && stopping == self.nodes.get(&node).map(|info| info.incarnation)
+    }
+
+    /// Lives, and nothing speaks against giving it leaderships.
+    pub fn may_lead(&self, node: NodeId) -> bool {
+        self.is_live(node) && !self.is_stopping(node) && self.duty(node) < Duty::Drained
+    }
+
+    /// May be given replicas: it lives and is not meant to go.
+    pub fn may_hold(&self, node: NodeId) -> bool {
+        self.may_lead(node)
+    }
+
+    /// The newest elections that may have lost acknowledged records, oldest first.
+    pub fn unclean_elections(&self) -> &[UncleanElection] {
+        &self.unclean
+    }
+
+    /// The finalised level of the metadata: facts that need a higher one are not decided.
+    pub fn level(&self) -> u32 {
+        self.features.get(LEVEL_FEATURE).and_then(|level| u32::try_from(*level).ok()).unwrap_or(1)
     }
 
     pub fn topic(&self, name: &TopicName) -> Option<&Arc<Topic>> {
@@ -186,6 +299,14 @@ impl Image {
         self.configs.get(resource).unwrap_or(&NONE)
     }
 
+    /// Groups for which something was set, ascending.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.configs.keys().filter_map(|resource| match resource {
+            Resource::Group(group) => Some(group.as_str()),
+            Resource::Topic(_) | Resource::EveryNode | Resource::Node(_) => None,
+        })
+    }
+
     /// The finalised features.
     pub fn features(&self) -> &BTreeMap<String, i16> {
         &self.features
@@ -215,7 +336,11 @@ pub(super) fn lookalike(name: &TopicName) -> Option<String> {
 impl NodeInfo {
     /// What clients are told, unless the edge knows better.
     pub fn client_listener(&self) -> Option<&Listener> {
-        self.listeners.first()
+        self.listeners.iter().find(|listener| listener.name != PEER_LISTENER)
+    }
+
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
     }
 }
 
@@ -229,8 +354,9 @@ impl Topic {
         (0..).map(PartitionIndex::new).zip(&self.partitions)
     }
 
+    /// Of the first partition, without what a reassignment is adding.
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |partition| partition.replicas.len())
+        self.partitions.first().map_or(0, |partition| partition.replication_factor())
     }
 
     /// How many members the ISR needs: what was set, else half of the replication factor, rounded up (1 of 2, 2 of 3).
@@ -238,9 +364,41 @@ impl Topic {
         let half = self.replication_factor().div_ceil(2).max(1);
         self.config.min_insync_replicas.map_or(half, usize::from)
     }
+
+    /// Of one partition: what was set, but not more than it has replicas; else half of its own factor, rounded up. While partitions
+    /// are given more replicas one after the other, each has its own minimum.
+    pub fn min_insync_replicas_of(&self, partition: &PartitionInfo) -> usize {
+        let factor = partition.replication_factor().max(1);
+        self.config.min_insync_replicas.map_or(factor.div_ceil(2), |set| usize::from(set).min(factor))
+    }
 }
 
 impl PartitionInfo {
+    /// Without what a reassignment is adding: those count once they are in sync and the reassignment is complete.
+    pub fn replication_factor(&self) -> usize {
+        self.replicas.len().saturating_sub(self.adding.len())
+    }
+
+    /// A reassignment is under way.
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The replicas as they were before the reassignment that is under way; all where none is.
+    pub fn original_replicas(&self) -> Vec<NodeId> {
+        self.replicas.iter().copied().filter(|node| !self.adding.contains(node)).collect()
+    }
+
+    /// The replicas as they are to be in the end.
+    pub fn target_replicas(&self) -> Vec<NodeId> {
+        self.replicas.iter().copied().filter(|node| !self.removing.contains(node)).collect()
+    }
+
+    /// The first in order of preference; it ought to lead.
+    pub fn preferred_leader(&self) -> Option<NodeId> {
+        self.replicas.first().copied()
+    }
+
     pub fn is_replica(&self, node: NodeId) -> bool {
         self.replicas.contains(&node)
     }

@@ -14,7 +14,9 @@ pub mod topic_config;
 pub mod topic_keys;
 
 pub use broker_config::BrokerConfig;
-pub use image::{Image, Listener, NodeInfo, PartitionInfo, Resource, Topic};
+pub use image::{
+    Duty, Image, Listener, NodeInfo, NodeOrders, PEER_LISTENER, PartitionInfo, Resource, Topic, UncleanElection,
+};
 pub use record::{Fact, Incarnation};
 pub use topic_config::TopicConfig;
 

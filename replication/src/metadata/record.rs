@@ -5,10 +5,10 @@
 //! checked (ids of 16 bytes, names that are names, numbers in range).
 
 use bytes::Bytes;
-use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
+use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use prost::Message;
 
-use super::image::{Listener, NodeInfo, PartitionInfo, Resource};
+use super::image::{Duty, Listener, NodeInfo, NodeOrders, PartitionInfo, Resource, UncleanElection};
 
 /// The generated shapes of `proto/metadata.proto`.
 pub mod proto {
@@ -16,8 +16,11 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/weir.metadata.v1.rs"));
 }
 
-/// The level of the facts that this version writes and the newest it reads.
-pub const LEVEL: u32 = 1;
+/// The newest level of facts that this version knows. What it writes is bounded by the level that the cluster has finalised.
+/// Level 2 adds `NodeOrdered` and `UncleanLeaderElected`.
+pub const LEVEL: u32 = 2;
+/// The level that every version reads.
+const LEVEL_FIRST: u32 = 1;
 /// The feature that carries that level, so that a cluster of mixed versions writes only what all of them read.
 pub const LEVEL_FEATURE: &str = "weir.metadata";
 
@@ -66,6 +69,15 @@ pub enum Fact {
         key: String,
         value: Option<String>,
     },
+    /// The whole new state of what a node was asked to do. Level 2.
+    NodeOrdered {
+        node: NodeId,
+        orders: NodeOrders,
+    },
+    /// The audit of an unclean election; the partition's new state follows. Level 2.
+    UncleanLeaderElected {
+        election: UncleanElection,
+    },
     FeatureLevelSet {
         name: String,
         level: i16,
@@ -75,6 +87,26 @@ pub enum Fact {
         node: NodeId,
         next: i64,
     },
+}
+
+impl Fact {
+    /// The level that a reader needs.
+    pub fn level(&self) -> u32 {
+        match self {
+            Fact::NodeOrdered { .. } | Fact::UncleanLeaderElected { .. } => 2,
+            Fact::ClusterFounded { .. }
+            | Fact::NodeRegistered { .. }
+            | Fact::NodeFenced { .. }
+            | Fact::NodeUnfenced { .. }
+            | Fact::NodeUnregistered { .. }
+            | Fact::TopicCreated { .. }
+            | Fact::TopicDeleted { .. }
+            | Fact::PartitionChanged { .. }
+            | Fact::ConfigChanged { .. }
+            | Fact::FeatureLevelSet { .. }
+            | Fact::ProducerIdsAllocated { .. } => LEVEL_FIRST,
+        }
+    }
 }
 
 /// One start of a process. What an earlier start promised is void.
@@ -108,14 +140,15 @@ pub enum FactError {
 
 /// One entry of the metadata log.
 pub fn encode_batch(facts: &[Fact]) -> Bytes {
-    let batch = proto::FactBatch { level: LEVEL, facts: facts.iter().map(to_proto).collect() };
+    let level = facts.iter().map(Fact::level).max().unwrap_or(LEVEL_FIRST);
+    let batch = proto::FactBatch { level, facts: facts.iter().map(to_proto).collect() };
     batch.encode_to_vec().into()
 }
 
 /// Entries of at most `ENTRY_BYTES` each, as long as no group alone is larger: a group is never split.
 pub fn batches(groups: &[Vec<Fact>]) -> Vec<Bytes> {
     let mut done = Vec::new();
-    let mut open = proto::FactBatch { level: LEVEL, facts: Vec::new() };
+    let mut open = proto::FactBatch { level: LEVEL_FIRST, facts: Vec::new() };
     let mut bytes = 0;
     for group in groups {
         let facts: Vec<proto::Fact> = group.iter().map(to_proto).collect();
@@ -123,8 +156,9 @@ pub fn batches(groups: &[Vec<Fact>]) -> Vec<Bytes> {
         if bytes + size > ENTRY_BYTES && !open.facts.is_empty() {
             done.push(open.encode_to_vec().into());
             open.facts.clear();
-            bytes = 0;
+            (open.level, bytes) = (LEVEL_FIRST, 0);
         }
+        open.level = group.iter().map(Fact::level).fold(open.level, u32::max);
         open.facts.extend(facts);
         bytes += size;
     }
@@ -155,6 +189,8 @@ fn to_proto(fact: &Fact) -> proto::Fact {
         Fact::NodeUnfenced { node, incarnation } => {
             Kind::NodeUnfenced(proto::NodeUnfenced { node: node.0, incarnation: id_bytes(&incarnation.0) })
         }
+        Fact::NodeOrdered { node, orders } => Kind::NodeOrdered(orders_to_proto(*node, orders)),
+        Fact::UncleanLeaderElected { election } => Kind::UncleanLeaderElected(unclean_to_proto(election)),
         Fact::NodeUnregistered { node } => Kind::NodeUnregistered(proto::NodeUnregistered { node: node.0 }),
         Fact::TopicCreated { id, name, configs, default_replication } => {
             Kind::TopicCreated(topic_to_proto(*id, name, configs.iter().cloned(), *default_replication))
@@ -193,6 +229,11 @@ fn from_proto(kind: proto::fact::Kind) -> Result<Fact, FactError> {
         Kind::NodeUnfenced(fact) => {
             Fact::NodeUnfenced { node: node_id(fact.node)?, incarnation: incarnation(&fact.incarnation)? }
         }
+        Kind::NodeOrdered(fact) => {
+            let (node, orders) = orders_from_proto(fact)?;
+            Fact::NodeOrdered { node, orders }
+        }
+        Kind::UncleanLeaderElected(fact) => Fact::UncleanLeaderElected { election: unclean_from_proto(fact)? },
         Kind::NodeUnregistered(fact) => Fact::NodeUnregistered { node: node_id(fact.node)? },
         Kind::TopicCreated(fact) => topic_from_proto(fact)?,
         Kind::TopicDeleted(fact) => Fact::TopicDeleted { id: topic_id(&fact.id)? },
@@ -213,7 +254,60 @@ fn from_proto(kind: proto::fact::Kind) -> Result<Fact, FactError> {
     })
 }
 
-pub(super) fn node_to_proto(node: NodeId, info: &NodeInfo) -> proto::NodeRegistered {
+pub(crate) fn duty_to_proto(duty: Duty) -> proto::node_ordered::Duty {
+    match duty {
+        Duty::Full => proto::node_ordered::Duty::Full,
+        Duty::Drained => proto::node_ordered::Duty::Drained,
+        Duty::Leaving => proto::node_ordered::Duty::Leaving,
+        Duty::Joining => proto::node_ordered::Duty::Joining,
+    }
+}
+
+pub(crate) fn duty_from_proto(raw: i32) -> Result<Duty, FactError> {
+    match proto::node_ordered::Duty::try_from(raw) {
+        Ok(proto::node_ordered::Duty::Full) => Ok(Duty::Full),
+        Ok(proto::node_ordered::Duty::Drained) => Ok(Duty::Drained),
+        Ok(proto::node_ordered::Duty::Leaving) => Ok(Duty::Leaving),
+        Ok(proto::node_ordered::Duty::Joining) => Ok(Duty::Joining),
+        Err(_) => Err(FactError::Number { field: "duty", value: i64::from(raw) }),
+    }
+}
+
+pub(super) fn orders_to_proto(node: NodeId, orders: &NodeOrders) -> proto::NodeOrdered {
+    proto::NodeOrdered {
+        node: node.0,
+        duty: duty_to_proto(orders.duty).into(),
+        stopping: orders.stopping.map(|incarnation| id_bytes(&incarnation.0)).unwrap_or_default(),
+        no_voter: orders.no_voter,
+    }
+}
+
+pub(super) fn orders_from_proto(fact: proto::NodeOrdered) -> Result<(NodeId, NodeOrders), FactError> {
+    let stopping = (!fact.stopping.is_empty()).then(|| incarnation(&fact.stopping)).transpose()?;
+    let orders = NodeOrders { duty: duty_from_proto(fact.duty)?, stopping, no_voter: fact.no_voter };
+    Ok((node_id(fact.node)?, orders))
+}
+
+pub(super) fn unclean_to_proto(election: &UncleanElection) -> proto::UncleanLeaderElected {
+    proto::UncleanLeaderElected {
+        topic_id: id_bytes(&election.partition.topic.0),
+        partition: election.partition.partition.get(),
+        leader: election.leader.0,
+        leader_epoch: election.leader_epoch.get(),
+        at_ms: election.at_ms,
+    }
+}
+
+pub(super) fn unclean_from_proto(fact: proto::UncleanLeaderElected) -> Result<UncleanElection, FactError> {
+    Ok(UncleanElection {
+        partition: TopicPartition { topic: topic_id(&fact.topic_id)?, partition: partition_index(fact.partition)? },
+        leader: node_id(fact.leader)?,
+        leader_epoch: leader_epoch(fact.leader_epoch)?,
+        at_ms: fact.at_ms,
+    })
+}
+
+pub(crate) fn node_to_proto(node: NodeId, info: &NodeInfo) -> proto::NodeRegistered {
     let listener =
         |of: &Listener| proto::Listener { name: of.name.clone(), host: of.host.clone(), port: u32::from(of.port) };
     proto::NodeRegistered {
@@ -236,7 +330,7 @@ pub(super) fn node_to_proto(node: NodeId, info: &NodeInfo) -> proto::NodeRegiste
     }
 }
 
-pub(super) fn node_from_proto(fact: proto::NodeRegistered) -> Result<(NodeId, NodeInfo), FactError> {
+pub(crate) fn node_from_proto(fact: proto::NodeRegistered) -> Result<(NodeId, NodeInfo), FactError> {
     let listener = |of: proto::Listener| {
         let port = u16::try_from(of.port);
         let port = port.map_err(|_| FactError::Number { field: "port", value: i64::from(of.port) })?;
@@ -307,11 +401,9 @@ pub(super) fn partition_from_proto(
     fact: proto::PartitionChanged,
 ) -> Result<(TopicId, PartitionIndex, PartitionInfo), FactError> {
     let nodes = |raw: Vec<i32>| raw.into_iter().map(node_id).collect::<Result<Vec<_>, _>>();
-    let epoch = LeaderEpoch::from_wire(fact.leader_epoch);
-    let partition = i32::try_from(fact.partition).ok().and_then(PartitionIndex::from_wire);
     let state = PartitionInfo {
         leader: fact.leader.map(node_id).transpose()?,
-        leader_epoch: epoch.ok_or(FactError::Number { field: "leader epoch", value: i64::from(fact.leader_epoch) })?,
+        leader_epoch: leader_epoch(fact.leader_epoch)?,
         partition_epoch: fact.partition_epoch,
         replicas: nodes(fact.replicas)?,
         isr: nodes(fact.isr)?,
@@ -320,8 +412,16 @@ pub(super) fn partition_from_proto(
         adding: nodes(fact.adding)?,
         removing: nodes(fact.removing)?,
     };
-    let partition = partition.ok_or(FactError::Number { field: "partition", value: i64::from(fact.partition) })?;
-    Ok((topic_id(&fact.topic_id)?, partition, state))
+    Ok((topic_id(&fact.topic_id)?, partition_index(fact.partition)?, state))
+}
+
+pub(crate) fn partition_index(raw: u32) -> Result<PartitionIndex, FactError> {
+    let index = i32::try_from(raw).ok().and_then(PartitionIndex::from_wire);
+    index.ok_or(FactError::Number { field: "partition", value: i64::from(raw) })
+}
+
+pub(crate) fn leader_epoch(raw: i32) -> Result<LeaderEpoch, FactError> {
+    LeaderEpoch::from_wire(raw).ok_or(FactError::Number { field: "leader epoch", value: i64::from(raw) })
 }
 
 pub(super) fn config_to_proto(resource: &Resource, key: String, value: Option<String>) -> proto::ConfigChanged {
@@ -353,29 +453,29 @@ fn topic_from_hex(text: &str) -> Option<TopicId> {
     Some(TopicId(number.to_be_bytes()))
 }
 
-fn node_numbers(nodes: &[NodeId]) -> Vec<i32> {
+pub(crate) fn node_numbers(nodes: &[NodeId]) -> Vec<i32> {
     nodes.iter().map(|node| node.0).collect()
 }
 
-pub(super) fn node_id(raw: i32) -> Result<NodeId, FactError> {
+pub(crate) fn node_id(raw: i32) -> Result<NodeId, FactError> {
     match raw {
         0.. => Ok(NodeId(raw)),
         _ => Err(FactError::Number { field: "node id", value: i64::from(raw) }),
     }
 }
 
-fn id_bytes(id: &[u8; 16]) -> Bytes {
+pub(crate) fn id_bytes(id: &[u8; 16]) -> Bytes {
     Bytes::copy_from_slice(id)
 }
 
-fn id16(field: &'static str, raw: &Bytes) -> Result<[u8; 16], FactError> {
+pub(crate) fn id16(field: &'static str, raw: &Bytes) -> Result<[u8; 16], FactError> {
     raw.as_ref().try_into().map_err(|_| FactError::Id { field, length: raw.len() })
 }
 
-fn topic_id(raw: &Bytes) -> Result<TopicId, FactError> {
+pub(crate) fn topic_id(raw: &Bytes) -> Result<TopicId, FactError> {
     id16("topic id", raw).map(TopicId)
 }
 
-fn incarnation(raw: &Bytes) -> Result<Incarnation, FactError> {
+pub(crate) fn incarnation(raw: &Bytes) -> Result<Incarnation, FactError> {
     id16("incarnation", raw).map(Incarnation)
 }

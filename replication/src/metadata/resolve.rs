@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::broker_config::BrokerKey;
+use super::broker_config::{BrokerKey, Scope};
 use super::config_value::{Kind, check};
 use super::image::{Image, Resource, Topic};
 use super::topic_config::TopicConfig;
@@ -125,10 +125,14 @@ pub fn describe_node(image: &Image, node: Option<NodeId>) -> Vec<Described> {
             source,
             kind: key.kind,
             sensitive: key.is_sensitive(),
-            read_only: true,
+            read_only: !key.is_dynamic(if node.is_some() { Scope::OneNode } else { Scope::EveryNode }),
             synonyms: places,
             doc: "",
         }
     };
-    BrokerKey::all().iter().map(describe).collect()
+    // A throttle that nobody set is no setting of a node.
+    let shown = |line: &Described| {
+        line.source != Source::Default || BrokerKey::find(line.name).is_none_or(|key| !key.is_throttle())
+    };
+    BrokerKey::all().iter().map(describe).filter(shown).collect()
 }

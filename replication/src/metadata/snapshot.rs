@@ -12,8 +12,9 @@ use super::apply::ApplyError;
 use super::broker_config::BrokerConfig;
 use super::image::{Image, Topic};
 use super::record::{
-    Fact, FactError, LEVEL, config_from_proto, config_to_proto, node_from_proto, node_id, node_to_proto,
-    partition_from_proto, partition_to_proto, proto, topic_from_proto, topic_to_proto,
+    Fact, FactError, LEVEL, config_from_proto, config_to_proto, node_from_proto, node_id, node_numbers, node_to_proto,
+    orders_from_proto, orders_to_proto, partition_from_proto, partition_to_proto, proto, topic_from_proto,
+    topic_to_proto, unclean_from_proto, unclean_to_proto,
 };
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -35,9 +36,13 @@ impl Image {
         });
         let features = self.features.iter();
         let snapshot = proto::Snapshot {
-            level: LEVEL,
+            level: self.snapshot_level(),
             cluster_id: self.cluster_id.to_string(),
-            voters: self.voters.iter().map(|node| node.0).collect(),
+            voters: node_numbers(&self.voters),
+            learners: node_numbers(&self.learners),
+            replaced: self.replaced.iter().map(|node| node.0).collect(),
+            orders: self.orders.iter().map(|(node, orders)| orders_to_proto(*node, orders)).collect(),
+            unclean: self.unclean.iter().map(unclean_to_proto).collect(),
             nodes: self.nodes.iter().map(|(node, info)| node_to_proto(*node, info)).collect(),
             topics: self.topics.values().map(|topic| encode_topic(topic)).collect(),
             configs: configs.collect(),
@@ -50,6 +55,12 @@ impl Image {
         snapshot.encode_to_vec().into()
     }
 
+    /// What a reader needs: what came in with level 2 shows only once something of it is there. (Learners and replaced members are
+    /// passed over by a reader of level 1, which has neither.)
+    fn snapshot_level(&self) -> u32 {
+        if self.orders.is_empty() && self.unclean.is_empty() { 1 } else { 2 }
+    }
+
     /// `statics` is this node's own configuration, which no snapshot holds.
     pub fn decode(bytes: Bytes, statics: Arc<BrokerConfig>) -> Result<Image, SnapshotError> {
         let snapshot = proto::Snapshot::decode(bytes).map_err(|error| SnapshotError::Encoding(error.to_string()))?;
@@ -59,6 +70,10 @@ impl Image {
         let mut image = Image::empty(statics);
         image.cluster_id = snapshot.cluster_id.into();
         image.voters = Arc::new(snapshot.voters.into_iter().map(node_id).collect::<Result<_, _>>()?);
+        image.learners = Arc::new(snapshot.learners.into_iter().map(node_id).collect::<Result<_, _>>()?);
+        image.replaced = Arc::new(snapshot.replaced.into_iter().map(node_id).collect::<Result<_, _>>()?);
+        image.orders = Arc::new(snapshot.orders.into_iter().map(orders_from_proto).collect::<Result<_, _>>()?);
+        image.unclean = Arc::new(snapshot.unclean.into_iter().map(unclean_from_proto).collect::<Result<_, _>>()?);
         let nodes = snapshot.nodes.into_iter().map(node_from_proto);
         image.nodes = Arc::new(nodes.collect::<Result<_, _>>()?);
         // Before the topics: a default of the whole cluster shows in each.
@@ -100,6 +115,10 @@ impl PartialEq for Image {
         let same_topics = self.topics.iter().eq(other.topics.iter()) && self.names.iter().eq(other.names.iter());
         self.cluster_id == other.cluster_id
             && self.voters == other.voters
+            && self.learners == other.learners
+            && self.replaced == other.replaced
+            && self.orders == other.orders
+            && self.unclean == other.unclean
             && self.nodes == other.nodes
             && same_topics
             && self.partitions == other.partitions

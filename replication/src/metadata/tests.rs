@@ -10,7 +10,7 @@ use prost::Message;
 use super::apply::ApplyError;
 use super::broker_config::{BrokerConfig, BrokerKey};
 use super::config_value::ConfigError;
-use super::record::{ENTRY_BYTES, FactError, batches, decode_batch, encode_batch, proto};
+use super::record::{ENTRY_BYTES, FactError, LEVEL, batches, decode_batch, encode_batch, proto};
 use super::resolve::{Source, describe_node, describe_topic};
 use super::topic_config::Compression;
 use super::topic_keys::KEYS;
@@ -125,8 +125,8 @@ fn stored_samples_of_the_first_format_are_read() {
 
 #[test]
 fn a_batch_of_a_newer_level_or_with_an_unknown_fact_is_refused() {
-    let newer = proto::FactBatch { level: 2, facts: Vec::new() };
-    assert_eq!(decode_batch(newer.encode_to_vec().into()), Err(FactError::LevelTooNew { needed: 2 }));
+    let newer = proto::FactBatch { level: LEVEL + 1, facts: Vec::new() };
+    assert_eq!(decode_batch(newer.encode_to_vec().into()), Err(FactError::LevelTooNew { needed: LEVEL + 1 }));
     // A fact of kind 99: field 2 (facts), 3 bytes, within it field 99 of length 0.
     let unknown = Bytes::from_static(&[0x08, 0x01, 0x12, 0x03, 0x9a, 0x06, 0x00]);
     assert_eq!(decode_batch(unknown), Err(FactError::UnknownFact));

@@ -644,7 +644,7 @@ fn a_dead_node_hands_its_leaderships_to_the_isr_and_is_remembered_below_the_mini
     let expected = [
         (Some(2), nodes_of(&[2, 3]), nodes_of(&[])),
         (Some(3), nodes_of(&[3]), nodes_of(&[2])),
-        (None, nodes_of(&[3]), nodes_of(&[2])),
+        (None, nodes_of(&[]), nodes_of(&[2, 3])),
     ];
     assert_eq!(seen, expected);
 }

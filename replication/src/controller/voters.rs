@@ -1,0 +1,154 @@
+//! Who votes in the metadata group: commands, and the choice that the cluster makes by itself.
+//!
+//! Owns which change is due. Does not own how it is carried out (`raft_node`), nor when a node counts as silent.
+//! Invariants: a node becomes a voter only as a caught-up learner; a member whose data directory was replaced leaves before it may
+//! return, since its log is not what the others believe; one that was removed by hand is not chosen again; three voters where there
+//! are three nodes, else as many as there were.
+
+use std::collections::BTreeSet;
+
+use model::{ErrorCode, NodeId};
+
+use super::decide::Decision;
+use super::nodes::known;
+use super::orders::needs_level_2;
+use super::requests::{ControllerAnswer, Refusal};
+use crate::metadata::{Duty, Fact, Image, NodeOrders};
+
+/// So many are chosen where there are as many nodes.
+pub const VOTERS_WANTED: usize = 3;
+/// So many are allowed by hand.
+pub const VOTERS_MAX: usize = 5;
+
+/// What becomes of a node in the metadata group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum VoterStep {
+    Vote(NodeId),
+    /// Receives the log and does not vote.
+    Learn(NodeId),
+    Leave(NodeId),
+}
+
+/// All steps at once. Never empty.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VoterChange(pub Vec<VoterStep>);
+
+/// The metadata group as its leader knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Membership {
+    pub voters: BTreeSet<NodeId>,
+    pub learners: BTreeSet<NodeId>,
+    /// A change is on its way: another one must wait.
+    pub changing: bool,
+    /// Their logs end near the leader's.
+    pub caught_up: BTreeSet<NodeId>,
+    /// Not live for so long that another one should vote in their place.
+    pub silent: BTreeSet<NodeId>,
+}
+
+/// AddRaftVoter.
+///
+/// # Errors
+/// BrokerIdNotRegistered, DuplicateVoter, InvalidVoterKey (another directory), InvalidRequest (dead, or too many).
+pub fn add(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<Decision, Refusal> {
+    let info = known(image, node)?;
+    let refuse = |code, message: String| Err(Refusal::new(code, message));
+    if image.voters().contains(&node) {
+        return refuse(ErrorCode::DuplicateVoter, format!("node {node} is a voter already"));
+    }
+    if directory.is_some_and(|directory| directory != info.directory) {
+        return refuse(ErrorCode::InvalidVoterKey, format!("node {node} has another directory id"));
+    }
+    if info.fenced || image.is_replaced_member(node) {
+        return refuse(ErrorCode::InvalidRequest, format!("node {node} is dead, or has not caught up"));
+    }
+    if image.voters().len() >= VOTERS_MAX {
+        return refuse(ErrorCode::InvalidRequest, format!("{VOTERS_MAX} voters are the most"));
+    }
+    decision(image, node, false, VoterStep::Vote(node))
+}
+
+/// RemoveRaftVoter.
+///
+/// # Errors
+/// VoterNotFound; InvalidRequest for the last; UnsupportedVersion before level 2.
+pub fn remove(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<Decision, Refusal> {
+    let refuse = |code, message: String| Err(Refusal::new(code, message));
+    let other = |directory| image.node(node).is_some_and(|info| info.directory != directory);
+    if !image.voters().contains(&node) || directory.is_some_and(other) {
+        return refuse(ErrorCode::VoterNotFound, format!("node {node} with that directory is not a voter"));
+    }
+    if image.voters().len() == 1 {
+        return refuse(ErrorCode::InvalidRequest, "the last voter cannot be removed".to_owned());
+    }
+    let step = if image.node(node).is_some() { VoterStep::Learn(node) } else { VoterStep::Leave(node) };
+    decision(image, node, true, step)
+}
+
+fn decision(image: &Image, node: NodeId, no_voter: bool, step: VoterStep) -> Result<Decision, Refusal> {
+    let before = image.orders(node);
+    let mut groups = Vec::new();
+    if before.no_voter != no_voter {
+        needs_level_2(image, "voters that stay out")?;
+        groups.push(vec![Fact::NodeOrdered { node, orders: NodeOrders { no_voter, ..before } }]);
+    }
+    let mut decision = Decision::new(groups, ControllerAnswer::Done);
+    decision.voters = Some(VoterChange(vec![step]));
+    Ok(decision)
+}
+
+/// The change that is due; `None`: all is as it should be, or another change is on its way.
+pub fn choose(image: &Image, members: &Membership, leader: NodeId) -> Option<VoterChange> {
+    if members.changing || !image.is_founded() {
+        return None;
+    }
+    let one = |step| Some(VoterChange(vec![step]));
+    if let Some(node) = stranger(image, members, leader) {
+        return one(VoterStep::Leave(node));
+    }
+    let is_member = |node: &NodeId| members.voters.contains(node) || members.learners.contains(node);
+    if let Some((node, _)) = image.live_nodes().find(|(node, _)| !is_member(node)) {
+        return one(VoterStep::Learn(node));
+    }
+    let candidates = candidates(image, members);
+    let voters = members.voters.len();
+    let eligible = members.voters.len() + candidates.len();
+    if voters < VOTERS_WANTED {
+        let missing = VOTERS_WANTED - voters;
+        // From one to three at once: of two voters, the death of either stops the cluster.
+        let enough = eligible >= VOTERS_WANTED;
+        return enough.then(|| VoterChange(candidates.iter().take(missing).copied().map(VoterStep::Vote).collect()));
+    }
+    let goes = members.voters.iter().copied().find(|node| {
+        members.silent.contains(node) || image.duty(*node) == Duty::Leaving && image.node(*node).is_some()
+    })?;
+    let comes = candidates.first().copied()?;
+    let step = if image.node(goes).is_some() { VoterStep::Learn(goes) } else { VoterStep::Leave(goes) };
+    Some(VoterChange(vec![VoterStep::Vote(comes), step]))
+}
+
+/// A member that must go: its log is not what it was, or nobody knows it any more. A voter only while others remain; one that never
+/// registered (a founder that is late) only after it was silent for long.
+fn stranger(image: &Image, members: &Membership, leader: NodeId) -> Option<NodeId> {
+    let all = members.voters.iter().chain(&members.learners).copied();
+    let mut others = all.filter(|node| *node != leader);
+    others.find(|node| {
+        let is_voter = members.voters.contains(node);
+        let unknown = image.node(*node).is_none() && (!is_voter || members.silent.contains(node));
+        (image.is_replaced_member(*node) || unknown) && (!is_voter || members.voters.len() > 1)
+    })
+}
+
+/// Learners that may become voters, the best first: those in racks without a voter before the others.
+fn candidates(image: &Image, members: &Membership) -> Vec<NodeId> {
+    let rack = |node: NodeId| image.node(node).and_then(|info| info.rack.clone());
+    let used: BTreeSet<String> =
+        members.voters.iter().filter(|node| image.is_live(**node)).filter_map(|node| rack(*node)).collect();
+    let able = |node: &NodeId| {
+        let orders = image.orders(*node);
+        image.may_hold(*node) && !orders.no_voter && members.caught_up.contains(node)
+    };
+    let mut able: Vec<NodeId> = members.learners.iter().copied().filter(able).collect();
+    able.sort_by_key(|node| (rack(*node).is_some_and(|rack| used.contains(&rack)), *node));
+    able
+}
