@@ -2,7 +2,8 @@
 //!
 //! Owns committed and proposed in-sync sets and each replica's position. Does not own when to propose a change.
 //! Invariant: the high watermark is the least position over the *maximal* set: what is committed plus additions that are only
-//! proposed. A removal counts once it is committed. (An addition may be decided before we hear of it, a removal may not be.)
+//! proposed, or about to be. A removal counts once it is committed. (An addition may be decided before we hear of it, a removal may
+//! not be.)
 //! Invariant: it moves only while at least `min_in_sync` members are committed and stay so under the proposal, and never back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,12 +46,26 @@ impl Position {
 pub struct Isr {
     committed: BTreeSet<NodeId>,
     proposed: Option<BTreeSet<NodeId>>,
+    /// Is proposed as soon as it has all below the high watermark, which waits for it meanwhile.
+    joining: Option<NodeId>,
     positions: BTreeMap<NodeId, Position>,
 }
 
 impl Isr {
     pub fn new(committed: BTreeSet<NodeId>) -> Isr {
-        Isr { committed, proposed: None, positions: BTreeMap::new() }
+        Isr { committed, proposed: None, joining: None, positions: BTreeMap::new() }
+    }
+
+    /// Nothing is known of the others any more: a new leader asks them all.
+    pub fn forget_others(&mut self, node: NodeId) {
+        self.positions.retain(|replica, _| *replica == node);
+        self.joining = None;
+        self.proposed = None;
+    }
+
+    /// Of one replica: its process started anew, or its log ends elsewhere.
+    pub fn restart(&mut self, node: NodeId, at: Position) {
+        self.positions.insert(node, at);
     }
 
     pub fn committed(&self) -> &BTreeSet<NodeId> {
@@ -69,13 +84,34 @@ impl Isr {
         self.positions.entry(node).or_default().advance(to);
     }
 
+    /// How far a replica is by the position that counts.
+    pub fn counted(&self, node: NodeId, durability: Durability) -> Offset {
+        self.position(node).counted(durability)
+    }
+
+    pub fn joining(&self) -> Option<NodeId> {
+        self.joining
+    }
+
+    /// From now on it counts.
+    pub fn join(&mut self, node: Option<NodeId>) {
+        self.joining = node;
+    }
+
     /// A change was sent to the controller; its fate is not known.
     pub fn propose(&mut self, isr: BTreeSet<NodeId>) {
+        self.joining = self.joining.filter(|node| !isr.contains(node));
         self.proposed = Some(isr);
+    }
+
+    /// The controller did not take it.
+    pub fn withdraw(&mut self) {
+        self.proposed = None;
     }
 
     /// The controller decided, for or against what was proposed.
     pub fn commit(&mut self, isr: BTreeSet<NodeId>) {
+        self.joining = self.joining.filter(|node| !isr.contains(node));
         self.committed = isr;
         self.proposed = None;
     }
@@ -93,7 +129,7 @@ impl Isr {
         if self.certain() < min_in_sync {
             return None;
         }
-        let added = self.proposed.iter().flatten();
+        let added = self.proposed.iter().flatten().chain(&self.joining);
         self.committed.iter().chain(added).map(|node| self.position(*node).counted(durability)).min()
     }
 }
@@ -162,6 +198,19 @@ mod tests {
         isr.advance(NodeId(1), at(9, 8));
         isr.advance(NodeId(1), at(5, 5));
         assert_eq!(isr.position(NodeId(1)), at(9, 8));
+    }
+
+    #[test]
+    fn who_is_about_to_join_holds_the_high_watermark_until_it_is_taken() {
+        let mut isr = Isr::new(set(&[1]));
+        isr.advance(NodeId(1), at(9, 9));
+        isr.advance(NodeId(2), at(7, 7));
+        isr.join(Some(NodeId(2)));
+        assert_eq!(isr.high_watermark(Durability::Synced, 1), Some(Offset::new(7)));
+        isr.propose(set(&[1, 2]));
+        assert_eq!((isr.joining(), isr.high_watermark(Durability::Synced, 1)), (None, Some(Offset::new(7))));
+        isr.withdraw();
+        assert_eq!(isr.high_watermark(Durability::Synced, 1), Some(Offset::new(9)));
     }
 
     #[test]

@@ -1,258 +1,60 @@
-//! The leader of one partition: gives offsets, refuses duplicates, decides when an append is acknowledged.
+//! A replica that leads: gives offsets, refuses duplicates, decides when an append is acknowledged and who is in sync.
 //!
-//! Owns role, epoch, offsets, in-sync set, producers and who waits for what. Does not own the log: `Action::Append` is carried
-//! out by the driver before it takes the next event, and `Written` and `Synced` say how far the disk is.
+//! Owns who waits for what, and what is asked of the controller. Does not own the positions' arithmetic (`isr`) nor their pace (`pace`).
 //! Invariant: an acks=all answer leaves only when its batch lies below the high watermark, a duplicate's no earlier than the original's.
-//! Invariant: the high watermark and the published limits never go back.
-//! Invariant: a partition that failed appends nothing and acknowledges nothing until the process starts again.
+//! Invariant: a replica is proposed for the ISR only when it has everything that may have been acknowledged by any leader so far, and
+//! the high watermark does not pass it from then on.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use model::batch::{Batch, StoredBatch, TimestampType};
+use model::batch::{Batch, TimestampType};
 use model::limits::OFFSET_MAX;
-use model::{LeaderEpoch, NodeId, Now, Offset};
+use model::{NodeId, Now, Offset};
 
-use super::isr::{Durability, Isr, Position};
-use super::producers::{Checked, Producers, SequenceError, Sequenced};
+use super::isr::Position;
+use super::pace::{OWN_DELAY_MAX, Verdict};
+use super::producers::{Checked, SequenceError, Sequenced};
+use super::replica::{Action, IsrWish, Leadership, Origin, Replica, Role};
 use super::{Acks, AppendError, Appended};
+use crate::metadata::Incarnation;
 
-/// How often silent producers are looked for.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What the topic's configuration says.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
-    pub durability: Durability,
-    /// As configured; never more than there are replicas counts.
-    pub min_in_sync: usize,
-    pub batch_bytes_max: u64,
-    pub timestamp_type: TimestampType,
-    pub producer_expiry: Duration,
-    /// Answers that may wait at a time.
-    pub waiters_max: usize,
-}
-
-/// What was recovered of a partition.
-#[derive(Clone, Debug)]
-pub struct Recovered {
-    pub log_start: Offset,
-    /// All below is on the disk.
-    pub log_end: Offset,
-    /// As the checkpoint had it: at most this much was acknowledged *before* it.
-    pub high_watermark: Offset,
-    pub producers: Producers,
-}
-
-/// Who appends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
-    Client,
-    /// A coordinator of this node: its batches are bounded by itself.
-    Internal,
-}
+/// How long the controller may take before it is asked again, and how long after a refusal.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub enum Event<W> {
-    /// The image says that this node leads from now on.
-    Lead {
-        epoch: LeaderEpoch,
-        replicas: usize,
-        isr: BTreeSet<NodeId>,
-    },
-    /// The image says that another node leads, or none.
-    StepDown {
-        epoch: LeaderEpoch,
-        leader: Option<NodeId>,
-    },
-    Produced {
-        batch: Batch,
-        acks: Acks,
-        timeout: Duration,
-        origin: Origin,
-        waiter: W,
-    },
-    /// Our own kernel has everything below.
-    Written {
-        end: Offset,
-    },
-    /// Our own disk has everything below.
-    Synced {
-        end: Offset,
-    },
-    FollowerHas {
-        node: NodeId,
-        position: Position,
-    },
-    IsrProposed {
-        isr: BTreeSet<NodeId>,
-    },
-    IsrCommitted {
-        isr: BTreeSet<NodeId>,
-    },
-    Configured(Settings),
-    /// Retention or DeleteRecords took what lies below.
-    LogStartMoved {
-        start: Offset,
-    },
-    /// The disk failed us: nothing that is not acknowledged will be.
-    Failed {
-        reason: String,
-    },
-    Tick,
-}
-
-/// What readers may see.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    pub log_start: Offset,
-    pub high_watermark: Offset,
-    pub last_stable: Offset,
-}
-
-#[derive(Debug)]
-pub enum Action<W> {
-    /// The epoch's first record will have this offset.
-    StartEpoch {
-        epoch: LeaderEpoch,
-        start: Offset,
-    },
-    /// To the end of the log, before the next event.
-    Append {
-        batch: StoredBatch,
-    },
-    Reply {
-        waiter: W,
-        result: Result<Appended, AppendError>,
-    },
-    Publish(Limits),
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Role {
-    /// As recovered: the image has not said anything yet.
-    Unassigned,
-    Leading {
-        replicas: usize,
-    },
-    Following {
-        leader: Option<NodeId>,
-    },
-    Failed {
-        reason: String,
-    },
-}
-
-#[derive(Debug)]
-struct Waiting<W> {
-    base_offset: Offset,
-    end: Offset,
+pub(super) struct Waiting<W> {
+    pub(super) base_offset: Offset,
+    pub(super) end: Offset,
     log_append_time_ms: Option<i64>,
     since: Duration,
     deadline: Duration,
     waiter: W,
 }
 
-/// `W` is the driver's way to find the request again: opaque here.
-#[derive(Debug)]
-pub struct Leader<W> {
-    node: NodeId,
-    role: Role,
-    epoch: LeaderEpoch,
-    settings: Settings,
-    log_start: Offset,
-    log_end: Offset,
-    high_watermark: Offset,
-    published: Limits,
-    isr: Isr,
-    producers: Producers,
-    /// acks=1: sorted by end.
-    waiting_leader: VecDeque<Waiting<W>>,
-    /// acks=all: sorted by end.
-    waiting_all: VecDeque<Waiting<W>>,
-    /// No deadline of a waiting answer is earlier.
-    deadline_min: Option<Duration>,
-    /// Producers are not looked through at every tick.
-    expire_at: Duration,
-}
-
-impl<W> Leader<W> {
-    pub fn new(node: NodeId, recovered: Recovered, settings: Settings) -> Leader<W> {
-        let Recovered { log_start, log_end, high_watermark, producers } = recovered;
-        // The checkpoint's high watermark may lie behind what retention took, or before a cut of the log.
-        let high_watermark = high_watermark.max(log_start).min(log_end);
-        let mut isr = Isr::new(BTreeSet::new());
-        isr.advance(node, Position { written: log_end, synced: log_end });
-        let published = Limits { log_start, high_watermark, last_stable: high_watermark };
-        let leader = Leader {
-            node,
-            role: Role::Unassigned,
-            epoch: LeaderEpoch::ZERO,
-            settings,
-            log_start,
-            log_end,
-            high_watermark,
-            published,
-            isr,
-            producers,
-            waiting_leader: VecDeque::new(),
-            waiting_all: VecDeque::new(),
-            deadline_min: None,
-            expire_at: Duration::ZERO,
-        };
-        leader.check_invariants();
-        leader
-    }
-
-    pub fn step(&mut self, now: Now, event: Event<W>, actions: &mut Vec<Action<W>>) {
-        match event {
-            Event::Lead { epoch, replicas, isr } => self.on_lead(epoch, replicas, isr, actions),
-            Event::StepDown { epoch, leader } => self.on_step_down(epoch, leader, actions),
-            Event::Produced { batch, acks, timeout, origin, waiter } => {
-                let deadline = now.mono.saturating_add(timeout);
-                self.on_produced(now, batch, acks, deadline, origin, waiter, actions);
-            }
-            Event::Written { end } => {
-                self.on_replica_has(self.node, Position { written: end, synced: Offset::ZERO }, actions);
-            }
-            Event::Synced { end } => {
-                self.on_replica_has(self.node, Position { written: Offset::ZERO, synced: end }, actions);
-            }
-            Event::FollowerHas { node, position } => {
-                // The follower's word is bytes from a socket: it cannot have what we have not.
-                let (written, synced) = (position.written.min(self.log_end), position.synced.min(self.log_end));
-                self.on_replica_has(node, Position { written, synced }, actions);
-            }
-            Event::IsrProposed { isr } => {
-                self.isr.propose(isr);
-                self.advance_high_watermark(actions);
-            }
-            Event::IsrCommitted { isr } => {
-                self.isr.commit(isr);
-                self.advance_high_watermark(actions);
-            }
-            Event::Configured(settings) => {
-                self.settings = settings;
-                self.advance_high_watermark(actions);
-            }
-            Event::LogStartMoved { start } => {
-                self.log_start = self.log_start.max(start);
-                self.publish(actions);
-            }
-            Event::Failed { reason } => self.on_failed(reason, actions),
-            Event::Tick => self.on_tick(now, actions),
-        }
-        self.check_invariants();
-    }
-
-    fn on_lead(&mut self, epoch: LeaderEpoch, replicas: usize, isr: BTreeSet<NodeId>, actions: &mut Vec<Action<W>>) {
+impl<W> Replica<W> {
+    pub(super) fn on_lead(&mut self, now: Now, leadership: Leadership, actions: &mut Vec<Action<W>>) {
         if matches!(self.role, Role::Failed { .. }) {
             return;
         }
-        let leads_already = matches!(self.role, Role::Leading { .. }) && self.epoch == epoch;
+        let Leadership { epoch, partition_epoch, replicas, isr } = leadership;
+        let leads_already = self.leads() && self.epoch == epoch;
         assert!(epoch >= self.epoch, "the image goes back from epoch {} to {epoch}", self.epoch);
-        self.role = Role::Leading { replicas };
+        self.role = Role::Leading { replicas, partition_epoch };
         self.epoch = epoch;
+        if leads_already {
+            self.ask_at = now.mono;
+            for node in isr.difference(self.isr.committed()) {
+                self.pace.is_in_sync(*node);
+            }
+        } else {
+            // What others had under another leader, or under ours before, says nothing now: their logs may have to be cut first.
+            self.isr.forget_others(self.node);
+            self.pace = super::pace::Pace::default();
+            self.epoch_start = self.log_end;
+            self.ask_at = now.mono;
+            self.hand_over_at = None;
+        }
         self.isr.commit(isr);
         if !leads_already {
             actions.push(Action::StartEpoch { epoch, start: self.log_end });
@@ -260,30 +62,8 @@ impl<W> Leader<W> {
         self.advance_high_watermark(actions);
     }
 
-    fn on_step_down(&mut self, epoch: LeaderEpoch, leader: Option<NodeId>, actions: &mut Vec<Action<W>>) {
-        if matches!(self.role, Role::Failed { .. }) {
-            return;
-        }
-        self.role = Role::Following { leader };
-        self.epoch = self.epoch.max(epoch);
-        self.refuse_waiting(&AppendError::NotLeader { leader, epoch }, actions);
-    }
-
-    fn on_failed(&mut self, reason: String, actions: &mut Vec<Action<W>>) {
-        if matches!(self.role, Role::Failed { .. }) {
-            return;
-        }
-        self.refuse_waiting(&AppendError::Disk { reason: reason.clone() }, actions);
-        self.role = Role::Failed { reason };
-    }
-
-    /// Gives up after an assertion failed: answers who waits and checks nothing, since nothing can be relied on.
-    pub fn abandon(&mut self, reason: &str, actions: &mut Vec<Action<W>>) {
-        self.role = Role::Failed { reason: reason.to_owned() };
-        self.refuse_waiting(&AppendError::Disk { reason: reason.to_owned() }, actions);
-    }
-
-    fn refuse_waiting(&mut self, error: &AppendError, actions: &mut Vec<Action<W>>) {
+    /// Of a leader that leads no more.
+    pub(super) fn refuse_waiting(&mut self, error: &AppendError, actions: &mut Vec<Action<W>>) {
         for waiting in self.waiting_leader.drain(..).chain(self.waiting_all.drain(..)) {
             actions.push(Action::Reply { waiter: waiting.waiter, result: Err(error.clone()) });
         }
@@ -291,7 +71,7 @@ impl<W> Leader<W> {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one event taken apart")]
-    fn on_produced(
+    pub(super) fn on_produced(
         &mut self,
         now: Now,
         batch: Batch,
@@ -318,8 +98,12 @@ impl<W> Leader<W> {
                     batch.place(base_offset, self.epoch)
                 };
                 self.log_end = batch.next_offset();
+                self.latest_epoch = Some(self.epoch);
                 if let Some(sequenced) = Sequenced::of(batch.header()) {
                     self.producers.appended(sequenced, base_offset, batch.max_timestamp(), now.wall_ms);
+                }
+                if self.has_others() {
+                    self.pace.appended(now.mono, self.log_end);
                 }
                 actions.push(Action::Append { batch });
                 (base_offset, self.log_end, stamps.then_some(now.wall_ms))
@@ -329,9 +113,13 @@ impl<W> Leader<W> {
         self.wait_or_reply(waiting, acks, actions);
     }
 
+    fn has_others(&self) -> bool {
+        matches!(&self.role, Role::Leading { replicas, .. } if replicas.len() > 1)
+    }
+
     fn check_append(&self, batch: &Batch, acks: Acks, origin: Origin) -> Result<Checked, AppendError> {
         let replicas = match &self.role {
-            Role::Leading { replicas } => *replicas,
+            Role::Leading { replicas, .. } => replicas.len(),
             Role::Unassigned => return Err(AppendError::NotLeader { leader: None, epoch: self.epoch }),
             Role::Following { leader } => return Err(AppendError::NotLeader { leader: *leader, epoch: self.epoch }),
             Role::Failed { reason } => return Err(AppendError::Disk { reason: reason.clone() }),
@@ -382,11 +170,60 @@ impl<W> Leader<W> {
         queue.insert(at, waiting);
     }
 
-    fn on_replica_has(&mut self, node: NodeId, position: Position, actions: &mut Vec<Action<W>>) {
-        if matches!(self.role, Role::Failed { .. }) {
+    pub(super) fn on_joined(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        incarnation: Incarnation,
+        position: Position,
+        actions: &mut Vec<Action<W>>,
+    ) {
+        let Role::Leading { replicas, .. } = &self.role else { return };
+        if !replicas.contains(&node) || node == self.node {
             return;
         }
+        // Its process may have started anew, with less on its disk than it had in its page cache.
+        self.isr.restart(node, self.within_log(position));
+        self.pace.follows(node, incarnation);
+        self.advance_high_watermark(actions);
+        self.review(now, node, actions);
+    }
+
+    pub(super) fn on_follower_has(&mut self, now: Now, node: NodeId, position: Position, actions: &mut Vec<Action<W>>) {
+        if !self.leads() || self.pace.incarnation(node).is_none() {
+            return;
+        }
+        let position = self.within_log(position);
+        self.on_replica_has(now, node, position, actions);
+        self.review(now, node, actions);
+    }
+
+    /// A follower's word is bytes from a socket: it cannot have what we have not.
+    fn within_log(&self, position: Position) -> Position {
+        Position { written: position.written.min(self.log_end), synced: position.synced.min(self.log_end) }
+    }
+
+    pub(super) fn on_left(&mut self, now: Now, node: NodeId, offline: bool, actions: &mut Vec<Action<W>>) {
+        if !self.leads() {
+            return;
+        }
+        self.pace.left(node);
+        if self.isr.joining() == Some(node) {
+            self.isr.join(None);
+            self.advance_high_watermark(actions);
+        }
+        if offline && self.isr.committed().contains(&node) {
+            self.propose_without(now, node, actions);
+        }
+    }
+
+    pub(super) fn on_replica_has(&mut self, now: Now, node: NodeId, position: Position, actions: &mut Vec<Action<W>>) {
+        let before = self.isr.counted(node, self.settings.durability);
         self.isr.advance(node, position);
+        if self.has_others() && self.isr.counted(node, self.settings.durability) > before {
+            self.pace.advanced(now.mono, node, before);
+            self.pace.forget_below(self.least_position());
+        }
         if node == self.node {
             let local_end = self.local_end();
             pop_reached(&mut self.waiting_leader, local_end, self.log_start, actions);
@@ -394,9 +231,19 @@ impl<W> Leader<W> {
         self.advance_high_watermark(actions);
     }
 
-    fn advance_high_watermark(&mut self, actions: &mut Vec<Action<W>>) {
-        let Role::Leading { replicas } = self.role else { return };
-        let needed = self.settings.min_in_sync.min(replicas);
+    /// Below this nobody who is measured lacks anything.
+    fn least_position(&self) -> Offset {
+        let Role::Leading { replicas, .. } = &self.role else { return self.log_end };
+        let measured = replicas.iter().filter(|node| {
+            self.isr.committed().contains(node) || self.pace.incarnation(**node).is_some() || **node == self.node
+        });
+        let positions = measured.map(|node| self.isr.counted(*node, self.settings.durability));
+        positions.min().unwrap_or(self.log_end)
+    }
+
+    pub(super) fn advance_high_watermark(&mut self, actions: &mut Vec<Action<W>>) {
+        let Role::Leading { replicas, .. } = &self.role else { return };
+        let needed = self.settings.min_in_sync.min(replicas.len());
         let Some(reached) = self.isr.high_watermark(self.settings.durability, needed) else { return };
         if reached > self.high_watermark {
             self.high_watermark = reached;
@@ -406,25 +253,7 @@ impl<W> Leader<W> {
         }
     }
 
-    fn publish(&mut self, actions: &mut Vec<Action<W>>) {
-        let limits = Limits {
-            log_start: self.log_start,
-            high_watermark: self.high_watermark,
-            // No transactions are served: nothing below the high watermark is undecided.
-            last_stable: self.high_watermark,
-        };
-        if limits != self.published {
-            self.published = limits;
-            actions.push(Action::Publish(limits));
-        }
-    }
-
-    fn on_tick(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
-        if now.mono >= self.expire_at {
-            self.expire_at = now.mono.saturating_add(EXPIRY_INTERVAL);
-            let expiry_ms = i64::try_from(self.settings.producer_expiry.as_millis()).unwrap_or(i64::MAX);
-            self.producers.expire(now.wall_ms.saturating_sub(expiry_ms));
-        }
+    pub(super) fn time_out(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
         if self.deadline_min.is_none_or(|min| now.mono < min) {
             return;
         }
@@ -445,76 +274,120 @@ impl<W> Leader<W> {
         self.deadline_min = both.map(|waiting| waiting.deadline).min();
     }
 
-    fn local_end(&self) -> Offset {
-        let own = self.isr.position(self.node);
-        own.written.max(own.synced)
-    }
-
-    pub fn epoch(&self) -> LeaderEpoch {
-        self.epoch
-    }
-
-    pub fn leads(&self) -> bool {
-        matches!(self.role, Role::Leading { .. })
-    }
-
-    pub fn failure(&self) -> Option<&str> {
-        if let Role::Failed { reason } = &self.role { Some(reason) } else { None }
-    }
-
-    /// Who leads instead, as far as is known.
-    pub fn other_leader(&self) -> Option<NodeId> {
-        if let Role::Following { leader } = self.role { leader } else { None }
-    }
-
-    pub fn log_end(&self) -> Offset {
-        self.log_end
-    }
-
-    pub fn high_watermark(&self) -> Offset {
-        self.high_watermark
-    }
-
-    pub fn limits(&self) -> Limits {
-        self.published
-    }
-
-    pub fn producers(&self) -> &Producers {
-        &self.producers
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Answers that wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting_leader.len() + self.waiting_all.len()
-    }
-
-    /// A tick is needed then: no answer waits longer.
-    pub fn deadline(&self) -> Option<Duration> {
-        if self.waiting() == 0 { None } else { self.deadline_min }
-    }
-
-    fn check_invariants(&self) {
-        // Below the high watermark a consumer may have read: those records must exist and never change.
-        assert!(self.log_start <= self.high_watermark);
-        assert!(self.high_watermark <= self.log_end);
-        assert!(self.published.last_stable <= self.published.high_watermark);
-        assert!(self.published.high_watermark <= self.high_watermark);
-        // What the disk has was appended before.
-        assert!(self.local_end() <= self.log_end);
-        if self.leads() {
-            // Outside its own ISR, a leader could answer acks=all for records that only it holds.
-            assert!(self.isr.committed().contains(&self.node));
-        } else {
-            // Only a leader can tell anybody anything.
-            assert!(self.waiting() == 0);
+    /// Whether ticks must come because a replica is measured.
+    pub fn is_measuring(&self) -> bool {
+        if !self.has_others() {
+            return false;
         }
-        // Who is answerable is answered in the step that made it so.
-        assert!(self.waiting_all.front().is_none_or(|waiting| waiting.end > self.high_watermark));
-        assert!(self.waiting_leader.front().is_none_or(|waiting| waiting.end > self.local_end()));
+        let behind = self.least_position() < self.log_end;
+        behind || self.isr.proposed().is_some() || self.isr.joining().is_some() || self.has_candidate()
+    }
+
+    /// A replica follows that is not in sync.
+    fn has_candidate(&self) -> bool {
+        let Role::Leading { replicas, .. } = &self.role else { return false };
+        replicas.iter().any(|node| !self.isr.committed().contains(node) && self.pace.incarnation(*node).is_some())
+    }
+
+    pub(super) fn review_all(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
+        if !self.has_others() {
+            return;
+        }
+        let Role::Leading { replicas, .. } = &self.role else { return };
+        for node in replicas.clone() {
+            if node != self.node {
+                self.review(now, node, actions);
+            }
+        }
+        self.review_own(now, actions);
+        if self.isr.proposed().is_some() && now.mono >= self.ask_at {
+            self.ask(now, actions);
+        }
+    }
+
+    fn review(&mut self, now: Now, node: NodeId, actions: &mut Vec<Action<W>>) {
+        let position = self.isr.counted(node, self.settings.durability);
+        let threshold = self.pace.threshold(self.isr.committed().iter());
+        let verdict = self.pace.judge(now.mono, node, position, threshold);
+        let committed = self.isr.committed().contains(&node);
+        if self.isr.proposed().is_some() || now.mono < self.ask_at {
+            return;
+        }
+        match verdict {
+            Verdict::Leaves if committed => {
+                tracing::warn!(%node, %position, log_end = %self.log_end, "a replica was slow for too long: it leaves the ISR");
+                self.pace.does_penance(node);
+                self.propose_without(now, node, actions);
+            }
+            // It may have been fit a moment ago: the high watermark does not wait any longer.
+            Verdict::Leaves | Verdict::Stays if self.isr.joining() == Some(node) => {
+                self.isr.join(None);
+                self.advance_high_watermark(actions);
+            }
+            Verdict::Leaves | Verdict::Stays => {}
+            Verdict::Fit if committed => {}
+            Verdict::Fit => self.take_in(now, node, position, actions),
+        }
+    }
+
+    /// A replica that keeps up comes into the ISR, as soon as it has all that may have been acknowledged.
+    fn take_in(&mut self, now: Now, node: NodeId, position: Offset, actions: &mut Vec<Action<W>>) {
+        if position < self.epoch_start {
+            return;
+        }
+        if position < self.high_watermark {
+            // One at a time: the high watermark stands until it has come.
+            if self.isr.joining().is_none() {
+                self.isr.join(Some(node));
+            }
+            return;
+        }
+        let mut wanted = self.isr.committed().clone();
+        wanted.insert(node);
+        self.propose(now, wanted, actions);
+    }
+
+    fn propose_without(&mut self, now: Now, node: NodeId, actions: &mut Vec<Action<W>>) {
+        let mut wanted = self.isr.committed().clone();
+        wanted.remove(&node);
+        if self.isr.proposed().is_none() {
+            self.propose(now, wanted, actions);
+        }
+    }
+
+    fn propose(&mut self, now: Now, wanted: BTreeSet<NodeId>, actions: &mut Vec<Action<W>>) {
+        assert!(wanted.contains(&self.node));
+        self.isr.propose(wanted);
+        self.ask(now, actions);
+    }
+
+    fn ask(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
+        let (Role::Leading { partition_epoch, .. }, Some(wanted)) = (&self.role, self.isr.proposed()) else { return };
+        let isr = wanted.iter().map(|node| (*node, self.pace.incarnation(*node))).collect();
+        actions.push(Action::AlterIsr(IsrWish { epoch: self.epoch, partition_epoch: *partition_epoch, isr }));
+        self.ask_at = now.mono.saturating_add(ASK_AGAIN);
+    }
+
+    pub(super) fn on_isr_refused(&mut self, now: Now, refused: u32, actions: &mut Vec<Action<W>>) {
+        let Role::Leading { partition_epoch, .. } = &self.role else { return };
+        if *partition_epoch != refused || self.isr.proposed().is_none() {
+            return;
+        }
+        self.isr.withdraw();
+        self.ask_at = now.mono.saturating_add(ASK_AGAIN);
+        self.advance_high_watermark(actions);
+    }
+
+    /// A leader whose own disk does not answer holds all appends up: somebody else is to lead.
+    fn review_own(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
+        let own = self.isr.counted(self.node, self.settings.durability);
+        let hangs = self.pace.age_behind(now.mono, own) >= OWN_DELAY_MAX;
+        let rested = self.hand_over_at.is_none_or(|at| now.mono >= at.saturating_add(ASK_AGAIN));
+        let ahead = |node: &NodeId| self.isr.counted(*node, self.settings.durability) > own;
+        if hangs && rested && self.isr.committed().iter().any(ahead) {
+            self.hand_over_at = Some(now.mono);
+            actions.push(Action::HandOver);
+        }
     }
 }
 
@@ -529,7 +402,3 @@ fn pop_reached<W>(queue: &mut VecDeque<Waiting<W>>, reached: Offset, log_start: 
         actions.push(reply(waiting, log_start));
     }
 }
-
-#[cfg(test)]
-#[path = "leader_tests.rs"]
-mod tests;

@@ -1,12 +1,15 @@
-//! One partition of a topic as a replicated state machine: offsets, acks, high watermark, duplicates.
+//! One partition of a topic as a replicated state machine: offsets, acks, high watermark, in-sync set, duplicates.
 //!
-//! Owns the decisions of leader and follower. Does not own bytes: the driver in `node` carries the actions to the log.
+//! Owns the decisions of leader and follower, which are two roles of one `Replica`. Does not own bytes: the driver in `node` carries the
+//! actions to the log and to other nodes.
 //! Invariant: pure. The time is handed in, and the same events in the same order give the same actions.
 
 pub mod follower;
 pub mod isr;
-pub mod leader;
+mod leader;
+pub mod pace;
 pub mod producers;
+pub mod replica;
 mod types;
 
 pub use types::{Acks, AppendError, Appended};

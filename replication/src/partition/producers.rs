@@ -203,6 +203,32 @@ impl Producers {
         }
     }
 
+    /// Whether cutting the log to `end` takes the last that is known of some producer: what it did before must be read from the log.
+    pub fn loses_any(&self, end: Offset) -> bool {
+        self.by_id.values().any(|producer| producer.remembered().first().is_some_and(|first| first.base_offset >= end))
+    }
+
+    /// The log was cut to `end`: what came behind was never sent.
+    pub fn cut(&mut self, end: Offset) {
+        self.by_id.retain(|_, producer| {
+            let kept = producer.remembered().iter().take_while(|batch| batch.base_offset < end).count();
+            producer.len = u8::try_from(kept).expect("a handful");
+            kept > 0
+        });
+        self.end = self.end.min(end);
+    }
+
+    /// The log begins anew.
+    pub fn clear(&mut self) {
+        self.by_id.clear();
+        self.end = Offset::ZERO;
+    }
+
+    /// The most that are remembered.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Forgets producers that appended nothing since `before_ms`. Returns how many.
     pub fn expire(&mut self, before_ms: i64) -> usize {
         let count = self.by_id.len();

@@ -162,3 +162,21 @@ fn the_first_released_snapshot_is_still_read() {
     assert_eq!(producers.check(batch(7, 2, 10, 2)), Ok(want));
     assert_eq!(producers.encode(), bytes);
 }
+
+#[test]
+fn a_cut_takes_back_what_was_sent_behind_it() {
+    let mut producers = Producers::new(10);
+    for at in 0..7 {
+        producers.appended(batch(7, 0, at, 1), Offset::new(i64::from(at)), 0, 0);
+    }
+    producers.appended(batch(8, 0, 0, 1), Offset::new(7), 0, 0);
+    assert!(producers.loses_any(Offset::new(7)));
+    assert!(!producers.loses_any(Offset::new(8)));
+    producers.cut(Offset::new(5));
+    assert_eq!(producers.len(), 1, "of the other nothing is known any more");
+    assert_eq!(producers.check(batch(7, 0, 5, 1)), Ok(Checked::New));
+    assert!(matches!(producers.check(batch(7, 0, 4, 1)), Ok(Checked::Duplicate { .. })));
+    // What is read again counts from the cut on.
+    producers.replayed(batch(7, 0, 5, 1), Offset::new(5), 0, 0);
+    assert_eq!(producers.check(batch(7, 0, 6, 1)), Ok(Checked::New));
+}

@@ -1,4 +1,4 @@
-//! Tables for the leader: a script of events on one side, what came out on the other.
+//! Tables for a leader: a script of events on one side, what came out on the other.
 
 use super::*;
 use model::batch::BatchBuilder;
@@ -17,7 +17,7 @@ fn settings() -> Settings {
 }
 
 struct World {
-    leader: Leader<&'static str>,
+    leader: Replica<&'static str>,
     now: Now,
     /// What came out since it was last looked at, in words.
     out: Vec<String>,
@@ -31,16 +31,30 @@ fn at(offset: i64) -> Offset {
     Offset::new(offset)
 }
 
+fn lead(epoch: i32, replicas: &[i32], isr: &[i32]) -> Event<&'static str> {
+    decided(epoch, 0, replicas, isr)
+}
+
+fn decided(epoch: i32, partition_epoch: u32, replicas: &[i32], isr: &[i32]) -> Event<&'static str> {
+    let epoch = LeaderEpoch::new(epoch);
+    Event::Lead(Leadership { epoch, partition_epoch, replicas: ids(replicas), isr: ids(isr) })
+}
+
 impl World {
     fn empty(settings: Settings) -> World {
-        let recovered =
-            Recovered { log_start: at(0), log_end: at(0), high_watermark: at(0), producers: Producers::new(10) };
-        World { leader: Leader::new(NODE, recovered, settings), now: Now::default(), out: Vec::new() }
+        let recovered = Recovered {
+            log_start: at(0),
+            log_end: at(0),
+            high_watermark: at(0),
+            latest_epoch: None,
+            producers: Producers::new(10),
+        };
+        World { leader: Replica::new(NODE, recovered, settings), now: Now::default(), out: Vec::new() }
     }
 
     fn leading(settings: Settings, isr: &[i32]) -> World {
         let mut world = World::empty(settings);
-        world.step(Event::Lead { epoch: LeaderEpoch::new(1), replicas: 3, isr: ids(isr) });
+        world.step(lead(1, &[1, 2, 3], isr));
         world.out.clear();
         world
     }
@@ -54,6 +68,13 @@ impl World {
             Action::Reply { waiter, result: Ok(appended) } => format!("{waiter} at {}", appended.base_offset),
             Action::Reply { waiter, result: Err(error) } => format!("{waiter}: {error}"),
             Action::Publish(limits) => format!("readable to {}", limits.high_watermark),
+            Action::AlterIsr(wish) => {
+                let isr: Vec<i32> = wish.isr.iter().map(|(node, _)| node.0).collect();
+                format!("isr {isr:?} against {}", wish.partition_epoch)
+            }
+            Action::HandOver => "hand over".to_owned(),
+            Action::DeleteBefore { start } => format!("delete before {start}"),
+            Action::Report(position) => format!("report {} {}", position.written, position.synced),
         }));
         self
     }
@@ -75,9 +96,19 @@ impl World {
         self.step(Event::Synced { end: at(end) })
     }
 
+    /// The first time, its stream begins with it.
     fn follower(&mut self, node: i32, written: i64, synced: i64) -> &mut World {
-        let position = Position { written: at(written), synced: at(synced) };
-        self.step(Event::FollowerHas { node: NodeId(node), position })
+        let (node, position) = (NodeId(node), Position { written: at(written), synced: at(synced) });
+        if self.leader.pace.incarnation(node).is_none() {
+            return self.step(Event::Joined { node, incarnation: Incarnation([7; 16]), position });
+        }
+        self.step(Event::FollowerHas { node, position })
+    }
+
+    fn pass(&mut self, milliseconds: u64) -> &mut World {
+        self.now.mono += Duration::from_millis(milliseconds);
+        self.now.wall_ms += i64::try_from(milliseconds).expect("short");
+        self.step(Event::Tick)
     }
 
     fn expect(&mut self, want: &[&str]) -> &mut World {
@@ -157,30 +188,138 @@ fn three_replicas_are_acknowledged_by_the_slowest_in_sync() {
 }
 
 #[test]
-fn a_removal_counts_when_it_is_committed_and_an_addition_at_once() {
-    let mut world = World::leading(Settings { min_in_sync: 1, ..settings() }, &[1, 2]);
-    world.send("a", Acks::All, 1, None).synced(1).expect(&["append 0-0"]);
-    world.step(Event::IsrProposed { isr: ids(&[1]) }).expect(&[]);
-    world.step(Event::IsrCommitted { isr: ids(&[1]) }).expect(&["readable to 1", "a at 0"]);
-    world.step(Event::IsrProposed { isr: ids(&[1, 3]) });
+fn a_replica_that_keeps_up_is_taken_in_and_counts_from_the_moment_it_is_asked_for() {
+    let mut world = World::leading(settings(), &[1]);
+    world.send("a", Acks::All, 1, None).synced(1).expect(&["append 0-0", "readable to 1", "a at 0"]);
+    world.follower(2, 1, 1).expect(&["isr [1, 2] against 0"]);
     world.send("b", Acks::All, 1, None).synced(2).expect(&["append 1-1"]);
-    world.follower(3, 2, 2).expect(&["readable to 2", "b at 1"]);
+    world.follower(2, 2, 2).expect(&["readable to 2", "b at 1"]);
+    world.step(decided(1, 1, &[1, 2, 3], &[1, 2])).send("c", Acks::All, 1, None).synced(3).expect(&["append 2-2"]);
+    world.follower(2, 3, 3).expect(&["readable to 3", "c at 2"]);
+}
+
+#[test]
+fn one_that_is_a_moment_behind_is_waited_for() {
+    let mut world = World::leading(settings(), &[1]);
+    world.send("a", Acks::All, 2, None).synced(2).expect(&["append 0-1", "readable to 2", "a at 0"]);
+    world.follower(2, 2, 1).expect(&[]);
+    world.send("b", Acks::All, 1, None).synced(3).expect(&["append 2-2"]);
+    world.follower(2, 3, 3).expect(&["readable to 3", "b at 2", "isr [1, 2] against 0"]);
+}
+
+#[test]
+fn one_that_stops_while_it_is_waited_for_is_waited_for_no_more() {
+    let mut world = World::leading(settings(), &[1]);
+    world.send("a", Acks::All, 2, None).synced(2).follower(2, 2, 1);
+    world.send("b", Acks::All, 1, None).synced(3);
+    world.expect(&["append 0-1", "readable to 2", "a at 0", "append 2-2"]);
+    world.pass(100).expect(&["readable to 3", "b at 2"]);
+}
+
+#[test]
+fn a_refusal_gives_the_high_watermark_free_and_the_question_comes_again_later() {
+    let mut world = World::leading(settings(), &[1]);
+    world.follower(2, 0, 0).expect(&["isr [1, 2] against 0"]);
+    world.send("a", Acks::All, 1, None).synced(1).expect(&["append 0-0"]);
+    world.step(Event::IsrRefused { partition_epoch: 0 }).expect(&["readable to 1", "a at 0"]);
+    world.follower(2, 1, 1).expect(&[]);
+    world.pass(1_000).expect(&["isr [1, 2] against 0"]);
+    // Nobody answered: the fate of the change is not known, so it counts on.
+    world.pass(1_000).expect(&["isr [1, 2] against 0"]);
+}
+
+#[test]
+fn a_replica_that_is_slow_for_two_seconds_leaves_and_is_back_after_ten() {
+    let mut world = World::leading(settings(), &[1, 2, 3]);
+    world.follower(2, 0, 0).follower(3, 0, 0);
+    let mut end = 0;
+    let mut second = |world: &mut World, slow: bool| {
+        for _ in 0..10 {
+            end += 1;
+            world.send("w", Acks::None, 1, None).synced(end).follower(2, end, end);
+            if !slow {
+                world.follower(3, end, end);
+            }
+            world.pass(100);
+        }
+        std::mem::take(&mut world.out).into_iter().filter(|line| line.starts_with("isr")).collect::<Vec<_>>()
+    };
+    assert!(second(&mut world, false).is_empty());
+    assert!(second(&mut world, true).is_empty());
+    let mut asked = second(&mut world, true);
+    asked.extend(second(&mut world, true));
+    assert_eq!(asked.first().map(String::as_str), Some("isr [1, 2] against 0"));
+    world.step(decided(1, 1, &[1, 2, 3], &[1, 2]));
+    for _ in 0..9 {
+        assert!(second(&mut world, false).is_empty());
+    }
+    assert_eq!(second(&mut world, false).first().map(String::as_str), Some("isr [1, 2, 3] against 1"));
+}
+
+#[test]
+fn a_removal_counts_when_it_is_committed() {
+    let mut world = World::leading(settings(), &[1, 2]);
+    world.follower(2, 0, 0).send("a", Acks::All, 1, None).synced(1).expect(&["append 0-0"]);
+    world.step(Event::Left { node: NodeId(2), offline: true }).expect(&["isr [1] against 0"]);
+    world.step(decided(1, 1, &[1, 2, 3], &[1])).expect(&["readable to 1", "a at 0"]);
+}
+
+#[test]
+fn what_another_leader_may_have_acknowledged_must_be_there_before_a_replica_is_taken_in() {
+    let recovered = Recovered {
+        log_start: at(0),
+        log_end: at(10),
+        high_watermark: at(4),
+        latest_epoch: None,
+        producers: Producers::new(10),
+    };
+    let settings = Settings { min_in_sync: 2, ..settings() };
+    let mut world = World { leader: Replica::new(NODE, recovered, settings), now: Now::default(), out: Vec::new() };
+    world.step(lead(3, &[1, 2, 3], &[1])).expect(&["epoch 3 from 10"]);
+    assert!(world.leader.is_fresh());
+    world.follower(2, 8, 8).expect(&[]);
+    world.follower(2, 10, 10).expect(&["isr [1, 2] against 0"]);
+    world.step(decided(3, 1, &[1, 2, 3], &[1, 2])).expect(&["readable to 10"]);
+    assert!(!world.leader.is_fresh());
+}
+
+#[test]
+fn a_new_epoch_forgets_what_the_followers_had() {
+    let mut world = World::leading(settings(), &[1, 2]);
+    world.follower(2, 0, 0).send("a", Acks::All, 2, None).synced(2).follower(2, 2, 1);
+    world.expect(&["append 0-1", "readable to 1"]);
+    world.step(lead(2, &[1, 2], &[1, 2])).expect(&["epoch 2 from 2"]);
+    world.step(Event::FollowerHas { node: NodeId(2), position: Position { written: at(2), synced: at(2) } });
+    world.expect(&[]);
+    world.follower(2, 2, 2).expect(&["readable to 2", "a at 0"]);
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_for_a_second_hands_over() {
+    let mut world = World::leading(settings(), &[1, 2]);
+    world.follower(2, 0, 0).send("a", Acks::All, 1, None).pass(900).expect(&["append 0-0"]);
+    world.follower(2, 1, 1).expect(&[]);
+    world.pass(100).expect(&["hand over"]);
+    world.pass(500).expect(&[]);
+    world.pass(500).expect(&["hand over"]);
+    world.synced(1).expect(&["readable to 1", "a at 0"]);
+    world.pass(2_000).expect(&[]);
 }
 
 #[test]
 fn below_the_minimum_appends_are_refused_and_the_high_watermark_stands() {
     let mut world = World::leading(Settings { min_in_sync: 2, ..settings() }, &[1, 2]);
     world.send("a", Acks::All, 1, None).synced(1).expect(&["append 0-0"]);
-    world.step(Event::IsrCommitted { isr: ids(&[1]) }).expect(&[]);
+    world.step(decided(1, 1, &[1, 2, 3], &[1])).expect(&[]);
     world.send("b", Acks::All, 1, None).expect(&["b: 1 replicas are in sync, 2 are needed (min.insync.replicas)"]);
     world.send("c", Acks::Leader, 1, None).synced(2).expect(&["append 1-1", "c at 1"]);
-    world.step(Event::IsrCommitted { isr: ids(&[1, 2]) }).follower(2, 2, 2).expect(&["readable to 2", "a at 0"]);
+    world.step(decided(1, 2, &[1, 2, 3], &[1, 2])).follower(2, 2, 2).expect(&["readable to 2", "a at 0"]);
 }
 
 #[test]
 fn the_minimum_is_never_more_than_there_are_replicas() {
     let mut world = World::empty(Settings { min_in_sync: 2, ..settings() });
-    world.step(Event::Lead { epoch: LeaderEpoch::ZERO, replicas: 1, isr: ids(&[1]) });
+    world.step(lead(0, &[1], &[1]));
     world.send("a", Acks::All, 1, None).synced(1);
     world.expect(&["epoch 0 from 0", "append 0-0", "readable to 1", "a at 0"]);
 }
@@ -191,9 +330,9 @@ fn an_append_is_taken_only_once_the_image_says_who_leads() {
     world.send("early", Acks::All, 1, None);
     assert!(world.out[0].starts_with("early: this node does not lead"), "{:?}", world.out);
     world.out.clear();
-    world.step(Event::Lead { epoch: LeaderEpoch::new(4), replicas: 1, isr: ids(&[1]) }).expect(&["epoch 4 from 0"]);
+    world.step(lead(4, &[1], &[1])).expect(&["epoch 4 from 0"]);
     world.send("a", Acks::All, 1, None).expect(&["append 0-0"]);
-    world.step(Event::StepDown { epoch: LeaderEpoch::new(5), leader: Some(NodeId(2)) });
+    world.step(Event::Follow { epoch: LeaderEpoch::new(5), leader: Some(NodeId(2)) });
     world.expect(&["a: this node does not lead the partition; leader Some(NodeId(2)), epoch 5"]);
     world.send("late", Acks::Leader, 1, None);
     world.expect(&["late: this node does not lead the partition; leader Some(NodeId(2)), epoch 5"]);
@@ -202,19 +341,23 @@ fn an_append_is_taken_only_once_the_image_says_who_leads() {
 #[test]
 fn an_epoch_that_is_told_twice_starts_once() {
     let mut world = World::empty(settings());
-    let lead = |epoch| Event::Lead { epoch: LeaderEpoch::new(epoch), replicas: 1, isr: ids(&[1]) };
-    world.step(lead(1)).step(lead(1)).expect(&["epoch 1 from 0"]);
-    world.send("a", Acks::None, 3, None).step(lead(2));
+    world.step(lead(1, &[1], &[1])).step(lead(1, &[1], &[1])).expect(&["epoch 1 from 0"]);
+    world.send("a", Acks::None, 3, None).step(lead(2, &[1], &[1]));
     world.expect(&["append 0-2", "a at 0", "epoch 2 from 3"]);
 }
 
 #[test]
 fn what_was_recovered_is_readable_as_soon_as_it_is_led() {
-    let recovered =
-        Recovered { log_start: at(5), log_end: at(20), high_watermark: at(3), producers: Producers::new(10) };
-    let mut world = World { leader: Leader::new(NODE, recovered, settings()), now: Now::default(), out: Vec::new() };
+    let recovered = Recovered {
+        log_start: at(5),
+        log_end: at(20),
+        high_watermark: at(3),
+        latest_epoch: None,
+        producers: Producers::new(10),
+    };
+    let mut world = World { leader: Replica::new(NODE, recovered, settings()), now: Now::default(), out: Vec::new() };
     assert_eq!(world.leader.high_watermark(), at(5));
-    world.step(Event::Lead { epoch: LeaderEpoch::new(2), replicas: 1, isr: ids(&[1]) });
+    world.step(lead(2, &[1], &[1]));
     world.expect(&["epoch 2 from 20", "readable to 20"]);
 }
 
@@ -238,7 +381,7 @@ fn a_failed_disk_answers_who_waits_and_ends_the_partition() {
     world.send("a", Acks::All, 1, None).step(Event::Failed { reason: "sync failed".to_owned() });
     world.expect(&["append 0-0", "a: the disk refused: sync failed"]);
     world.synced(1).expect(&[]);
-    world.step(Event::Lead { epoch: LeaderEpoch::new(9), replicas: 1, isr: ids(&[1]) }).expect(&[]);
+    world.step(lead(9, &[1], &[1])).expect(&[]);
     world.send("b", Acks::All, 1, None).expect(&["b: the disk refused: sync failed"]);
 }
 
