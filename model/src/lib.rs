@@ -8,6 +8,7 @@ pub mod error_code;
 pub mod ids;
 pub mod limits;
 pub mod offset;
+pub mod planted;
 pub mod time;
 pub mod units;
 
