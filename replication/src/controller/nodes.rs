@@ -6,6 +6,7 @@
 //! the node itself comes behind what it says of its partitions: it may be cut anywhere by the death of the controller, and is decided
 //! once more then.
 
+use model::planted::{self, Bug};
 use model::{ErrorCode, NodeId};
 
 use super::change::{Draft, Mode, Seen, View, for_all};
@@ -98,6 +99,7 @@ fn started(
     let mut draft = Draft::new(view, topic, before);
     match trust {
         Trust::All => {}
+        Trust::Nothing if planted::is(Bug::LostTailStaysInSync) => {}
         Trust::Journalled if topic.config.is_journalled() => {}
         Trust::Journalled => {
             draft.distrust(node);
@@ -115,7 +117,7 @@ fn started(
     if fenced {
         draft.leave_isr(node);
     }
-    if before.leader == Some(node) {
+    if before.leader == Some(node) && !planted::is(Bug::EpochContinuedAfterRestart) {
         draft = draft.new_epoch();
     }
     draft.finish()

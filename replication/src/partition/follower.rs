@@ -7,6 +7,7 @@
 //! Invariant: nothing below the high watermark is ever cut, unless the image says that an unclean election lost it.
 
 use model::batch::StoredBatch;
+use model::planted::{self, Bug};
 use model::{LeaderEpoch, NodeId, Now, Offset};
 
 use super::AppendError;
@@ -82,6 +83,7 @@ pub fn compare(ours: LogBounds, epochs: &dyn EpochView, theirs: LogBounds) -> Ag
     let asked = ours.latest.map_or(latest, |newest| newest.min(latest));
     match epochs.end_offset_for(asked) {
         Some(found) if found.epoch == latest && theirs.end <= found.end => Agreement::Agrees,
+        Some(_) if planted::is(Bug::TruncateWithoutEpochs) && within => Agreement::Agrees,
         Some(found) => Agreement::Parted(found),
         // All that they have is older than all that we have; it ends where ours begins at best.
         None if within && theirs.end == ours.start => Agreement::Agrees,
@@ -134,7 +136,9 @@ impl<W> Replica<W> {
             self.check_received(&batch)?;
             self.latest_epoch = batch.leader_epoch();
             self.log_end = batch.next_offset();
-            if let Some(sequenced) = Sequenced::of(batch.header()) {
+            if let Some(sequenced) = Sequenced::of(batch.header())
+                && !planted::is(Bug::ProducersNotCarriedOver)
+            {
                 self.producers.appended(sequenced, batch.base_offset(), batch.max_timestamp(), now.wall_ms);
             }
             actions.push(Action::Append { batch });
@@ -195,6 +199,7 @@ impl<W> Replica<W> {
         assert!(to <= self.log_end);
         match producers {
             Some(rebuilt) => self.producers = rebuilt,
+            None if planted::is(Bug::ProducersNewerThanLog) => {}
             None => self.producers.cut(to),
         }
         self.log_end = to;

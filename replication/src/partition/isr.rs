@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::planted::{self, Bug};
 use model::{NodeId, Offset};
 
 /// Which position of a replica counts.
@@ -35,6 +36,7 @@ impl Position {
 
     fn counted(self, durability: Durability) -> Offset {
         match durability {
+            Durability::Synced if planted::is(Bug::WatermarkFromWritten) => self.written,
             Durability::Synced => self.synced,
             // What is synced through the journal is safer than what is only written.
             Durability::Written => self.written.max(self.synced),
@@ -130,6 +132,14 @@ impl Isr {
             return None;
         }
         let added = self.proposed.iter().flatten().chain(&self.joining);
+        if planted::is(Bug::WatermarkFromOneFollower) {
+            let mut all: Vec<_> = self.positions.values().map(|position| position.counted(durability)).collect();
+            all.sort();
+            return all.iter().rev().nth(1).or(all.last()).copied();
+        }
+        if let Some(proposed) = self.proposed.as_ref().filter(|_| planted::is(Bug::FencedLeaderAcks)) {
+            return proposed.iter().map(|node| self.position(*node).counted(durability)).min();
+        }
         self.committed.iter().chain(added).map(|node| self.position(*node).counted(durability)).min()
     }
 }
