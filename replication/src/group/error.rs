@@ -3,7 +3,7 @@
 //! Owns the refusals of the group APIs and their Kafka codes. Invariant: each says its numbers, so that a client's log
 //! explains itself.
 
-use model::{ErrorCode, GroupId};
+use model::{ErrorCode, GroupId, TopicName};
 
 use super::types::{GroupState, InstanceId, MemberId};
 
@@ -58,6 +58,8 @@ pub enum GroupError {
     GroupIdNotFound { group: GroupId },
     #[error("the group is {}, not empty", state.name())]
     NotEmpty { state: GroupState },
+    #[error("the group is subscribed to topic {topic}")]
+    Subscribed { topic: TopicName },
     #[error("an open transaction has offsets for this partition")]
     UnstableOffset,
 }
@@ -87,6 +89,7 @@ impl GroupError {
             GroupError::MetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
             GroupError::GroupIdNotFound { .. } => ErrorCode::GroupIdNotFound,
             GroupError::NotEmpty { .. } => ErrorCode::NonEmptyGroup,
+            GroupError::Subscribed { .. } => ErrorCode::GroupSubscribedToTopic,
             GroupError::UnstableOffset => ErrorCode::UnstableOffsetCommit,
         }
     }

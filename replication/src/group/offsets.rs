@@ -151,6 +151,37 @@ impl Offsets {
         gone.map(|(topic, partition, _)| tombstone(group, topic, partition)).collect()
     }
 
+    /// Tombstones for all of it.
+    pub(super) fn decide_all_deleted(&self, group: &GroupId) -> Vec<GroupRecord> {
+        self.all().map(|(topic, partition, _)| tombstone(group, topic, partition)).collect()
+    }
+
+    /// Tombstones for these offsets, and one answer for each. What members of the group read is in use.
+    pub(super) fn decide_deleted(
+        &self,
+        group: &GroupId,
+        wanted: &[(TopicName, PartitionIndex)],
+        classic: &Classic,
+    ) -> Result<(Vec<GroupRecord>, Vec<Option<GroupError>>), GroupError> {
+        let in_use = if classic.is_idle() {
+            BTreeSet::new()
+        } else {
+            let is_consumer = classic.protocol_type.as_deref() == Some(CONSUMER);
+            let subscribed = subscribed_topics(classic).filter(|_| is_consumer);
+            subscribed.ok_or(GroupError::NotEmpty { state: classic.state })?
+        };
+        let mut records = Vec::new();
+        let mut errors = Vec::with_capacity(wanted.len());
+        for (topic, partition) in wanted {
+            let subscribed = in_use.contains(topic.as_str());
+            if !subscribed && self.has(topic, *partition) {
+                records.push(tombstone(group, topic, *partition));
+            }
+            errors.push(subscribed.then(|| GroupError::Subscribed { topic: topic.clone() }));
+        }
+        Ok((records, errors))
+    }
+
     /// Tombstones for what has outlived its retention.
     pub(super) fn decide_expiry(
         &self,

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{GroupId, Now, TopicName};
+use model::{GroupId, Now, PartitionIndex, TopicName};
 
 use super::classic::{Classic, Reply, Step};
 use super::config::{GROUP_ID_BYTES_MAX, GroupConfig, LEAVING_MAX};
@@ -152,6 +152,8 @@ impl Shard {
             GroupRequest::CommitOffsets(commit) => GroupAnswer::CommitOffsets(self.commit(now, id, commit, out)),
             GroupRequest::FetchOffsets(fetch) => GroupAnswer::FetchOffsets(Ok(self.fetch(id, fetch))),
             GroupRequest::Describe => GroupAnswer::Describe(self.describe(id)),
+            GroupRequest::Delete => GroupAnswer::Delete(self.delete(id, out)),
+            GroupRequest::DeleteOffsets(wanted) => GroupAnswer::DeleteOffsets(self.delete_offsets(id, wanted, out)),
             GroupRequest::List(filter) => GroupAnswer::List(Ok(self.list(filter))),
         };
         out.replies.push(Reply { token, answer });
@@ -394,6 +396,31 @@ impl Shard {
         })
     }
 
+    fn delete(&mut self, id: &GroupId, out: &mut Output) -> Result<(), GroupError> {
+        let group = self.groups.get(id).ok_or_else(|| GroupError::GroupIdNotFound { group: id.clone() })?;
+        if !group.classic.is_idle() {
+            return Err(GroupError::NotEmpty { state: group.classic.state });
+        }
+        let mut records = group.offsets.decide_all_deleted(id);
+        if group.metadata.is_some() {
+            records.push(GroupRecord::Metadata { group: id.clone(), value: None });
+        }
+        self.write(records, out);
+        Ok(())
+    }
+
+    fn delete_offsets(
+        &mut self,
+        id: &GroupId,
+        wanted: &[(TopicName, PartitionIndex)],
+        out: &mut Output,
+    ) -> Result<Vec<Option<GroupError>>, GroupError> {
+        let group = self.groups.get(id).ok_or_else(|| GroupError::GroupIdNotFound { group: id.clone() })?;
+        let (records, errors) = group.offsets.decide_deleted(id, wanted, &group.classic)?;
+        self.write(records, out);
+        Ok(errors)
+    }
+
     /// Offsets that are too old go, and then groups that nobody is in and that have none.
     fn clean_up(&mut self, now: Now, out: &mut Output) {
         let expired: Vec<GroupRecord> = {
@@ -418,7 +445,7 @@ fn check_id(id: &GroupId, request: &GroupRequest) -> Result<(), GroupError> {
     let may_be_empty = match request {
         GroupRequest::Join(_) | GroupRequest::Sync(_) | GroupRequest::Heartbeat(_) | GroupRequest::Leave(_) => false,
         GroupRequest::CommitOffsets(_) | GroupRequest::FetchOffsets(_) => true,
-        GroupRequest::Describe | GroupRequest::List(_) => true,
+        GroupRequest::Describe | GroupRequest::Delete | GroupRequest::DeleteOffsets(_) | GroupRequest::List(_) => true,
     };
     if bytes > GROUP_ID_BYTES_MAX || (bytes == 0 && !may_be_empty) {
         return Err(GroupError::InvalidGroupId { bytes, bytes_max: GROUP_ID_BYTES_MAX });

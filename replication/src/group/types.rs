@@ -74,6 +74,10 @@ pub enum GroupRequest {
     CommitOffsets(CommitOffsets),
     FetchOffsets(FetchOffsets),
     Describe,
+    /// DeleteGroups (key 42): the group with all its offsets.
+    Delete,
+    /// OffsetDelete (key 47): these offsets, in the order of the answers.
+    DeleteOffsets(Vec<(TopicName, PartitionIndex)>),
     /// Goes to every shard of the node; the group id it is sent with means nothing.
     List(ListFilter),
 }
@@ -90,6 +94,9 @@ pub enum GroupAnswer {
     FetchOffsets(Result<Vec<FetchedTopic>, GroupError>),
     /// `GroupError::GroupIdNotFound`: DescribeGroups up to version 5 shows such a group as `Dead` without an error.
     Describe(Result<DescribedGroup, GroupError>),
+    Delete(Result<(), GroupError>),
+    /// One for each offset of the request; `None` is success, also where there was none.
+    DeleteOffsets(Result<Vec<Option<GroupError>>, GroupError>),
     List(Result<Vec<ListedGroup>, GroupError>),
 }
 
@@ -104,6 +111,8 @@ impl GroupRequest {
             GroupRequest::CommitOffsets(_) => GroupAnswer::CommitOffsets(Err(error)),
             GroupRequest::FetchOffsets(_) => GroupAnswer::FetchOffsets(Err(error)),
             GroupRequest::Describe => GroupAnswer::Describe(Err(error)),
+            GroupRequest::Delete => GroupAnswer::Delete(Err(error)),
+            GroupRequest::DeleteOffsets(_) => GroupAnswer::DeleteOffsets(Err(error)),
             GroupRequest::List(_) => GroupAnswer::List(Err(error)),
         }
     }
@@ -120,6 +129,8 @@ impl GroupAnswer {
             GroupAnswer::CommitOffsets(_) => GroupAnswer::CommitOffsets(Err(error)),
             GroupAnswer::FetchOffsets(_) => GroupAnswer::FetchOffsets(Err(error)),
             GroupAnswer::Describe(_) => GroupAnswer::Describe(Err(error)),
+            GroupAnswer::Delete(_) => GroupAnswer::Delete(Err(error)),
+            GroupAnswer::DeleteOffsets(_) => GroupAnswer::DeleteOffsets(Err(error)),
             GroupAnswer::List(_) => GroupAnswer::List(Err(error)),
         }
     }

@@ -240,6 +240,8 @@ impl Bed {
                 require_stable: true,
             }),
             "describe" => GroupRequest::Describe,
+            "delete" => GroupRequest::Delete,
+            "forget" => GroupRequest::DeleteOffsets(arguments.iter().map(|at| partition(at)).collect()),
             "list" => GroupRequest::List(ListFilter {
                 states: named("states").into_iter().map(str::to_owned).collect(),
                 types: named("types").into_iter().map(str::to_owned).collect(),
@@ -316,6 +318,11 @@ impl Bed {
                 let codes: Vec<String> = errors.iter().map(|error| code(error.as_ref())).collect();
                 Ok(format!("committed {}", codes.join(" ")))
             }
+            GroupAnswer::Delete(Ok(())) => Ok("deleted".to_owned()),
+            GroupAnswer::DeleteOffsets(Ok(errors)) => {
+                let codes: Vec<String> = errors.iter().map(|error| code(error.as_ref())).collect();
+                Ok(format!("forgotten {}", codes.join(" ")))
+            }
             GroupAnswer::FetchOffsets(Ok(topics)) => Ok(format!("offsets {}", show_offsets(topics))),
             GroupAnswer::Describe(Ok(group)) => Ok(self.show_group(group)),
             GroupAnswer::List(Ok(groups)) => {
@@ -327,6 +334,8 @@ impl Bed {
             GroupAnswer::Join(Err(error))
             | GroupAnswer::Sync(Err(error))
             | GroupAnswer::Heartbeat(Err(error))
+            | GroupAnswer::Delete(Err(error))
+            | GroupAnswer::DeleteOffsets(Err(error))
             | GroupAnswer::Leave(Err(error))
             | GroupAnswer::CommitOffsets(Err(error))
             | GroupAnswer::FetchOffsets(Err(error))

@@ -263,3 +263,64 @@ fn groups_are_listed_by_state_and_type() {
     ",
     );
 }
+
+#[test]
+fn a_group_is_deleted_with_its_offsets_while_nobody_is_in_it() {
+    check(
+        "
+        > 0 s delete
+        s: error 69
+        > 0 s commit gen:-1 t-0=5 u-0=7
+        log t-0=5
+        log u-0=7
+        s: committed 0 0
+        > 0 a join old
+        > 100 s delete
+        at 100
+        a: joined 1 as a1, range, leader a1 [a1]
+        s: error 68
+        > 100 a sync a1=0
+        log generation 1 [a1=0]
+        a: synced '0'
+        > 100 a leave a1
+        log generation 2 []
+        a: left 0
+        > 100 s delete
+        log t-0 gone
+        log u-0 gone
+        log group gone
+        s: deleted
+        > 100 s fetch t-0
+        s: offsets t-0=-1
+        > 100 s delete
+        s: error 69
+    ",
+    );
+}
+
+#[test]
+fn offsets_of_topics_that_nobody_reads_are_deleted() {
+    check(
+        "
+        > 0 s forget t-0
+        s: error 69
+        > 0 s commit gen:-1 t-0=5 u-0=7
+        log t-0=5
+        log u-0=7
+        s: committed 0 0
+        > 0 a join old topics:t
+        > 100 s forget t-0
+        at 100
+        a: joined 1 as a1, range, leader a1 [a1]
+        s: forgotten 86
+        > 100 a sync a1=0
+        log generation 1 [a1=0]
+        a: synced '0'
+        > 100 s forget t-0 u-0 v-0
+        log u-0 gone
+        s: forgotten 86 0 0
+        > 100 s fetch
+        s: offsets t-0=5
+    ",
+    );
+}
