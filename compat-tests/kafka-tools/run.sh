@@ -4,13 +4,18 @@ source "$(dirname "$0")/../setup.sh"
 tool=$1; shift
 case $tool in
   broker-api-versions) main=BrokerApiVersionsCommand;;
+  cluster) main=ClusterTool;;
   console-consumer) main=consumer.ConsoleConsumer;;
   console-producer) main=ConsoleProducer;;
   consumer-groups) main=consumer.group.ConsumerGroupCommand;;
   consumer-perf-test) main=ConsumerPerformance;;
   dump-log) main=DumpLogSegments;;
+  features) main=FeatureCommand;;
   get-offsets) main=GetOffsetShell;;
+  leader-election) main=LeaderElectionCommand;;
+  metadata-quorum) main=MetadataQuorumCommand;;
   producer-perf-test) main=ProducerPerformance;;
+  reassign-partitions) main=reassign.ReassignPartitionsCommand;;
   topics) main=TopicCommand;;
   verifiable-consumer) main=VerifiableConsumer;;
   verifiable-producer) main=VerifiableProducer;;

@@ -355,6 +355,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// An error gets the end of every running node's output behind it.
+    pub fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| anyhow::anyhow!("{error:#}\n{}", self.tails()))
+    }
+
     /// The end of every running node's output, for an error message.
     pub fn tails(&self) -> String {
         self.nodes.values().filter_map(|node| node.program.as_ref()).map(Program::tail).collect()

@@ -131,8 +131,9 @@ pub fn measure(kind: Kind, options: &Options) -> Result<Outcome> {
     let (mut done, mut nemesis) = (Vec::new(), Vec::new());
     for fault in &options.faults {
         for run in 0..options.runs {
-            let one = once(&mut cluster, &mut load, *fault, run)
-                .with_context(|| format!("{}, run {run}\n{}", fault.says(), cluster.tails()))?;
+            let one =
+                once(&mut cluster, &mut load, *fault, run).with_context(|| format!("{}, run {run}", fault.says()));
+            let one = cluster.explain(one)?;
             nemesis.push((one.begun, format!("{}, run {run}", fault.says())));
             done.push(one);
         }

@@ -40,10 +40,10 @@ pub fn measure(rounds: usize) -> Result<Outcome> {
         let begun = Instant::now();
         let ids: Vec<u32> = cluster.nodes.keys().copied().collect();
         ids.iter().try_for_each(|id| cluster.launch(*id))?;
-        every_partition_answers(&cluster).with_context(|| format!("round {round}\n{}", cluster.tails()))?;
+        cluster.explain(every_partition_answers(&cluster).with_context(|| format!("round {round}")))?;
         answered_ms.push(begun.elapsed().as_secs_f64() * 1000.0);
         ids.iter().try_for_each(|id| cluster.wait_ready(*id))?;
-        cluster.wait_healthy(TOPIC, 3, HEALTHY_MAX).with_context(|| format!("round {round}\n{}", cluster.tails()))?;
+        cluster.explain(cluster.wait_healthy(TOPIC, 3, HEALTHY_MAX).with_context(|| format!("round {round}")))?;
     }
     load.wait_for_acks()?;
     let history = finish(&cluster, load, &nemesis)?;

@@ -84,7 +84,7 @@ impl Stage {
 
     /// Acknowledgements from everywhere, then a moment more.
     pub fn calm(&mut self) -> Result<()> {
-        self.load.wait_for_acks().with_context(|| self.cluster.tails())?;
+        self.load.wait_for_acks()?;
         std::thread::sleep(CALM);
         Ok(())
     }
@@ -127,8 +127,8 @@ impl Stage {
 
     /// Healthy again, and acknowledged everywhere.
     pub fn recovered(&mut self) -> Result<()> {
-        self.wait_isr(self.isr).with_context(|| self.cluster.tails())?;
-        self.load.wait_for_acks().with_context(|| self.cluster.tails())
+        self.wait_isr(self.isr)?;
+        self.load.wait_for_acks()
     }
 
     /// The longest time without an acknowledgement from these partitions, from then until now.
