@@ -40,6 +40,18 @@ impl fmt::Debug for TopicId {
     }
 }
 
+/// 16 bytes as 22 digits, as Kafka writes its ids: URL-safe base 64 without padding.
+pub fn base64(id: &[u8; 16]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let number = u128::from_be_bytes(*id);
+    // 21 digits of 6 bits hold the upper 126 bits; the last digit holds 2 bits and four zeros.
+    let digit = |at: u32| {
+        let bits = if at < 21 { number >> (122 - 6 * at) } else { number << 4 };
+        char::from(DIGITS[usize::try_from(bits & 63).expect("below 64")])
+    };
+    (0..22).map(digit).collect()
+}
+
 /// A partition's number within its topic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PartitionIndex(u32);
@@ -210,6 +222,14 @@ pub fn detached(bytes: &Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_written_as_kafka_writes_it() {
+        assert_eq!(base64(&[0; 16]), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(base64(&[0xff; 16]), "_____________________w");
+        let counting: [u8; 16] = std::array::from_fn(|at| u8::try_from(at).expect("small"));
+        assert_eq!(base64(&counting), "AAECAwQFBgcICQoLDA0ODw");
+    }
 
     #[test]
     fn a_topic_name_that_could_leave_its_folder_is_refused() {

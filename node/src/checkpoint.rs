@@ -3,16 +3,19 @@
 //! Owns when a checkpoint is due and its phases. Does not own layouts (`storage::checkpoint`) nor the writes of a log (`partition`).
 //! Invariant: in this order: note the journal's next group; every log writes what it has done by then; the files are synced; the
 //! checkpoint is saved; the journal recycles what came before that group. A crash in between leaves the old checkpoint and journal.
-//! Invariant: a log that cannot be written holds all checkpoints up: its records are safe only as long as the journal keeps them.
+//! Invariant: a log that cannot be written any more holds nobody up: the checkpoint says of it what the one before said, and takes
+//! along what the journal has behind that (`storage::journal::carry`). The next start finds it as it was acknowledged.
+//! Invariant: a checkpoint waits for nothing that waits for room in the journal, since that room may come from no other place.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::Now;
-use storage::Store;
+use model::{LogId, Now};
 use storage::checkpoint::{LogCheckpoint, ProducerSnapshot};
 use storage::disk::{DiskError, Lane, Step};
 use storage::log::SyncWork;
+use storage::{Carried, Carry, Store};
 
 use crate::cold::Cold;
 use crate::core::{Core, FULL_RETRY, Inward, Pending};
@@ -39,7 +42,23 @@ struct State {
     wanted: bool,
     /// The logs that it covers: those that were there when it began. What came later is in the journal behind it.
     logs: Vec<Arc<Partition>>,
+    /// Those that cannot be written any more: what the journal has of them is taken along.
+    offline: BTreeMap<LogId, Arc<Partition>>,
+    taken: Taken,
 }
+
+/// What was taken along for logs that are offline.
+#[derive(Debug, Default)]
+struct Taken {
+    carried: Option<Arc<Carried>>,
+    /// How far each log was when that was begun.
+    marks: BTreeMap<LogId, Mark>,
+    /// They were as far at the time before: all that they will ever have in the journal was taken.
+    complete: bool,
+}
+
+/// A log's newest operation, and the newest one that is in a group.
+type Mark = (u64, u64);
 
 #[derive(Debug)]
 enum Phase {
@@ -51,6 +70,10 @@ enum Phase {
     },
     Syncing {
         from_sequence: u64,
+    },
+    Carrying {
+        from_sequence: u64,
+        carry: Arc<Carry>,
     },
     Saving {
         from_sequence: u64,
@@ -70,6 +93,8 @@ impl Checkpointer {
                 last: false,
                 wanted: false,
                 logs: Vec::new(),
+                offline: BTreeMap::new(),
+                taken: Taken::default(),
             }),
         }
     }
@@ -125,13 +150,16 @@ impl Checkpointer {
         drop(state);
         let mut logs = core.table.all();
         logs.extend(core.leaving());
-        self.lock().logs = logs.clone();
+        let mut state = self.lock();
+        state.logs = logs.clone();
+        state.offline.clear();
+        let last = state.last;
+        drop(state);
         let mut waiting = usize::from(!parts.cold.begin_checkpoint(core, fx));
         for partition in logs {
-            match partition.begin_checkpoint(core, now, fx) {
-                Began::Written => {}
+            match partition.begin_checkpoint(core, now, last, fx) {
+                Began::Written | Began::Offline => {}
                 Began::Waiting => waiting += 1,
-                Began::Offline => return self.give_up(core, "a log is offline", now, fx),
             }
         }
         let mut state = self.lock();
@@ -139,7 +167,27 @@ impl Checkpointer {
             *left += waiting;
         }
         drop(state);
+        if core.commit.is_stuck() {
+            self.relax(parts, fx);
+        }
         self.log_written(parts, now, fx);
+    }
+
+    /// Appends find no room in the journal: what waits for that is left to the next checkpoint.
+    pub(crate) fn relax(&self, parts: &mut Parts<'_>, fx: &mut Effects) {
+        let state = self.lock();
+        if !matches!(state.phase, Phase::Writing { .. }) {
+            return;
+        }
+        let logs = state.logs.clone();
+        drop(state);
+        let waiting = logs.iter().filter(|partition| partition.relax_checkpoint(parts.core, fx)).count();
+        if waiting > 0 {
+            // Appends wait for the journal, that for the checkpoint, and that for room on the disk.
+            parts.core.drop_ballast(fx);
+        }
+        let grouped = parts.core.commit.writing().metadata_grouped();
+        parts.cold.relax_checkpoint(parts.core, grouped);
     }
 
     /// One of the logs that were waited for is in its files.
@@ -166,16 +214,19 @@ impl Checkpointer {
     fn start_sync(&self, parts: &mut Parts<'_>, last: bool, now: Now, fx: &mut Effects) {
         let core = parts.core;
         let all = self.lock().logs.clone();
+        let (offline, all): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|partition| partition.lock().leader.failure().is_some());
         // Checked before anything is begun: what a log gave out to be synced is not asked for twice.
         let unfit = |partition: &Arc<Partition>| {
             let state = partition.lock();
             // A target that was not reached: what came in place of it was meant for a checkpoint before.
             let unwritten = state.write_target.is_some() || (last && state.writing);
-            state.leader.failure().is_some() || state.syncing || unwritten
+            state.syncing || unwritten
         };
         if all.iter().any(unfit) {
-            return self.give_up(core, "a log went offline or is written still", now, fx);
+            return self.give_up(core, "a log is written still", now, fx);
         }
+        self.lock().offline = offline.into_iter().map(|partition| (LogId::records(partition.id), partition)).collect();
         let (mut files, mut dirs, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         let mut works: Vec<SyncWork> = parts.cold.sync_work(last, &mut steps).into_iter().collect();
         for partition in all {
@@ -213,12 +264,27 @@ impl Checkpointer {
                     let reason = format!("a sync of the segments failed: {error}");
                     return fx.push(Effect::Fatal { reason });
                 }
-                state.phase = Phase::Saving { from_sequence };
-                let last = state.last;
                 drop(state);
                 self.finish_sync(parts, &result, now, fx);
-                self.save(parts, from_sequence, last, now, fx);
+                self.carry(parts, from_sequence, now, fx);
             }
+            Phase::Carrying { from_sequence, ref carry } => match result {
+                Ok(()) => {
+                    let carried = Arc::new(carry.take());
+                    state.taken.carried = Some(carried);
+                    drop(state);
+                    self.save(parts, from_sequence, now, fx);
+                }
+                Err(error @ DiskError::Full { .. }) => {
+                    drop(state);
+                    parts.core.drop_ballast(fx);
+                    self.give_up(parts.core, &error.to_string(), now, fx);
+                }
+                Err(error) => {
+                    let reason = format!("what the journal has of logs that are offline cannot be kept: {error}");
+                    fx.push(Effect::Fatal { reason });
+                }
+            },
             Phase::Saving { from_sequence } => {
                 drop(state);
                 self.saved(parts, from_sequence, result, now, fx);
@@ -227,28 +293,57 @@ impl Checkpointer {
         }
     }
 
-    fn save(&self, parts: &mut Parts<'_>, from_sequence: u64, last: bool, now: Now, fx: &mut Effects) {
+    /// Takes along what the journal has of logs that are offline, unless that was done and nothing was added.
+    fn carry(&self, parts: &mut Parts<'_>, from_sequence: u64, now: Now, fx: &mut Effects) {
+        let mut state = self.lock();
+        let mark = |partition: &Arc<Partition>| (partition.lock().log.last_operation(), partition.grouped());
+        let marks: BTreeMap<LogId, Mark> = state.offline.iter().map(|(log, offline)| (*log, mark(offline))).collect();
+        let same = state.taken.marks == marks;
+        if marks.is_empty() {
+            state.taken = Taken::default();
+        }
+        if marks.is_empty() || (same && state.taken.complete) {
+            drop(state);
+            return self.save(parts, from_sequence, now, fx);
+        }
+        let logs = marks.keys().copied().collect();
+        // What was in a queue at the time before may have come to a group since; then the marks have moved.
+        state.taken.complete = same;
+        state.taken.marks = marks;
+        let carry = parts.core.commit.writing().journal.carry(logs, from_sequence);
+        let steps = carry.steps();
+        state.phase = Phase::Carrying { from_sequence, carry };
+        drop(state);
+        parts.core.tickets.start(Lane::Segments, steps, Pending::Checkpoint, fx);
+    }
+
+    fn save(&self, parts: &mut Parts<'_>, from_sequence: u64, now: Now, fx: &mut Effects) {
         let core = parts.core;
+        let mut state = self.lock();
+        state.phase = Phase::Saving { from_sequence };
+        let (last, carried) = (state.last, state.taken.carried.clone());
+        let covered: Vec<_> =
+            state.logs.iter().filter(|log| !state.offline.contains_key(&LogId::records(log.id))).cloned().collect();
+        drop(state);
         let mut logs: Vec<LogCheckpoint> = Vec::new();
         let metadata = parts.cold.driver.log_mut();
         let of_metadata = metadata.checkpoint(metadata.log_end(), None);
         let mut complete = of_metadata.is_some();
         logs.extend(of_metadata);
-        let covered = self.lock().logs.clone();
         for partition in covered {
             let of_log = checkpoint_of(&partition);
             complete &= of_log.is_some();
             logs.extend(of_log);
         }
         if !complete {
-            return self.give_up(core, "a log is being cut", now, fx);
+            return self.give_up(core, "a log is being cut or went offline", now, fx);
         }
         // Appends that were let in just before the stop, and what clients ask of the controller meanwhile.
         if last && !core.commit.close(from_sequence) {
             return self.give_up(core, "something came in behind the last one", now, fx);
         }
         let writing = core.commit.writing();
-        let steps = parts.store.checkpoint_steps(&writing.journal, from_sequence, logs, last);
+        let steps = parts.store.checkpoint_steps(&writing.journal, from_sequence, logs, carried.as_deref(), last);
         drop(writing);
         core.tickets.start(Lane::Segments, steps, Pending::Checkpoint, fx);
     }
@@ -264,15 +359,18 @@ impl Checkpointer {
         let core = parts.core;
         match result {
             Ok(()) => {
-                core.commit.writing().journal.recycle(from_sequence);
                 let mut state = self.lock();
+                core.commit.writing().journal.recycle(from_sequence, state.taken.carried.as_deref());
                 state.done += 1;
                 state.phase = if state.last { Phase::Closed } else { Phase::Idle };
                 drop(state);
                 self.release_all(core, true, fx);
                 core.commit.unstick(core, fx);
             }
-            Err(error @ DiskError::Full { .. }) => self.give_up(core, &error.to_string(), now, fx),
+            Err(error @ DiskError::Full { .. }) => {
+                core.drop_ballast(fx);
+                self.give_up(core, &error.to_string(), now, fx);
+            }
             Err(error) => fx.push(Effect::Fatal { reason: format!("the checkpoint cannot be written: {error}") }),
         }
     }
@@ -282,7 +380,7 @@ impl Checkpointer {
         tracing::warn!(reason, "no checkpoint this time");
         let mut state = self.lock();
         state.phase = Phase::Idle;
-        state.next_at = now.mono.saturating_add(if state.last { FULL_RETRY } else { core.config.checkpoint_interval });
+        state.next_at = now.mono.saturating_add(FULL_RETRY);
         drop(state);
         self.release_all(core, false, fx);
     }
@@ -332,9 +430,13 @@ pub(crate) struct Parts<'a> {
     pub(crate) cold: &'a mut Cold,
 }
 
+/// `None` when what the log says of itself cannot be used now.
 fn checkpoint_of(partition: &Arc<Partition>) -> Option<LogCheckpoint> {
     let state = partition.lock();
-    let producers = state.snapshot.as_ref().filter(|snapshot| snapshot.end <= state.log.synced_end());
+    if state.leader.failure().is_some() {
+        return None;
+    }
+    let producers = state.usable_snapshot();
     let producers = producers.map(|snapshot| ProducerSnapshot { offset: snapshot.end, bytes: snapshot.bytes.clone() });
     state.log.checkpoint(state.leader.high_watermark(), producers)
 }

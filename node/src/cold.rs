@@ -70,6 +70,18 @@ impl Cold {
         false
     }
 
+    /// The checkpoint that waits need not wait for operations behind `grouped`.
+    pub(crate) fn relax_checkpoint(&mut self, core: &Core, grouped: u64) {
+        if self.write_target.is_none_or(|target| target <= grouped) {
+            return;
+        }
+        let reached = self.driver.log_mut().written_operation() >= grouped;
+        self.write_target = (!reached).then_some(grouped);
+        if reached {
+            core.inward(Inward::Written);
+        }
+    }
+
     /// What a checkpoint has to sync; `last`: the index files too.
     pub(crate) fn sync_work(&mut self, last: bool, steps: &mut Vec<Step>) -> Option<SyncWork> {
         let log = self.driver.log_mut();

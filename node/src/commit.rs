@@ -2,17 +2,19 @@
 //!
 //! Owns the queue of units and their order, and the journal itself. Does not own logs: `Told` names whom to tell.
 //! Invariant: units reach the journal in the order in which they were queued; each is told about once, in that order.
+//! Invariant: who is told of a group is told by one thread at a time, and never before those of the group before it, whichever
+//! thread's disk operation completed it.
 //! Invariant: a group is formed at once when the journal is idle, else from all that gathered meanwhile. Locks: the journal before
 //! a partition, a partition before the queue; the queue's lock is never held while bytes are copied.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use model::{LogId, LogKind, Now, Offset, TopicPartition};
 use storage::disk::{DiskError, Lane};
 use storage::log::DirectWrite;
-use storage::{Durable, GroupPart, Journal, Unit};
+use storage::{GroupPart, Journal, Unit};
 
 use crate::core::{Core, Inward, Pending};
 use crate::effects::{Effect, Effects};
@@ -26,13 +28,17 @@ pub(crate) enum Told {
     /// The metadata Raft: its output with this number.
     Metadata { number: u64, operation: u64 },
     /// A log that was deleted: its files may go.
-    Deleted { partition: Arc<Partition> },
+    Deleted { partition: Arc<Partition>, operation: u64 },
 }
 
 #[derive(Debug)]
 pub(crate) struct Commit {
     queue: Mutex<Queue>,
     journal: Mutex<Writing>,
+    /// Durable, and not told yet. Filled with the journal locked.
+    durable: Mutex<VecDeque<Told>>,
+    /// Held by the thread that tells.
+    teller: Mutex<()>,
     /// A checkpoint waits for the next group.
     tell_next: AtomicBool,
 }
@@ -60,14 +66,31 @@ pub(crate) struct Writing {
     units: VecDeque<Unit>,
     /// Of all units that are not durable, groups first.
     told: VecDeque<Told>,
+    /// How many of them are in groups.
+    grouped: usize,
+    /// The metadata log's newest operation that is in a group.
+    metadata_grouped: u64,
     /// Whose direct writes the journal knows, until a group carries them.
     directs: BTreeMap<LogId, Arc<Partition>>,
 }
 
 impl Commit {
     pub(crate) fn new(journal: Journal) -> Commit {
-        let writing = Writing { journal, units: VecDeque::new(), told: VecDeque::new(), directs: BTreeMap::new() };
-        Commit { queue: Mutex::default(), journal: Mutex::new(writing), tell_next: AtomicBool::new(false) }
+        let writing = Writing {
+            journal,
+            units: VecDeque::new(),
+            told: VecDeque::new(),
+            grouped: 0,
+            metadata_grouped: 0,
+            directs: BTreeMap::new(),
+        };
+        Commit {
+            queue: Mutex::default(),
+            journal: Mutex::new(writing),
+            durable: Mutex::default(),
+            teller: Mutex::default(),
+            tell_next: AtomicBool::new(false),
+        }
     }
 
     /// Puts a unit at the end of the queue. A partition calls this with its lock held, so the queue has the log's order.
@@ -83,6 +106,11 @@ impl Commit {
         let idle = !queue.busy && queue.units.is_empty();
         drop(queue);
         idle && self.writing().told.is_empty()
+    }
+
+    /// What waits finds no room in the journal.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.queue().stuck
     }
 
     /// Starts no group any more, for the last checkpoint, which covers the groups before `next_sequence`: after a clean stop the
@@ -180,14 +208,14 @@ impl Commit {
             fx.push(Effect::Fatal { reason: format!("the journal cannot be written: {error}") });
             return;
         }
-        let (durable, told) = self.part_done(sequence, GroupPart::Journal);
+        self.part_done(sequence, GroupPart::Journal);
         if self.tell_next.swap(false, Ordering::Relaxed) {
             core.inward(Inward::Written);
         }
         // The next group first: the disk works while the answers go out.
         self.queue().busy = false;
         self.kick(core, fx);
-        tell(core, now, &durable, told, fx);
+        self.tell(core, now, fx);
     }
 
     /// A direct write of a group is over.
@@ -198,6 +226,7 @@ impl Commit {
             Err(error @ DiskError::Full { .. }) => {
                 tracing::warn!(partition = %partition.id, %error, "a large append waits for room on the disk");
                 core.room.found_full(now);
+                core.drop_ballast(fx);
                 return core.retry_later(now, Pending::Direct { sequence, partition, write }, fx);
             }
             Err(error) => {
@@ -207,11 +236,11 @@ impl Commit {
             }
         }
         partition.lock().log.direct_done(&write, &result);
-        let (durable, told) = self.part_done(sequence, GroupPart::Direct);
+        self.part_done(sequence, GroupPart::Direct);
         if self.tell_next.swap(false, Ordering::Relaxed) {
             core.inward(Inward::Written);
         }
-        tell(core, now, &durable, told, fx);
+        self.tell(core, now, fx);
     }
 
     /// `Inward::Written` follows when the next part of a group is done.
@@ -219,20 +248,61 @@ impl Commit {
         self.tell_next.store(true, Ordering::Relaxed);
     }
 
-    fn part_done(&self, sequence: u64, part: GroupPart) -> (Durable, Vec<Told>) {
+    fn part_done(&self, sequence: u64, part: GroupPart) {
         let mut writing = self.writing();
         let durable = writing.journal.part_done(sequence, part);
-        let told = writing.told.drain(..durable.units).collect();
-        (durable, told)
+        writing.grouped -= durable.units;
+        let told = writing.told.drain(..durable.units);
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).extend(told);
+    }
+
+    /// Tells who has become durable, unless another thread is at it: that one looks again when it has given the lock back.
+    fn tell(&self, core: &Core, now: Now, fx: &mut Effects) {
+        let durable = || self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        while !durable().is_empty() {
+            let _teller = match self.teller.try_lock() {
+                Ok(teller) => teller,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let told = std::mem::take(&mut *durable());
+            tell(core, now, told, fx);
+        }
     }
 
     /// The journal has another file, or could not make one.
     pub(crate) fn grown(&self, core: &Core, result: &Result<(), DiskError>, fx: &mut Effects) {
         if let Err(error) = result {
             tracing::warn!(%error, "the journal cannot grow");
+            if self.is_stuck() {
+                core.drop_ballast(fx);
+            }
+            let steps = self.writing().journal.undo_growth();
+            return core.tickets.start(Lane::Segments, steps, Pending::JournalGrowthUndone, fx);
         }
         self.writing().journal.grown(result);
         self.unstick(core, fx);
+    }
+
+    /// What a growth that failed has left is gone; the next attempt waits a little.
+    pub(crate) fn growth_undone(&self, core: &Core, now: Now, result: &Result<(), DiskError>, fx: &mut Effects) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "half a file of the journal stays until the next attempt");
+        }
+        core.retry_later(now, Pending::JournalGrowth, fx);
+    }
+
+    /// The journal may try to grow again.
+    pub(crate) fn growth_rested(&self, core: &Core, fx: &mut Effects) {
+        self.writing().journal.growth_failed();
+        self.unstick(core, fx);
+    }
+}
+
+impl Writing {
+    /// The metadata log's operations up to this one are in groups.
+    pub(crate) fn metadata_grouped(&self) -> u64 {
+        self.metadata_grouped
     }
 }
 
@@ -244,7 +314,7 @@ enum Started {
 }
 
 fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started {
-    let Writing { journal, units, directs, .. } = writing;
+    let Writing { journal, units, directs, .. } = &mut *writing;
     let mut direct = |log: LogId, operations: &[u64]| -> Option<DirectWrite> {
         let partition = core.table.get(log.partition).filter(|_| log.kind == LogKind::RECORDS)?;
         let mut state = partition.lock();
@@ -262,11 +332,14 @@ fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started 
         Err(full) => {
             // A checkpoint frees files, or a new one is made: either kicks again.
             tracing::debug!(%full, "appends wait for the journal");
-            core.inward(Inward::CheckpointWanted);
+            if full.used > 0 {
+                core.inward(Inward::CheckpointWanted);
+            }
             return Started::NoRoom;
         }
     };
     let sequence = group.sequence;
+    note_grouped(writing, group.units);
     core.tickets.start(Lane::Journal, group.steps, Pending::Journal { sequence }, fx);
     for (log, write) in group.directs {
         let partition = writing.directs.remove(&log).expect("its log was asked for the write");
@@ -274,6 +347,21 @@ fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started 
         core.tickets.start(Lane::Segments, steps, Pending::Direct { sequence, partition, write }, fx);
     }
     Started::Yes
+}
+
+/// Notes in each log how far it is in groups: what a checkpoint can wait for without waiting for room in the journal.
+fn note_grouped(writing: &mut Writing, units: usize) {
+    let from = writing.grouped;
+    writing.grouped += units;
+    let Writing { told, metadata_grouped, .. } = writing;
+    for told in told.range(from..from + units) {
+        match told {
+            Told::Partition { partition, operation, .. } | Told::Deleted { partition, operation } => {
+                partition.note_grouped(*operation);
+            }
+            Told::Metadata { operation, .. } => *metadata_grouped = (*metadata_grouped).max(*operation),
+        }
+    }
 }
 
 pub(crate) struct DirectDone {
@@ -284,8 +372,7 @@ pub(crate) struct DirectDone {
 }
 
 /// Tells each partition once, however many of its units became durable.
-fn tell(core: &Core, now: Now, durable: &Durable, told: Vec<Told>, fx: &mut Effects) {
-    assert!(durable.units == told.len());
+fn tell(core: &Core, now: Now, told: VecDeque<Told>, fx: &mut Effects) {
     let mut partitions: BTreeMap<TopicPartition, (Arc<Partition>, u64, Option<Offset>)> = BTreeMap::new();
     for told in told {
         match told {
@@ -296,7 +383,7 @@ fn tell(core: &Core, now: Now, durable: &Durable, told: Vec<Told>, fx: &mut Effe
                 entry.2 = end.or(entry.2);
             }
             Told::Metadata { number, operation } => core.inward(Inward::MetadataDurable { number, operation }),
-            Told::Deleted { partition } => core.inward(Inward::LogDeleted(partition)),
+            Told::Deleted { partition, .. } => core.inward(Inward::LogDeleted(partition)),
         }
     }
     for (partition, operation, end) in partitions.into_values() {

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{Now, TopicPartition};
-use storage::Journal;
-use storage::disk::Disk;
+use storage::disk::{Disk, Lane};
 use storage::log::DirectWrite;
+use storage::{Journal, Store};
 
 use crate::budget::{Budget, TailMemory};
 use crate::commit::Commit;
@@ -59,6 +59,8 @@ pub(crate) enum Pending {
     Direct { sequence: u64, partition: Arc<Partition>, write: DirectWrite },
     /// Another file for the journal.
     JournalGrowth,
+    /// What is left of one that could not be made goes.
+    JournalGrowthUndone,
     /// A write of a partition's tail.
     Write(Arc<Partition>),
     /// A sync of a log that is not journalled.
@@ -67,6 +69,8 @@ pub(crate) enum Pending {
     MetadataWrite,
     /// A step of the checkpoint that is under way.
     Checkpoint,
+    /// The ballast is made, or given up.
+    Ballast { made: bool },
     /// The files of a deleted log go.
     Removal { folder: String },
     /// A snapshot of the metadata.
@@ -130,6 +134,15 @@ impl Core {
 
     pub(crate) fn take_relaxed_sync(&self) {
         self.relaxed_sync.store(false, Ordering::Relaxed);
+    }
+
+    /// Something that cannot wait met a full disk: the room that was kept for that is given back.
+    pub(crate) fn drop_ballast(&self, fx: &mut Effects) {
+        if self.room.drop_ballast() {
+            tracing::warn!("the disk is full: what was kept for that is used now");
+            let step = Store::drop_ballast_step(&self.config.data_dir);
+            self.tickets.start(Lane::Segments, vec![step], Pending::Ballast { made: false }, fx);
+        }
     }
 
     /// A write that met a full disk is tried again.

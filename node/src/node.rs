@@ -73,6 +73,10 @@ pub struct PartitionStatus {
 impl Node {
     pub(crate) fn assemble(core: Core, store: Store, cold: Cold, coordinators: Coordinators, now: Now) -> Node {
         let image = ArcSwap::new(Arc::clone(cold.driver.image()));
+        let ballast = core.room.ballast_bytes();
+        if ballast > 0 && store.has_ballast(ballast) {
+            core.room.found_ballast();
+        }
         let checkpointer = Checkpointer::new(now, &core);
         let retention_at = now.mono.saturating_add(retention_interval(&core));
         Node {
@@ -179,6 +183,10 @@ impl Node {
         self.with_controller(now, fx, |driver, out| controller = driver.tick(now, out));
         let groups = self.coordinators.tick(now, &self.group_logs(), fx);
         self.retain_if_due(now, fx);
+        if self.is_ready() && !self.is_stopping() && self.core.room.take_ballast(&*self.core.disk, now) {
+            let steps = self.store.ballast_steps(self.core.room.ballast_bytes());
+            self.core.tickets.start(Lane::Segments, steps, Pending::Ballast { made: true }, fx);
+        }
         if self.checkpointer.due_at(&self.core, now).is_some_and(|at| at <= now.mono) {
             self.begin_checkpoint(now, fx);
         }
@@ -207,6 +215,13 @@ impl Node {
                 core.commit.direct_written(core, now, DirectDone { sequence, partition, write, result }, fx);
             }
             Pending::JournalGrowth => core.commit.grown(core, &result, fx),
+            Pending::JournalGrowthUndone => core.commit.growth_undone(core, now, &result, fx),
+            Pending::Ballast { made } => {
+                if let Err(error) = &result {
+                    tracing::warn!(%error, made, "the room that is kept for a full disk");
+                }
+                core.room.ballast_made(now, made && result.is_ok());
+            }
             Pending::Write(partition) => partition.written(core, now, &result, fx),
             Pending::Sync(partition) => partition.synced(core, now, &result, fx),
             Pending::MetadataWrite => self.metadata_written(now, &result, fx),
@@ -243,6 +258,7 @@ impl Node {
                 Inward::CheckpointWanted => {
                     self.checkpointer.want();
                     self.begin_checkpoint(now, fx);
+                    self.checkpointer.relax(&mut self.parts(&mut self.cold()), fx);
                 }
             }
         }
@@ -258,8 +274,10 @@ impl Node {
                 self.core.tickets.start(Lane::Segments, steps, Pending::Direct { sequence, partition, write }, fx);
             }
             Pending::MetadataWrite => self.cold().write_if_due(&self.core, fx),
+            Pending::JournalGrowth => self.core.commit.growth_rested(&self.core, fx),
             Pending::Journal { .. }
-            | Pending::JournalGrowth
+            | Pending::JournalGrowthUndone
+            | Pending::Ballast { .. }
             | Pending::Write(_)
             | Pending::Sync(_)
             | Pending::Metadata(_)
@@ -280,8 +298,12 @@ impl Node {
         if self.checkpointer.is_closed() {
             let reply = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
             fx.extend(reply.map(|to| Effect::Reply { to, answer: Answer::ShutDown }));
-        } else if self.core.commit.is_idle() && self.checkpointer.may_begin(now) {
+        } else if !self.checkpointer.may_begin(now) {
+        } else if self.core.commit.is_idle() {
             self.checkpointer.begin_last(&mut self.parts(&mut self.cold()), now, fx);
+        } else if self.core.commit.is_stuck() {
+            // What waits for room in the journal gets it by a checkpoint only, and the last one waits for that.
+            self.checkpointer.begin(&mut self.parts(&mut self.cold()), now, fx);
         }
     }
 

@@ -1,10 +1,12 @@
 //! Room on the disk for what clients append: a reserve is kept for the journal, metadata, offsets of groups, deletes.
 //!
-//! Owns how much may still be appended and when the file system is asked again. Does not own who is refused: only clients are.
+//! Owns how much may still be appended and when the file system is asked again, and the ballast: a file that holds room which other
+//! programs cannot take, given up when something must be written that cannot wait. Does not own who is refused: only clients are.
 //! Invariant: between two readings no more is let in than the last one found above the reserve. Nothing is read while nobody
 //! appends.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::Now;
@@ -15,6 +17,10 @@ use crate::core::FULL_RETRY;
 
 /// A file of the journal and a largest batch; on a small file system an eighth of it.
 const RESERVE_BYTES_MAX: u64 = 128 * MIB;
+/// On a small file system a sixteenth of it.
+const BALLAST_BYTES_MAX: u64 = 32 * MIB;
+/// How often the ballast is tried to be made while there is none.
+const BALLAST_RETRY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -25,6 +31,18 @@ pub(crate) struct Room {
     left: AtomicU64,
     /// When the next append reads again, in nanoseconds of `Now::mono`.
     read_at: AtomicU64,
+    ballast_bytes: u64,
+    ballast: Mutex<Ballast>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ballast {
+    There,
+    /// It is being made, or given up.
+    Moving,
+    None {
+        try_at: Duration,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -43,6 +61,8 @@ impl Room {
             free: AtomicU64::default(),
             left: AtomicU64::default(),
             read_at: AtomicU64::default(),
+            ballast_bytes: if size == u64::MAX { 0 } else { BALLAST_BYTES_MAX.min(size / 16) },
+            ballast: Mutex::new(Ballast::None { try_at: Duration::ZERO }),
         };
         room.read(disk, 0);
         room
@@ -81,6 +101,49 @@ impl Room {
     pub(crate) fn found_full(&self, now: Now) {
         self.read_at.store(nanos(now.mono.saturating_add(FULL_RETRY)), Ordering::Relaxed);
         self.left.store(0, Ordering::Relaxed);
+    }
+
+    fn ballast(&self) -> MutexGuard<'_, Ballast> {
+        self.ballast.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the ballast when there is one; 0: this disk does not tell its size, and gets none.
+    pub(crate) fn ballast_bytes(&self) -> u64 {
+        self.ballast_bytes
+    }
+
+    /// The ballast of an earlier start is there still.
+    pub(crate) fn found_ballast(&self) {
+        *self.ballast() = Ballast::There;
+    }
+
+    /// Whether to make the ballast now: then its end is told to `ballast_made`.
+    pub(crate) fn take_ballast(&self, disk: &dyn Disk, now: Now) -> bool {
+        let mut ballast = self.ballast();
+        let Ballast::None { try_at } = *ballast else { return false };
+        if self.ballast_bytes == 0 || now.mono < try_at {
+            return false;
+        }
+        let free = disk.free_bytes().unwrap_or(0);
+        let fits = free >= self.reserve.saturating_add(self.ballast_bytes.saturating_mul(2));
+        *ballast =
+            if fits { Ballast::Moving } else { Ballast::None { try_at: now.mono.saturating_add(BALLAST_RETRY) } };
+        fits
+    }
+
+    pub(crate) fn ballast_made(&self, now: Now, made: bool) {
+        let none = Ballast::None { try_at: now.mono.saturating_add(BALLAST_RETRY) };
+        *self.ballast() = if made { Ballast::There } else { none };
+    }
+
+    /// Whether to give the ballast up now: something must be written. Its end is told to `ballast_made` with false.
+    pub(crate) fn drop_ballast(&self) -> bool {
+        let mut ballast = self.ballast();
+        let is_there = *ballast == Ballast::There;
+        if is_there {
+            *ballast = Ballast::Moving;
+        }
+        is_there
     }
 
     fn read(&self, disk: &dyn Disk, owed: u64) {

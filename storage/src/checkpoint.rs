@@ -9,6 +9,7 @@
 //!  8 version u32 · body length u64
 //! 20 body:
 //!      salt u64 · from sequence u64 · operations u64 · clean u8
+//!      number of the carried file u64 (0: none) · its groups u32          (from version 2 on)
 //!      notes u32 · { key size u32, key, value size u32, value }…
 //!      logs  u32 · { log }…
 //!    log: topic id 16, partition u32, kind u8 · folder size u32, folder · journalled u8 · operation u64
@@ -33,7 +34,7 @@ use crate::offset_index::{IndexFile, IndexFiles};
 use crate::segment::{Newest, SegmentFacts};
 
 const MAGIC: &[u8; 8] = b"weirckp1";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a producer table was, and up to which offset it counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +61,32 @@ pub struct LogCheckpoint {
     pub segments: Vec<(SegmentFacts, IndexFiles)>,
 }
 
+impl LogCheckpoint {
+    /// A log of which nothing but its creation is known.
+    pub(crate) fn created(id: LogId, operation: u64, start: Offset, journalled: bool, folder: &str) -> LogCheckpoint {
+        LogCheckpoint {
+            id,
+            folder: folder.into(),
+            journalled,
+            operation,
+            log_start: start,
+            log_end: start,
+            high_watermark: start,
+            producers: None,
+            epochs: LeaderEpochs::new(),
+            segments: Vec::new(),
+        }
+    }
+}
+
+/// A file of groups that left the journal before their logs had them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CarriedFile {
+    /// Never zero.
+    pub number: u64,
+    pub groups: u32,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Checkpoint {
     /// Of the journal's life.
@@ -70,6 +97,8 @@ pub struct Checkpoint {
     pub operations: u64,
     /// The process stopped in order: nothing behind the checkpoint is in any file.
     pub clean: bool,
+    /// What the journal had for logs that could not be written, behind what this checkpoint says of them.
+    pub carried: Option<CarriedFile>,
     pub notes: BTreeMap<String, Bytes>,
     pub logs: Vec<LogCheckpoint>,
 }
@@ -108,6 +137,8 @@ impl Checkpoint {
         out.put_u64(self.from_sequence);
         out.put_u64(self.operations);
         out.put_u8(u8::from(self.clean));
+        out.put_u64(self.carried.map_or(0, |carried| carried.number));
+        out.put_u32(self.carried.map_or(0, |carried| carried.groups));
         put_count(&mut out, self.notes.len());
         for (key, value) in &self.notes {
             put_sized(&mut out, key.as_bytes());
@@ -145,7 +176,7 @@ impl Checkpoint {
         if fields.left() > 0 {
             return Err(CheckpointError::Trailing { left: fields.left() });
         }
-        decode_body(&mut body_fields)
+        decode_body(&mut body_fields, version)
     }
 }
 
@@ -190,7 +221,7 @@ fn put_log(out: &mut BytesMut, log: &LogCheckpoint) {
     }
 }
 
-fn decode_body(fields: &mut Fields) -> Result<Checkpoint, CheckpointError> {
+fn decode_body(fields: &mut Fields, version: u32) -> Result<Checkpoint, CheckpointError> {
     let mut checkpoint = Checkpoint {
         salt: fields.u64()?,
         from_sequence: fields.u64()?,
@@ -198,6 +229,10 @@ fn decode_body(fields: &mut Fields) -> Result<Checkpoint, CheckpointError> {
         clean: fields.u8()? != 0,
         ..Checkpoint::default()
     };
+    if version >= 2 {
+        let carried = CarriedFile { number: fields.u64()?, groups: fields.u32()? };
+        checkpoint.carried = (carried.number > 0).then_some(carried);
+    }
     for _ in 0..fields.u32()? {
         let key = String::from_utf8(fields.sized()?.into()).map_err(|_| CheckpointError::Note)?;
         // A copy: a note lives on, and would keep the whole checkpoint in memory.

@@ -7,8 +7,11 @@
 mod real;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::journal::carry::Carry;
 
 pub use real::{OPEN_FILES_MAX, RealDisk};
 
@@ -62,6 +65,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Writes and makes durable in one operation where the disk can (the journal's own write). `at` and the length are multiples of 4096.
     fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError>;
     fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError>;
+    /// Takes room for the first `len` bytes of a file without writing them. A disk that cannot takes none, and says nothing.
+    fn reserve(&self, file: FileId, len: u64) -> Result<(), DiskError> {
+        let _none = (file, len);
+        Ok(())
+    }
     /// Makes the file's content and length durable. A failure is final: the pages may be marked clean.
     fn sync(&self, file: FileId) -> Result<(), DiskError>;
     /// Makes the names in a folder durable.
@@ -173,18 +181,54 @@ pub struct DiskOp {
 
 #[derive(Debug)]
 pub enum Step {
-    Create { file: FileId },
-    CreateDir { dir: PathBuf },
-    Write { file: FileId, at: u64, parts: Vec<Bytes> },
-    WriteThrough { file: FileId, at: u64, data: AlignedBuf },
-    SetLen { file: FileId, len: u64 },
-    Sync { file: FileId },
-    SyncDir { dir: PathBuf },
+    Create {
+        file: FileId,
+    },
+    CreateDir {
+        dir: PathBuf,
+    },
+    Write {
+        file: FileId,
+        at: u64,
+        parts: Vec<Bytes>,
+    },
+    WriteThrough {
+        file: FileId,
+        at: u64,
+        data: AlignedBuf,
+    },
+    SetLen {
+        file: FileId,
+        len: u64,
+    },
+    Reserve {
+        file: FileId,
+        len: u64,
+    },
+    Sync {
+        file: FileId,
+    },
+    SyncDir {
+        dir: PathBuf,
+    },
     SyncAll,
-    Rename { from: PathBuf, to: PathBuf },
-    RemoveFile { path: PathBuf },
-    RemoveDir { path: PathBuf },
-    Forget { file: FileId },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    RemoveFile {
+        path: PathBuf,
+    },
+    RemoveDir {
+        path: PathBuf,
+    },
+    Forget {
+        file: FileId,
+    },
+    /// Copies what the journal has for some logs to a file; see `journal::carry`.
+    Carry {
+        carry: Arc<Carry>,
+    },
 }
 
 impl Step {
@@ -195,6 +239,7 @@ impl Step {
             Step::Write { file, at, parts } => disk.write_at(*file, *at, parts),
             Step::WriteThrough { file, at, data } => disk.write_through(*file, *at, data),
             Step::SetLen { file, len } => disk.set_len(*file, *len),
+            Step::Reserve { file, len } => disk.reserve(*file, *len),
             Step::Sync { file } => disk.sync(*file),
             Step::SyncDir { dir } => disk.sync_dir(dir),
             Step::SyncAll => disk.sync_all(),
@@ -205,6 +250,7 @@ impl Step {
                 disk.forget(*file);
                 Ok(())
             }
+            Step::Carry { carry } => carry.run(disk),
         }
     }
 }

@@ -5,19 +5,22 @@
 //! Invariant: groups are written in the order of their numbers, and durable is the end of the prefix of which the journal's write
 //! and all direct writes are done. A file takes new groups only when a checkpoint covers all that it holds.
 
+pub mod carry;
 pub mod entry;
 pub(crate) mod files;
 pub(crate) mod group;
 pub(crate) mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use model::LogId;
 
+use crate::checkpoint::CarriedFile;
 use crate::disk::{AlignedBuf, DiskError, Step};
 use crate::log::{DirectWrite, Shared};
+use carry::{Carried, Carry};
 use entry::{Entry, Unit};
 
 use files::{Files, file_path};
@@ -79,6 +82,11 @@ pub struct Journal {
     notes: BTreeMap<String, Bytes>,
     /// Direct writes that no group carries yet.
     directs: Vec<(LogId, DirectWrite)>,
+    /// Groups before this one are covered by the newest checkpoint.
+    covered: u64,
+    /// What that one carried along for logs that it could not cover.
+    carried: Option<CarriedFile>,
+    carries: u64,
 }
 
 impl Journal {
@@ -92,6 +100,9 @@ impl Journal {
             files,
             notes,
             directs: Vec::new(),
+            covered: 1,
+            carried: None,
+            carries: 0,
         }
     }
 
@@ -216,10 +227,41 @@ impl Journal {
         self.files.wants_checkpoint()
     }
 
-    /// A checkpoint that covers all groups before `from` is durable: their files take new groups.
-    pub fn recycle(&mut self, from: u64) {
+    /// A checkpoint that covers all groups before `from` is durable: their files take new groups. `carried`: what it took along.
+    pub fn recycle(&mut self, from: u64, carried: Option<&Carried>) {
         assert!(from <= self.durable + 1);
+        self.covered = from;
+        self.carried = carried.map(|carried| carried.file);
         self.files.recycle(from);
+    }
+
+    /// Takes along what all groups before `to` hold for these logs, so that a checkpoint need not cover them.
+    ///
+    /// # Panics
+    /// When one of these groups is not durable.
+    pub fn carry(&mut self, logs: BTreeSet<LogId>, to: u64) -> Arc<Carry> {
+        assert!(to <= self.durable + 1);
+        self.carries += 1;
+        let (root, number) = (self.shared.root.clone(), self.carries);
+        let file = self.shared.disk.file(&carry::carried_path(&root, number));
+        Arc::new(Carry {
+            root,
+            salt: self.salt,
+            from: self.covered,
+            to,
+            files: self.files.all(),
+            logs,
+            before: self.carried,
+            number,
+            file,
+            done: Mutex::default(),
+        })
+    }
+
+    /// Removes what an earlier checkpoint took along and the next one does not name; to be run behind that.
+    pub(crate) fn forget_carried(&self, next: Option<CarriedFile>) -> Option<Step> {
+        let gone = self.carried.filter(|carried| Some(*carried) != next)?;
+        Some(Step::RemoveFile { path: carry::carried_path(&self.shared.root, gone.number) })
     }
 
     /// Length of the file that `grow` would make now.
@@ -231,6 +273,17 @@ impl Journal {
     pub fn grow(&mut self) -> Option<Vec<Step>> {
         let (number, len) = self.files.begin_growth()?;
         Some(files::growth_steps(&*self.shared.disk, &self.shared.root, number, len))
+    }
+
+    /// Steps that remove what a growth that failed has left; lane `Segments`. Only then it is told to `grown`.
+    pub fn undo_growth(&self) -> Vec<Step> {
+        let number = self.files.growing().expect("a growth was in flight");
+        files::undo_growth_steps(&*self.shared.disk, &self.shared.root, number)
+    }
+
+    /// As `grown` with an error.
+    pub fn growth_failed(&mut self) {
+        self.files.end_growth(None);
     }
 
     /// The growth has ended. A full disk is no harm: it is tried again when there is need.

@@ -22,6 +22,7 @@ pub mod time_index;
 pub mod time_reader;
 
 pub use epochs::LeaderEpochs;
+pub use journal::carry::{Carried, Carry};
 pub use journal::entry::{Entry, LogChange, LogEntry, Unit};
 pub use journal::{Durable, Group, GroupPart, Journal, JournalFull};
 pub use log::{Log, LogConfig};

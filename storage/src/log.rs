@@ -9,7 +9,10 @@
 mod capture;
 mod change;
 mod direct;
+mod files;
 mod read;
+mod steps;
+mod sync;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -29,8 +32,9 @@ use crate::tail::{Tail, TailBatch};
 
 pub use change::{CutPlan, CutPoint};
 pub use direct::DirectWrite;
+pub use sync::SyncWork;
+pub use write::SegmentWrite;
 pub(crate) use write::parts;
-pub use write::{SegmentWrite, SyncWork};
 
 /// What a topic's configuration says to its logs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,7 +121,7 @@ pub struct Log {
     durable_operation: u64,
     written: Position,
     synced: Position,
-    files: write::FileState,
+    files: files::FileState,
 }
 
 impl Log {
@@ -139,7 +143,7 @@ impl Log {
             durable_operation: 0,
             written: position,
             synced: position,
-            files: write::FileState::default(),
+            files: files::FileState::default(),
         }
     }
 
@@ -156,7 +160,7 @@ impl Log {
         let newest = segments.last().map_or(Newest::NONE, |last| last.facts.newest);
         let index = segments.last().map_or_else(IndexFiles::default, |last| last.index.files);
         let position = Position { operation, end, at, newest, index };
-        let files = write::FileState::recovered(!segments.is_empty());
+        let files = files::FileState::recovered(!segments.is_empty());
         Log {
             log_start,
             log_end: end,
@@ -239,6 +243,11 @@ impl Log {
         self.written.operation
     }
 
+    /// The newest operation that cut the log; 0: none did since it was opened.
+    pub fn cut_operation(&self) -> u64 {
+        self.files.cut_operation()
+    }
+
     /// Bytes of all segments, the tail included.
     pub fn size_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.facts.size)).sum()
@@ -262,6 +271,12 @@ impl Log {
     /// Drops written batches from memory until at most `keep_bytes` are held. Gives the bytes that were let go.
     pub fn evict_tail(&mut self, keep_bytes: u64) -> u64 {
         self.tail.evict(keep_bytes)
+    }
+
+    /// The log is out of use until the next start: gives up what it holds in memory.
+    pub fn let_go(&mut self) {
+        self.tail.clear();
+        self.written.end = self.log_end;
     }
 
     /// Puts a batch at the end. The entry goes to the journal if the log is journalled.

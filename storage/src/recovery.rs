@@ -96,6 +96,8 @@ pub enum OpenError {
     Damaged { count: usize, first: String },
     #[error("journal group {missing} is damaged, but group {known} was durable")]
     Journal { missing: u64, known: u64 },
+    #[error("{path}: {has} groups of logs that could not be written, the checkpoint says {says}")]
+    Carried { path: PathBuf, has: usize, says: usize },
     #[error("journal group {sequence} cannot be read: {error}")]
     Entry { sequence: u64, error: EntryError },
 }
@@ -108,6 +110,11 @@ impl Store {
     /// When the directory is not ours, the disk fails, or checkpoint or journal are damaged below what was known to be durable;
     /// with `Options::only_copy` also when a log is damaged. Whatever the error, the next start finds the same checkpoint and journal.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Recovered, OpenError> {
+        let opened = open::open(Arc::clone(&disk), root, options.clone());
+        let Err(OpenError::Disk(error @ DiskError::Full { .. })) = opened else { return opened };
+        // What the segments do not have yet needs room, and this is what the ballast is for.
+        tracing::warn!(%error, "the disk is full: the start goes on with the room that was kept for that");
+        Store::drop_ballast_step(root).run(&*disk)?;
         open::open(disk, root, options)
     }
 }

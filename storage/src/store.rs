@@ -9,6 +9,8 @@
 //! DIR/TOPIC-PARTITION/…          segments
 //! DIR/TOPIC-PARTITION.ID-delete  a deleted one on its way out
 //! DIR/.weir/checkpoint  DIR/.weir/journal/NNNNNNNN  DIR/.weir/metadata/…  DIR/.weir/set-aside/…
+//! DIR/.weir/carried-N            groups of logs that could not be written (`journal::carry`)
+//! DIR/.weir/ballast              room for a disk that another program fills up
 //! ```
 
 use std::collections::BTreeSet;
@@ -21,6 +23,7 @@ use model::{LogId, Offset, PartitionIndex, TopicName};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, Step};
 use crate::journal::Journal;
+use crate::journal::carry::Carried;
 use crate::journal::entry::{Entry, LogChange, LogEntry};
 use crate::log::{Log, Shared};
 
@@ -79,7 +82,8 @@ impl Store {
     }
 
     /// Steps that make a checkpoint durable; lane `Segments`. `from_sequence` was `Journal::next_sequence` before the logs were
-    /// flushed and synced; after the steps `Journal::recycle(from_sequence)`.
+    /// flushed and synced; after the steps `Journal::recycle(from_sequence, carried)`. `carried`: what the journal has of logs that
+    /// are not among `logs`, because they cannot be written.
     ///
     /// # Panics
     /// When the journal is not durable up to `from_sequence`.
@@ -87,20 +91,46 @@ impl Store {
         &self,
         journal: &Journal,
         from_sequence: u64,
-        logs: Vec<LogCheckpoint>,
+        mut logs: Vec<LogCheckpoint>,
+        carried: Option<&Carried>,
         clean: bool,
     ) -> Vec<Step> {
         // A note of a group that counts no more must be in the checkpoint.
         assert!(from_sequence <= journal.durable() + 1);
         let operations = self.shared.operations.load(Ordering::Relaxed);
         let notes = journal.notes().clone();
-        let checkpoint = Checkpoint { salt: journal.salt(), from_sequence, operations, clean, notes, logs };
-        self.replace_checkpoint(&checkpoint)
+        logs.extend(carried.iter().flat_map(|carried| carried.logs.iter().cloned()));
+        let carried = carried.map(|carried| carried.file);
+        // A clean one says that nothing is to be read but the segments.
+        let clean = clean && carried.is_none();
+        let checkpoint = Checkpoint { salt: journal.salt(), from_sequence, operations, clean, carried, notes, logs };
+        let mut steps = self.replace_checkpoint(&checkpoint);
+        steps.extend(journal.forget_carried(carried));
+        steps
     }
 
     pub(crate) fn replace_checkpoint(&self, checkpoint: &Checkpoint) -> Vec<Step> {
         let path = checkpoint_path(&self.shared.root);
         crate::durable::replace_steps(&*self.shared.disk, &path, vec![checkpoint.encode()])
+    }
+
+    /// Steps that make the ballast: room on the disk that can be had back when another program has taken the rest. Lane `Segments`.
+    pub fn ballast_steps(&self, bytes: u64) -> Vec<Step> {
+        let file = self.shared.disk.file(&ballast_path(&self.shared.root));
+        vec![Step::Create { file }, Step::Reserve { file, len: bytes }, Step::Forget { file }]
+    }
+
+    /// Whether there is a ballast of this size.
+    pub fn has_ballast(&self, bytes: u64) -> bool {
+        let file = self.shared.disk.file(&ballast_path(&self.shared.root));
+        let len = self.shared.disk.len(file);
+        self.shared.disk.forget(file);
+        len.is_ok_and(|len| len >= bytes)
+    }
+
+    /// Gives the ballast's room back.
+    pub fn drop_ballast_step(root: &Path) -> Step {
+        Step::RemoveFile { path: ballast_path(root) }
     }
 
     /// Moves folders that look like partitions and belong to none of `known` to `.weir/set-aside`. Gives what was moved.
@@ -140,6 +170,10 @@ pub(crate) fn checkpoint_path(root: &Path) -> PathBuf {
     root.join(".weir").join("checkpoint")
 }
 
+fn ballast_path(root: &Path) -> PathBuf {
+    root.join(".weir").join("ballast")
+}
+
 /// Topic and partition in a folder's name.
 pub fn partition_of(folder: &str) -> Option<(TopicName, PartitionIndex)> {
     let (topic, partition) = folder.rsplit_once('-')?;
@@ -151,29 +185,9 @@ pub fn partition_of(folder: &str) -> Option<(TopicName, PartitionIndex)> {
 
 pub(crate) const DELETED_SUFFIX: &str = "-delete";
 
-/// Kafka writes its ids in URL-safe base 64 without padding.
-pub fn base64(id: &[u8; 16]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits = u128::from_be_bytes(*id);
-    // 22 digits hold 132 bits: the last one ends with four zeros.
-    (0..22)
-        .map(|at| {
-            let shift = 122 - 6 * at;
-            let value = if shift >= 0 { bits >> shift } else { bits << -shift };
-            char::from(DIGITS[(value & 63) as usize])
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_written_as_kafka_writes_it() {
-        assert_eq!(base64(&[0; 16]), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(base64(&[0xff; 16]), "_____________________w");
-    }
 
     #[test]
     fn a_folder_names_its_topic_and_partition() {

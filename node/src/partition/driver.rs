@@ -39,6 +39,10 @@ impl Partition {
             if state.full_until.is_some_and(|until| now.mono < until) {
                 return answer(core, waiter, Err(AppendError::Disk { reason: "no space left".to_owned() }), fx);
             }
+            if state.closed {
+                let refused = AppendError::NotLeader { leader: None, epoch: self.published.epoch() };
+                return answer(core, waiter, Err(refused), fx);
+            }
             let event = Event::Produced { batch, acks, timeout, origin, waiter };
             self.step_locked(core, now, state, event, fx);
         });
@@ -201,6 +205,10 @@ impl Partition {
         let write = state.write_out.take();
         let sync = state.sync_out.take();
         let removal = take_removal(core, &mut state);
+        if state.leader.failure().is_some() {
+            // The next start has it from the journal; nobody reads it before.
+            state.log.let_go();
+        }
         let (unwritten, tail) = (state.log.unwritten_bytes(), state.log.tail_bytes());
         core.memory.moved(&mut state.counted, unwritten, tail);
         if take_reached(&mut state) {

@@ -5,7 +5,7 @@
 //! records below it in the log.
 //! Invariant: no system call is made with the lock held.
 
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use crate::requests::FetchError;
 pub(crate) struct Partition {
     pub(crate) id: TopicPartition,
     pub(crate) published: Published,
+    /// The newest operation that is in a group of the journal.
+    grouped: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -47,6 +49,10 @@ pub(crate) struct State {
     pub(crate) files_go: bool,
     /// The producers as of an operation, encoded for the checkpoint.
     pub(crate) snapshot: Option<Snapshot>,
+    /// The one before, in case a checkpoint covers less than the newest counts.
+    pub(crate) snapshot_before: Option<Snapshot>,
+    /// The last checkpoint has begun: nothing is appended any more.
+    pub(crate) closed: bool,
     /// Since when the tail holds what no segment file has, at the earliest.
     pub(crate) dirty_since: Option<Duration>,
     /// The disk was full at the last write: when to try again.
@@ -103,6 +109,8 @@ impl Partition {
             deletion: Deletion::No,
             files_go: false,
             snapshot: None,
+            snapshot_before: None,
+            closed: false,
             dirty_since: None,
             full_until: None,
             unsynced_since: None,
@@ -116,7 +124,16 @@ impl Partition {
             counted: Counted::default(),
             actions: Vec::new(),
         };
-        Partition { id, published, state: Mutex::new(state) }
+        Partition { id, published, grouped: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    /// The log's operations up to this one are in groups of the journal.
+    pub(crate) fn note_grouped(&self, operation: u64) {
+        self.grouped.fetch_max(operation, Ordering::Relaxed);
+    }
+
+    pub(crate) fn grouped(&self) -> u64 {
+        self.grouped.load(Ordering::Relaxed)
     }
 
     /// A poisoned lock is taken all the same: the driver marks the partition as failed before anything else uses it.
@@ -132,6 +149,15 @@ impl Partition {
 }
 
 impl State {
+    /// What the producers were, of which all is in the synced files and nothing was cut away since.
+    pub(crate) fn usable_snapshot(&self) -> Option<&Snapshot> {
+        let usable = |snapshot: &&Snapshot| {
+            snapshot.end <= self.log.synced_end() && snapshot.operation >= self.log.cut_operation()
+        };
+        let newest = self.snapshot.as_ref().filter(usable);
+        newest.or_else(|| self.snapshot_before.as_ref().filter(usable))
+    }
+
     /// Whether a deleted namesake's files are still in the folder that this log is going to make.
     pub(crate) fn awaits_folder(&mut self, core: &Core) -> bool {
         self.fresh = self.fresh && core.is_folder_taken(self.log.folder());

@@ -65,7 +65,8 @@ impl Partition {
             state.deletion = Deletion::Asked;
             core.leaves(self, state.log.folder());
             let entry = state.log.delete();
-            core.commit.push(Unit::one(entry), Told::Deleted { partition: Arc::clone(self) });
+            let operation = state.log.last_operation();
+            core.commit.push(Unit::one(entry), Told::Deleted { partition: Arc::clone(self), operation });
         });
     }
 

@@ -45,17 +45,21 @@ impl Partition {
 
     /// A checkpoint begins: all that this log has done by now is to reach the segment files. Returns whether that is so already;
     /// else `Inward::Written` follows.
-    pub(crate) fn begin_checkpoint(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) -> Began {
+    /// `last`: nothing is appended any more; in a log that is not journalled it would come behind the checkpoint unseen.
+    pub(crate) fn begin_checkpoint(self: &Arc<Self>, core: &Core, now: Now, last: bool, fx: &mut Effects) -> Began {
         let began = self.guarded(core, fx, |state, _| {
             if state.leader.failure().is_some() {
                 return Began::Offline;
             }
             state.in_checkpoint = true;
+            state.closed = last;
             let operation = state.log.last_operation();
             // What the producers sent by now is in the files when the checkpoint is written, never more than that: a batch that
             // a crash takes away must not be known as a duplicate.
             if state.snapshot.as_ref().is_none_or(|snapshot| snapshot.operation != operation) {
                 let bytes = state.leader.producers().encode();
+                let before = state.usable_snapshot().cloned();
+                state.snapshot_before = before;
                 state.snapshot = Some(Snapshot { operation, end: state.log.log_end(), bytes });
             }
             if state.log.written_operation() < operation || state.syncing {
@@ -65,6 +69,19 @@ impl Partition {
             if take_reached(state) || state.write_target.is_none() { Began::Written } else { Began::Waiting }
         });
         began.unwrap_or(Began::Offline)
+    }
+
+    /// The checkpoint that waits for this log need not wait for what is in no group of the journal. Returns whether the log waits
+    /// for room on the disk.
+    pub(crate) fn relax_checkpoint(self: &Arc<Self>, core: &Core, fx: &mut Effects) -> bool {
+        let grouped = self.grouped();
+        let waits = self.guarded(core, fx, |state, _| {
+            if state.log.journalled() && state.write_target.is_some_and(|target| target > grouped) {
+                state.write_target = Some(grouped);
+            }
+            state.write_target.is_some() && state.full_until.is_some()
+        });
+        waits.unwrap_or(false)
     }
 
     /// The write that was started is over.
@@ -143,6 +160,11 @@ impl Partition {
         let released = self.guarded(core, fx, |state, _| {
             state.in_checkpoint = false;
             state.write_target = None;
+            if state.usable_snapshot().map(|usable| usable.operation)
+                == state.snapshot.as_ref().map(|newest| newest.operation)
+            {
+                state.snapshot_before = None;
+            }
             saved && std::mem::take(&mut state.held)
         });
         released.unwrap_or(false)

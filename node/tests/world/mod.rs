@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod fault_disk;
 pub mod small_disk;
 
 use std::collections::{BTreeMap, VecDeque};

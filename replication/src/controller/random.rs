@@ -3,6 +3,7 @@
 //! Invariant: the same seed gives the same numbers (SplitMix64).
 
 use model::TopicId;
+use model::ids::base64;
 
 use crate::metadata::Incarnation;
 
@@ -64,18 +65,6 @@ impl Random {
 
 /// The value whose base64 digit is '-'.
 const DASH: u8 = 62;
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// 16 bytes as 22 digits: URL-safe, without padding.
-pub fn base64(bytes: &[u8; 16]) -> String {
-    let number = u128::from_be_bytes(*bytes);
-    // 21 digits of 6 bits hold the upper 126 bits; the last digit holds 2 bits and four zeros.
-    let digit = |at: u32| {
-        let bits = if at < 21 { number >> (122 - 6 * at) } else { number << 4 };
-        char::from(DIGITS[usize::try_from(bits & 63).expect("below 64")])
-    };
-    (0..22).map(digit).collect()
-}
 
 #[cfg(test)]
 mod tests {
@@ -96,13 +85,5 @@ mod tests {
             assert_eq!((id[6] >> 4, id[8] >> 6), (4, 2));
             assert!(!base64(&id).starts_with('-'));
         }
-    }
-
-    #[test]
-    fn base64_is_url_safe_and_unpadded() {
-        assert_eq!(base64(&[0; 16]), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(base64(&[0xff; 16]), "_____________________w");
-        let counting: [u8; 16] = std::array::from_fn(|at| u8::try_from(at).expect("small"));
-        assert_eq!(base64(&counting), "AAECAwQFBgcICQoLDA0ODw");
     }
 }

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,8 +41,15 @@ pub struct Executor {
     pub ready: Notify,
 }
 
+/// How long an operation that is under way at the end is waited for: a disk that hangs must not keep the process.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
 /// The threads; joined when they are stopped.
-pub struct Threads(Vec<JoinHandle<()>>);
+pub struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// Ends when all of them have ended.
+    running: Receiver<()>,
+}
 
 impl Executor {
     pub fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Arc<Executor> {
@@ -60,23 +68,27 @@ impl Executor {
     /// Starts the threads for a node that was opened on this executor's disk.
     pub fn start(self: &Arc<Executor>, node: Arc<Node>) -> std::io::Result<Threads> {
         assert!(self.node.set(node).is_ok(), "an executor serves one node");
-        let mut threads = vec![self.spawn("weir-journal", |executor| &executor.journal)?];
+        let (alive, running) = channel();
+        let mut handles = vec![self.spawn("weir-journal", |executor| &executor.journal, alive.clone())?];
         for at in 0..SEGMENT_THREADS {
-            threads.push(self.spawn(&format!("weir-segments-{at}"), |executor| &executor.segments)?);
+            let name = format!("weir-segments-{at}");
+            handles.push(self.spawn(&name, |executor| &executor.segments, alive.clone())?);
         }
-        Ok(Threads(threads))
+        Ok(Threads { handles, running })
     }
 
     fn spawn(
         self: &Arc<Executor>,
         name: &str,
         queue: fn(&Executor) -> &Queue<DiskOp>,
+        alive: Sender<()>,
     ) -> std::io::Result<JoinHandle<()>> {
         let executor = self.clone();
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
             while let Some(op) = queue(&executor).pop() {
                 executor.work(&op);
             }
+            drop(alive);
         })
     }
 
@@ -166,11 +178,14 @@ impl Executor {
         }
     }
 
-    /// Lets the threads finish what is queued and end.
+    /// Lets the threads finish what is queued and end. One that hangs in the disk is left behind: what it does was not acknowledged.
     pub fn stop(&self, threads: Threads) {
         self.journal.close();
         self.segments.close();
-        for thread in threads.0 {
+        if threads.running.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout) {
+            return error!("the disk does not come back within {} s: left behind", STOP_WAIT.as_secs());
+        }
+        for thread in threads.handles {
             if thread.join().is_err() {
                 error!("a disk thread had panicked");
             }

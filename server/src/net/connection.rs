@@ -20,8 +20,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::task::JoinError;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::frame::{FrameError, Frames};
 use super::reply::ReplyCell;
@@ -88,12 +89,14 @@ pub enum Closed {
     Idle { waited: Duration },
     #[error("reading failed: {0}")]
     Read(#[from] std::io::Error),
+    #[error("an assertion failed while an answer was made or written")]
+    Failed,
 }
 
 impl Closed {
     fn reason(&self) -> Option<Invalid> {
         match self {
-            Closed::ByClient | Closed::Idle { .. } | Closed::Read(_) => None,
+            Closed::ByClient | Closed::Idle { .. } | Closed::Read(_) | Closed::Failed => None,
             Closed::Frame(error) => Some(error.reason()),
             Closed::Refused(refused) => Some(refused.reason()),
             Closed::Write(WriteError::Timeout { .. }) => Some(Invalid::WriteTimeout),
@@ -194,24 +197,37 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     };
     let closed = tokio::select! {
         biased;
-        written = &mut writer => match written {
-            Ok(Err(error)) => Closed::Write(error),
-            Ok(Ok(())) | Err(_) => Closed::ByClient,
-        },
+        written = &mut writer => writing_ended(written).unwrap_or(Closed::ByClient),
         closed = reader.run() => {
             // The queue is closed now: the writer ends once it has answered what was asked before.
             connection.hurry_parked();
-            if timeout(DRAIN_WAIT, &mut writer).await.is_err() {
-                writer.abort();
+            match timeout(DRAIN_WAIT, &mut writer).await {
+                Ok(written) => writing_ended(written).filter(|ended| matches!(ended, Closed::Failed)).unwrap_or(closed),
+                Err(_) => {
+                    writer.abort();
+                    closed
+                }
             }
-            closed
         }
     };
     if let Some(reason) = closed.reason() {
         broker.metrics.invalid(reason);
     }
-    debug!(peer = %connection.peer, "connection closed: {closed}");
+    match closed {
+        // The panic itself is on stderr: this says whom it cost.
+        Closed::Failed => error!(peer = %connection.peer, "connection closed: {closed}"),
+        closed => debug!(peer = %connection.peer, "connection closed: {closed}"),
+    }
     add(&broker.metrics.connections_closed, 1);
+}
+
+/// Why the writing task ended, if it was not the queue.
+fn writing_ended(written: Result<Result<(), WriteError>, JoinError>) -> Option<Closed> {
+    match written {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(Closed::Write(error)),
+        Err(error) => error.is_panic().then_some(Closed::Failed),
+    }
 }
 
 struct Reader {

@@ -356,6 +356,14 @@ impl Disk for RealDisk {
         }
     }
 
+    fn reserve(&self, file: FileId, len: u64) -> Result<(), DiskError> {
+        let open = self.buffered(file, true)?;
+        match rustix::fs::fallocate(&*open, rustix::fs::FallocateFlags::empty(), 0, len) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error_of(&self.path(file)?, "reserve", &error.into())),
+        }
+    }
+
     fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
         retry(|| open.set_len(len)).or_else(|error| Err(error_of(&self.path(file)?, "set the length", &error)))

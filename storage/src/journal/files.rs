@@ -41,8 +41,6 @@ pub(crate) struct Files {
     position: u64,
     /// Of the groups in the current file.
     last_sequence: u64,
-    /// Bytes of the current file that a checkpoint covers.
-    covered: u64,
     full: VecDeque<Full>,
     free: VecDeque<JournalFile>,
     growing: Option<(u64, u64)>,
@@ -60,7 +58,12 @@ impl Files {
         let mut free: VecDeque<_> = files.into();
         let current = free.pop_front().expect("opening makes a file when there is none");
         let (full, growing) = (VecDeque::new(), None);
-        Files { current, position: 0, last_sequence: 0, covered: 0, full, free, growing, wanted: 0, next_number }
+        Files { current, position: 0, last_sequence: 0, full, free, growing, wanted: 0, next_number }
+    }
+
+    pub(crate) fn all(&self) -> Vec<JournalFile> {
+        let full = self.full.iter().map(|full| full.file);
+        full.chain([self.current]).chain(self.free.iter().copied()).collect()
     }
 
     fn room(&self) -> u64 {
@@ -77,11 +80,10 @@ impl Files {
         if self.room() < bytes {
             let next = self.free.iter().position(|file| file.len >= bytes)?;
             let next = self.free.remove(next)?;
-            let used = self.position - self.covered;
+            let used = self.position;
             self.full.push_back(Full { file: self.current, last_sequence: self.last_sequence, used });
             self.current = next;
             self.position = 0;
-            self.covered = 0;
         }
         let at = self.position;
         self.position += bytes;
@@ -90,7 +92,7 @@ impl Files {
     }
 
     pub(crate) fn used(&self) -> u64 {
-        self.position - self.covered + self.full.iter().map(|full| full.used).sum::<u64>()
+        self.position + self.full.iter().map(|full| full.used).sum::<u64>()
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -115,7 +117,8 @@ impl Files {
             self.free.push_back(full.file);
         }
         if self.last_sequence < from {
-            self.covered = self.position;
+            // Nothing in it counts any more. One file is enough for a journal that cannot have another.
+            self.position = 0;
         }
     }
 
@@ -168,6 +171,12 @@ pub(crate) fn file_path(root: &Path, number: u64) -> PathBuf {
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     let is_number = name.len() >= 8 && name.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| name.parse().ok()).flatten()
+}
+
+/// Removes what a growth that failed has left. A full disk needs the room.
+pub(crate) fn undo_growth_steps(disk: &dyn Disk, root: &Path, number: u64) -> Vec<Step> {
+    let temporary = file_path(root, number).with_extension("tmp");
+    vec![Step::Forget { file: disk.file(&temporary) }, Step::RemoveFile { path: temporary }]
 }
 
 /// Makes a file of zeros. Under another name until it is whole: a recovery must not take half of one for a journal file.

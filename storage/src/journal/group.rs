@@ -111,6 +111,11 @@ impl Writer {
         entry::encode(entry, direct, &mut self.buffer);
     }
 
+    /// An entry as it stands in another group.
+    fn copied(&mut self, entry: &[u8]) {
+        self.buffer.put(entry);
+    }
+
     pub(super) fn end_unit(&mut self) {
         self.buffer.put(&[END_OF_UNIT]);
         self.units += 1;
@@ -187,5 +192,32 @@ impl Head {
             return Err(EntryError::Units { says: self.units });
         }
         Ok(units)
+    }
+
+    /// This group with the entries that `wanted` says yes to, or `None` when it does to none.
+    pub(super) fn filtered(
+        &self,
+        bytes: &Bytes,
+        salt: u64,
+        wanted: &mut dyn FnMut(&Replayed) -> bool,
+    ) -> Result<Option<AlignedBuf>, EntryError> {
+        let mut fields = Fields::new(bytes.slice(HEAD_BYTES.min(bytes.len())..));
+        let mut writer: Option<Writer> = None;
+        let mut is_open = false;
+        while fields.left() > 0 {
+            let at = bytes.len() - fields.left();
+            let entry = entry::decode(&mut fields)?;
+            if entry == Replayed::EndOfUnit {
+                if let Some(writer) = writer.as_mut().filter(|_| is_open) {
+                    writer.end_unit();
+                }
+                is_open = false;
+            } else if wanted(&entry) {
+                let writer = writer.get_or_insert_with(|| Writer::new(salt, self.sequence, self.known_durable, 0));
+                writer.copied(bytes.get(at..bytes.len() - fields.left()).unwrap_or_default());
+                is_open = true;
+            }
+        }
+        Ok(writer.map(Writer::finish))
     }
 }

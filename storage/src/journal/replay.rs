@@ -9,9 +9,11 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 
+use super::carry::carried_path;
 use super::entry::Replayed;
 use super::files::{JournalFile, dir, file_path, number_of};
 use super::group::Head;
+use crate::checkpoint::CarriedFile;
 use crate::disk::{AlignedBuf, Disk, DiskError, FileId, ReadMode};
 use crate::recovery::OpenError;
 
@@ -57,7 +59,10 @@ pub(crate) fn list(disk: &dyn Disk, root: &Path) -> Result<Vec<JournalFile>, Dis
 pub(crate) fn read(disk: &dyn Disk, files: &[JournalFile], salt: u64, from: u64) -> Result<Replay, OpenError> {
     let mut groups = BTreeMap::new();
     for file in files {
-        scan(disk, file, salt, from, &mut groups)?;
+        scan(disk, file, salt, from, &mut |head, bytes| {
+            groups.insert(head.sequence, (head, bytes));
+            Ok::<(), OpenError>(())
+        })?;
     }
     let known_durable = groups.values().map(|(head, _): &(Head, Bytes)| head.known_durable).max().unwrap_or(0);
     let mut replay = Replay { known_durable, ..Replay::default() };
@@ -79,14 +84,41 @@ pub(crate) fn read(disk: &dyn Disk, files: &[JournalFile], salt: u64, from: u64)
     Ok(replay)
 }
 
+/// The units of a file of groups that a checkpoint carried along. They count as the oldest ones, and as durable.
+pub(crate) fn read_carried(
+    disk: &dyn Disk,
+    root: &Path,
+    salt: u64,
+    carried: CarriedFile,
+) -> Result<Vec<ReplayedUnit>, OpenError> {
+    let path = carried_path(root, carried.number);
+    let file = disk.file(&path);
+    let len = disk.len(file)?;
+    let mut groups = BTreeMap::new();
+    scan(disk, &JournalFile { number: carried.number, file, len }, salt, 0, &mut |head, bytes| {
+        groups.insert(head.sequence, (head, bytes));
+        Ok::<(), OpenError>(())
+    })?;
+    let (says, has) = (carried.groups as usize, groups.len());
+    if has != says {
+        return Err(OpenError::Carried { path, has, says });
+    }
+    let mut units = Vec::new();
+    for (sequence, (head, bytes)) in groups {
+        let of_group = head.units(&bytes).map_err(|error| OpenError::Entry { sequence, error })?;
+        units.extend(of_group.into_iter().map(|entries| ReplayedUnit { sequence: 0, entries }));
+    }
+    Ok(units)
+}
+
 /// Looks at each aligned place where a group may begin, also behind bytes that are none: only so a hole is told from the end.
-fn scan(
+pub(crate) fn scan<E: From<DiskError>>(
     disk: &dyn Disk,
     file: &JournalFile,
     salt: u64,
     from: u64,
-    groups: &mut BTreeMap<u64, (Head, Bytes)>,
-) -> Result<(), OpenError> {
+    found: &mut dyn FnMut(Head, Bytes) -> Result<(), E>,
+) -> Result<(), E> {
     let align = AlignedBuf::ALIGN as u64;
     let mut window = (0, Bytes::new());
     let mut at = 0;
@@ -106,7 +138,7 @@ fn scan(
                     align
                 } else {
                     if head.sequence >= from {
-                        groups.insert(head.sequence, (head, bytes));
+                        found(head, bytes)?;
                     }
                     head.padded()
                 }

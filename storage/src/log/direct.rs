@@ -46,7 +46,9 @@ fn copy(step: &Step) -> Step {
         | Step::SyncAll
         | Step::Rename { .. }
         | Step::RemoveFile { .. }
-        | Step::RemoveDir { .. } => {
+        | Step::RemoveDir { .. }
+        | Step::Reserve { .. }
+        | Step::Carry { .. } => {
             unreachable!("no direct write asks for this")
         }
     }

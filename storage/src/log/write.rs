@@ -1,118 +1,21 @@
-//! From the tail to the segment files, and from there to the disk.
+//! From the tail to the segment files.
 //!
-//! Owns which steps are needed and in which order. Does not run them; copying small batches together happens in
-//! `SegmentWrite::steps`, without the log's lock.
-//! Invariant: at most one write and one sync of a log are in flight. A file is created before it is written, in one operation.
-
-use std::path::PathBuf;
+//! Owns which batches are written, and in which order with what else the files need. Does not run them; small batches are copied
+//! together in `SegmentWrite::steps`, without the log's lock.
+//! Invariant: at most one write of a log is in flight. A file is created before it is written, in one operation.
 
 use bytes::{Bytes, BytesMut};
 use model::Offset;
 use model::batch::{HEAD_BYTES, StoredBatch};
 
-use super::{Log, Place, Position};
+use super::files::InFlight;
+use super::{Log, Place};
 use crate::disk::{DiskError, FileId, Step};
-use crate::offset_index::IndexFiles;
-use crate::segment::{FileKind, file_path};
+use crate::segment::FileKind;
 
 /// Bodies below this are copied together with their neighbours.
 const COPY_BYTES_MAX: usize = 16 * 1024;
 const COPY_CHUNK_BYTES: usize = 256 * 1024;
-/// Index entries kept in memory for one segment before they go to its index files.
-const INDEX_ENTRIES_MAX: usize = 512;
-
-/// What the files of a log need apart from new batches.
-#[derive(Debug, Default)]
-pub(super) struct FileState {
-    folder_made: bool,
-    folder_named: bool,
-    /// The operation that must be durable before the files may be cut.
-    cut_operation: u64,
-    /// In order, before the next write.
-    pending: Vec<FileChange>,
-    /// Removed when the operation is durable.
-    removals: Vec<(u64, Offset)>,
-    epochs_written: Option<model::LeaderEpoch>,
-    in_flight: Option<InFlight>,
-    pub(super) directs: u32,
-    syncing: Option<Position>,
-    /// Something was removed or cut since the last sync.
-    names_dirty: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum FileChange {
-    Remove(Offset),
-    SetLen(Place),
-}
-
-#[derive(Debug, Default)]
-struct InFlight {
-    batches: usize,
-    operation: u64,
-    created: Vec<Offset>,
-    indexes: Vec<(Offset, IndexFiles)>,
-    /// Asked for again when the write fails.
-    removals: Vec<(u64, Offset)>,
-    changes: Vec<FileChange>,
-    made_folder: bool,
-    /// False when the log was cut since: then what was written says nothing about the log as it is now.
-    valid: bool,
-}
-
-impl FileState {
-    pub(super) fn recovered(folder_made: bool) -> FileState {
-        FileState { folder_made, folder_named: folder_made, ..FileState::default() }
-    }
-
-    pub(super) fn folder_made(&self) -> bool {
-        self.folder_made
-    }
-
-    pub(super) fn cut_is_over(&self, synced_operation: u64) -> bool {
-        synced_operation >= self.cut_operation
-    }
-
-    pub(super) fn cut(&mut self, operation: u64) {
-        self.cut_operation = operation;
-    }
-
-    pub(super) fn remove_in_order(&mut self, base: Offset) {
-        self.pending.push(FileChange::Remove(base));
-    }
-
-    pub(super) fn set_len_in_order(&mut self, at: Place) {
-        self.pending.push(FileChange::SetLen(at));
-    }
-
-    pub(super) fn remove_when_durable(&mut self, operation: u64, base: Offset) {
-        self.removals.push((operation, base));
-    }
-
-    /// Cuts in their order, and removals that the journal holds by now.
-    fn take_changes(&mut self, durable: u64) -> (Vec<FileChange>, Vec<(u64, Offset)>) {
-        let (removals, later) =
-            std::mem::take(&mut self.removals).into_iter().partition(|(operation, _)| *operation <= durable);
-        self.removals = later;
-        (std::mem::take(&mut self.pending), removals)
-    }
-
-    /// A write failed: what it was to do is still to be done.
-    fn restore(&mut self, failed: InFlight) {
-        self.removals.extend(failed.removals);
-        let newer = std::mem::replace(&mut self.pending, failed.changes);
-        self.pending.extend(newer);
-        self.folder_made &= !failed.made_folder;
-        self.epochs_written = None;
-    }
-
-    pub(super) fn after_cut(&mut self) {
-        if let Some(in_flight) = self.in_flight.as_mut() {
-            in_flight.valid = false;
-        }
-        self.epochs_written = None;
-    }
-}
 
 /// A write of one log, complete in itself.
 #[derive(Debug)]
@@ -285,114 +188,6 @@ impl Log {
         at.is_ok_and(|at| !self.segments[at].created)
     }
 
-    fn change_steps(&mut self, changes: &[FileChange], removals: &[(u64, Offset)]) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let removed = removals.iter().map(|(_, base)| FileChange::Remove(*base));
-        for change in removed.chain(changes.iter().copied()) {
-            if steps.is_empty() {
-                self.folder_steps(&mut steps);
-            }
-            self.files.names_dirty = true;
-            match change {
-                FileChange::Remove(base) => self.remove_steps(base, &mut steps),
-                FileChange::SetLen(at) => {
-                    let file = self.file(at.segment, FileKind::Data);
-                    // Nobody may have made the file yet: then there is nothing to cut.
-                    steps.push(Step::Create { file });
-                    steps.push(Step::SetLen { file, len: u64::from(at.position) });
-                    if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.base == at.segment) {
-                        segment.dirty = true;
-                    }
-                }
-            }
-        }
-        steps
-    }
-
-    fn remove_steps(&self, base: Offset, steps: &mut Vec<Step>) {
-        let paths = FileKind::ALL.map(|kind| file_path(&self.dir, base, kind));
-        steps.extend(paths.map(|path| Step::RemoveFile { path }));
-        // The id of one that comes again under this name is needed on.
-        if self.segments.iter().all(|segment| segment.facts.base != base) {
-            let files = FileKind::ALL.map(|kind| self.file(base, kind));
-            steps.extend(files.map(|file| Step::Forget { file }));
-        }
-    }
-
-    pub(super) fn folder_steps(&mut self, steps: &mut Vec<Step>) {
-        if self.files.folder_made {
-            return;
-        }
-        self.files.folder_made = true;
-        let dir = self.dir.to_path_buf();
-        steps.push(Step::CreateDir { dir: dir.clone() });
-        if self.id != model::LogId::METADATA {
-            let text = format!("version: 0\ntopic_id: {}", crate::store::base64(&self.id.partition.topic.0));
-            self.text_file(dir.join("partition.metadata"), text, steps);
-        }
-    }
-
-    fn epochs_steps(&self, steps: &mut Vec<Step>) {
-        self.text_file(self.dir.join("leader-epoch-checkpoint"), self.epochs.to_text(), steps);
-    }
-
-    /// A file for Kafka's tools, which Weir itself does not read back.
-    fn text_file(&self, path: PathBuf, text: String, steps: &mut Vec<Step>) {
-        let file = self.shared.disk.file(&path);
-        let len = text.len() as u64;
-        steps.push(Step::Create { file });
-        steps.push(Step::Write { file, at: 0, parts: vec![Bytes::from(text)] });
-        steps.push(Step::SetLen { file, len });
-        steps.push(Step::Forget { file });
-    }
-
-    /// Index entries that go to their files: those of sealed segments, and of the last one when they are many.
-    fn index_steps(&mut self, steps: &mut Vec<Step>) -> Vec<(Offset, IndexFiles)> {
-        let Some(written) = self.written.at else { return Vec::new() };
-        let mut indexes = Vec::new();
-        let last = self.segments.len().saturating_sub(1);
-        for (at, segment) in
-            self.segments.iter().enumerate().rev().take_while(|(_, segment)| segment.index.memory.is_some())
-        {
-            let base = segment.facts.base;
-            let is_last = at == last;
-            if base > written.segment || (is_last && segment.index.memory_entries() < INDEX_ENTRIES_MAX) {
-                continue;
-            }
-            let limits = if base == written.segment {
-                let relative = u32::try_from(self.written.end.since(base)).unwrap_or(u32::MAX);
-                (written.position, relative)
-            } else {
-                (u32::MAX, u32::MAX)
-            };
-            if let Some(files) = self.index_suffix_steps(at, limits, steps) {
-                indexes.push((base, files));
-            }
-        }
-        indexes
-    }
-
-    fn index_suffix_steps(&self, at: usize, limits: (u32, u32), steps: &mut Vec<Step>) -> Option<IndexFiles> {
-        let segment = self.segments.get(at)?;
-        let suffix = segment.index.suffix(limits.0, limits.1)?;
-        let base = segment.facts.base;
-        let writes = [
-            (FileKind::OffsetIndex, suffix.offsets_at, suffix.offsets),
-            (FileKind::TimeIndex, suffix.times_at, suffix.times),
-        ];
-        for (kind, at, bytes) in writes {
-            let file = self.file(base, kind);
-            let end = at + bytes.len() as u64;
-            steps.push(Step::Create { file });
-            if !bytes.is_empty() {
-                steps.push(Step::Write { file, at, parts: vec![bytes] });
-            }
-            // Whatever an earlier life of this file left behind.
-            steps.push(Step::SetLen { file, len: end });
-        }
-        Some(suffix.files)
-    }
-
     /// The write has ended. After an error nothing of it counts: the same bytes are given again by the next `next_write`, which is
     /// of use for a full disk only.
     pub fn write_done(&mut self, result: &Result<(), DiskError>) {
@@ -462,87 +257,5 @@ impl Log {
                 segment.index.memory = None;
             }
         }
-    }
-}
-
-/// Files of one log to be made durable.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SyncWork {
-    pub files: Vec<FileId>,
-    pub dirs: Vec<PathBuf>,
-}
-
-impl SyncWork {
-    pub fn steps(self) -> Vec<Step> {
-        let files = self.files.into_iter().map(|file| Step::Sync { file });
-        let dirs = self.dirs.into_iter().map(|dir| Step::SyncDir { dir });
-        files.chain(dirs).collect()
-    }
-}
-
-impl Log {
-    /// Bytes in the files that no sync covers.
-    pub fn needs_sync(&self) -> bool {
-        self.files.syncing.is_none()
-            && (self.files.names_dirty
-                || self.synced.operation < self.written.operation
-                || self.segments.iter().any(|segment| segment.dirty))
-    }
-
-    /// What to sync so that everything written by now is durable without the journal. `None` when nothing is or a sync is in
-    /// flight. Its end is told to `sync_done`. The caller may use one `SyncAll` for many logs instead.
-    pub fn sync_work(&mut self) -> Option<SyncWork> {
-        if !self.needs_sync() {
-            return None;
-        }
-        let mut work = SyncWork { files: Vec::new(), dirs: Vec::new() };
-        let dir = self.dir.to_path_buf();
-        let mut unnamed = std::mem::take(&mut self.files.names_dirty);
-        for segment in self.segments.iter_mut().filter(|segment| segment.dirty) {
-            let path = file_path(&dir, segment.facts.base, FileKind::Data);
-            work.files.push(self.shared.disk.file(&path));
-            unnamed |= !segment.named;
-            segment.named = true;
-            segment.dirty = false;
-        }
-        if unnamed && self.files.folder_made {
-            work.dirs.push(dir.clone());
-        }
-        if self.files.folder_made && !self.files.folder_named {
-            self.files.folder_named = true;
-            work.dirs.extend(dir.parent().map(PathBuf::from));
-        }
-        let index =
-            self.segments.iter().find(|segment| self.written.at.is_some_and(|at| at.segment == segment.facts.base));
-        let index = index.map_or_else(IndexFiles::default, |segment| segment.index.files);
-        self.files.syncing = Some(Position { index, ..self.written });
-        Some(work)
-    }
-
-    /// The sync has ended. A failure is final: the caller takes the disk out of use.
-    pub fn sync_done(&mut self, result: &Result<(), DiskError>) {
-        let reached = self.files.syncing.take().expect("a sync was in flight");
-        // What was cut meanwhile takes part in the next one.
-        if result.is_ok() && reached.operation >= self.files.cut_operation {
-            self.synced = reached;
-        }
-        self.check_invariants();
-    }
-
-    /// Index files for a clean stop: everything of them that is in memory. For the caller to run when all is written.
-    pub fn close_steps(&mut self) -> Vec<Step> {
-        let mut steps = Vec::new();
-        assert!(self.files.in_flight.is_none());
-        if let Some(last) = self.segments.last_mut()
-            && last.index.memory.is_some()
-        {
-            last.index.seal(last.facts.base.get(), last.facts.newest);
-        }
-        for at in 0..self.segments.len() {
-            if let Some(files) = self.index_suffix_steps(at, (u32::MAX, u32::MAX), &mut steps) {
-                self.segments[at].index.wrote(files);
-            }
-        }
-        steps
     }
 }

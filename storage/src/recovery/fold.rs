@@ -80,7 +80,7 @@ impl Folded {
         self.operations = self.operations.max(operation);
         if let ReplayedChange::Create { start, journalled, folder } = what {
             if self.logs.get(&log).is_none_or(|known| known.log.operation < operation) {
-                self.logs.insert(log, Layout::new(created(log, operation, *start, *journalled, folder)));
+                self.logs.insert(log, Layout::new(LogCheckpoint::created(log, operation, *start, *journalled, folder)));
             }
             return;
         }
@@ -98,21 +98,6 @@ impl Folded {
         if layout.damage.is_none() {
             layout.change(unit, sequence, operation, what);
         }
-    }
-}
-
-fn created(id: LogId, operation: u64, start: Offset, journalled: bool, folder: &str) -> LogCheckpoint {
-    LogCheckpoint {
-        id,
-        folder: folder.into(),
-        journalled,
-        operation,
-        log_start: start,
-        log_end: start,
-        high_watermark: start,
-        producers: None,
-        epochs: LeaderEpochs::new(),
-        segments: Vec::new(),
     }
 }
 

@@ -18,9 +18,9 @@ use super::rewrite::{Dirty, check_lengths, check_trusted, direct_batch, rewrite}
 use super::{Damage, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, ReadMode, Step};
-use crate::journal::Journal;
 use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
 use crate::journal::replay::{self, Replay};
+use crate::journal::{Journal, carry};
 use crate::log::{Log, Shared};
 use crate::offset_index::SegmentIndex;
 use crate::reader::ReadError;
@@ -52,7 +52,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     let store = Store::new(Arc::clone(&shared), known.unwrap_or(options.directory_id));
     let Settled { all, kept, damaged, notes, operations } = settled;
     let known_logs = all.iter().map(|(log, _)| log.clone()).chain(kept).collect();
-    let next = Checkpoint { salt, from_sequence: 1, operations, clean: false, notes: notes.clone(), logs: known_logs };
+    let next = Checkpoint {
+        salt,
+        from_sequence: 1,
+        operations,
+        notes: notes.clone(),
+        logs: known_logs,
+        ..Checkpoint::default()
+    };
     let (logs, damaged) = open_logs(&*disk, &shared, all, damaged)?;
     if options.only_copy {
         let folder = |id: &LogId| next.logs.iter().find(|log| log.id == *id).map_or("", |log| &*log.folder);
@@ -61,6 +68,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     let files = prepare_journal(&*disk, root, !damaged.is_empty())?;
     run(&*disk, &store.replace_checkpoint(&next))?;
     set_journal_aside(&*disk, root, &files)?;
+    carry::clear(&*disk, root, !damaged.is_empty())?;
     if known.is_none() {
         identity::write(&*disk, root, options.directory_id)?;
     }
@@ -145,7 +153,11 @@ fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), Open
     if !files.iter().any(|file| file.len >= FIRST_FILE_BYTES) {
         return Err(OpenError::NoJournal { path: journal_dir(root) });
     }
-    let replay = replay::read(disk, &files, checkpoint.salt, checkpoint.from_sequence)?;
+    let mut replay = replay::read(disk, &files, checkpoint.salt, checkpoint.from_sequence)?;
+    if let Some(carried) = checkpoint.carried {
+        let older = replay::read_carried(disk, root, checkpoint.salt, carried)?;
+        replay.units.splice(..0, older);
+    }
     Ok((checkpoint, replay))
 }
 

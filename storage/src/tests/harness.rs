@@ -199,9 +199,9 @@ impl Node {
         }
         let producers = |log: &Log| Some(ProducerSnapshot { offset: log.log_end(), bytes: bytes::Bytes::new() });
         let logs = self.logs.values().map(|log| log.checkpoint(log.log_end(), producers(log)).unwrap()).collect();
-        let steps = self.store.checkpoint_steps(&self.journal, from, logs, clean);
+        let steps = self.store.checkpoint_steps(&self.journal, from, logs, None, clean);
         if self.run(&steps).is_ok() {
-            self.journal.recycle(from);
+            self.journal.recycle(from, None);
         }
     }
 

@@ -1,0 +1,106 @@
+//! What the files of a log need apart from new batches, and what is under way.
+//!
+//! Owns that bookkeeping. Does not own steps (`write`, `steps`, `sync`).
+//! Invariant: what a failed write was to do is still to be done.
+
+use model::Offset;
+
+use super::{Place, Position};
+use crate::offset_index::IndexFiles;
+
+/// What the files of a log need apart from new batches.
+#[derive(Debug, Default)]
+pub(super) struct FileState {
+    pub(super) folder_made: bool,
+    pub(super) folder_named: bool,
+    /// The operation that must be durable before the files may be cut.
+    pub(super) cut_operation: u64,
+    /// In order, before the next write.
+    pub(super) pending: Vec<FileChange>,
+    /// Removed when the operation is durable.
+    pub(super) removals: Vec<(u64, Offset)>,
+    pub(super) epochs_written: Option<model::LeaderEpoch>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) directs: u32,
+    pub(super) syncing: Option<Position>,
+    /// Something was removed or cut since the last sync.
+    pub(super) names_dirty: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FileChange {
+    Remove(Offset),
+    SetLen(Place),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    pub(super) batches: usize,
+    pub(super) operation: u64,
+    pub(super) created: Vec<Offset>,
+    pub(super) indexes: Vec<(Offset, IndexFiles)>,
+    /// Asked for again when the write fails.
+    pub(super) removals: Vec<(u64, Offset)>,
+    pub(super) changes: Vec<FileChange>,
+    pub(super) made_folder: bool,
+    /// False when the log was cut since: then what was written says nothing about the log as it is now.
+    pub(super) valid: bool,
+}
+
+impl FileState {
+    pub(super) fn recovered(folder_made: bool) -> FileState {
+        FileState { folder_made, folder_named: folder_made, ..FileState::default() }
+    }
+
+    pub(super) fn folder_made(&self) -> bool {
+        self.folder_made
+    }
+
+    pub(super) fn cut_is_over(&self, synced_operation: u64) -> bool {
+        synced_operation >= self.cut_operation
+    }
+
+    pub(super) fn cut_operation(&self) -> u64 {
+        self.cut_operation
+    }
+
+    pub(super) fn cut(&mut self, operation: u64) {
+        self.cut_operation = operation;
+    }
+
+    pub(super) fn remove_in_order(&mut self, base: Offset) {
+        self.pending.push(FileChange::Remove(base));
+    }
+
+    pub(super) fn set_len_in_order(&mut self, at: Place) {
+        self.pending.push(FileChange::SetLen(at));
+    }
+
+    pub(super) fn remove_when_durable(&mut self, operation: u64, base: Offset) {
+        self.removals.push((operation, base));
+    }
+
+    /// Cuts in their order, and removals that the journal holds by now.
+    pub(super) fn take_changes(&mut self, durable: u64) -> (Vec<FileChange>, Vec<(u64, Offset)>) {
+        let (removals, later) =
+            std::mem::take(&mut self.removals).into_iter().partition(|(operation, _)| *operation <= durable);
+        self.removals = later;
+        (std::mem::take(&mut self.pending), removals)
+    }
+
+    /// A write failed: what it was to do is still to be done.
+    pub(super) fn restore(&mut self, failed: InFlight) {
+        self.removals.extend(failed.removals);
+        let newer = std::mem::replace(&mut self.pending, failed.changes);
+        self.pending.extend(newer);
+        self.folder_made &= !failed.made_folder;
+        self.epochs_written = None;
+    }
+
+    pub(super) fn after_cut(&mut self) {
+        if let Some(in_flight) = self.in_flight.as_mut() {
+            in_flight.valid = false;
+        }
+        self.epochs_written = None;
+    }
+}
