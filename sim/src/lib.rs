@@ -1,11 +1,9 @@
 //! Whole nodes on a seeded clock, disk and network.
 
-pub mod clients;
-pub mod content;
+pub mod checker;
+pub mod cluster;
 pub mod disk;
-pub mod explore;
-pub mod history;
-pub mod power;
+pub mod hunt;
+pub mod one_node;
 pub mod rng;
-pub mod run;
-pub mod world;
+pub mod seeds;

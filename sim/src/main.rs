@@ -1,47 +1,84 @@
-//! Replays one seed: the same seed gives the same run, to the byte.
+//! Replays seeds: the same seed gives the same run, to the byte.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
-use sim::run::Length;
+use sim::checker::lines;
+use sim::cluster::run::Plan;
+use sim::hunt;
+use sim::seeds::{Span, Totals, each};
 
-/// Runs one node on a simulated disk and clock, then crashes it before, in and after its disk operations.
+/// Runs a cluster on simulated machines, breaks it, heals it, and checks what its clients were told.
 #[derive(Parser, Debug)]
 struct Arguments {
-    #[arg(long)]
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many seeds, from --seed on
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Disk operations in the run
-    #[arg(long, default_value_t = 2_000)]
-    operations: u64,
-    /// On average one crash in so many operations of the run itself; 0: none
-    #[arg(long, default_value_t = 500)]
-    crash_every: u64,
-    /// Explore crashes at every n-th operation afterwards; 0: at none
-    #[arg(long, default_value_t = 10)]
-    stride: usize,
+    /// 1, 3 or 5; drawn by the seed where it is not given
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Simulated seconds with faults, before the cluster is healed
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Goes on with more seeds until so many hours were simulated
+    #[arg(long)]
+    hours: Option<f64>,
+    /// Seeds side by side
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Goes on behind a failure and lists all
+    #[arg(long)]
+    keep_going: bool,
+    /// Prints what the nodes log
+    #[arg(long)]
+    log: bool,
+    /// Runs with this bug in; needs a build with RUSTFLAGS="--cfg planted"
+    #[arg(long)]
+    plant: Option<String>,
+    /// Judges a history of real processes, one JSON object on a line (see `checker::lines`)
+    #[arg(long)]
+    check: Option<std::path::PathBuf>,
+    /// Plants one bug after the other and looks how long each stays hidden
+    #[arg(long)]
+    hunt: bool,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    for seed in arguments.seed..arguments.seed + arguments.seeds {
-        let length = Length { mutations: arguments.operations, crash_every: arguments.crash_every };
-        let outcome = sim::run::run(seed, length).map_err(|error| error.context(format!("seed {seed}")))?;
-        println!(
-            "seed={seed} operations={} acked={} seen={} crashes={} simulated_ms={}",
-            outcome.trace.len(),
-            outcome.history.acked,
-            outcome.history.seen,
-            outcome.crashes,
-            outcome.lasted_ms
-        );
-        if arguments.stride > 0 {
-            let explored = sim::explore::explore(seed, &outcome, arguments.stride)
-                .map_err(|error| error.context(format!("seed {seed}")))?;
-            println!("seed={seed} explored={explored:?}");
+    if arguments.log {
+        let levels = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "debug".into());
+        tracing_subscriber::fmt().with_env_filter(levels).without_time().with_ansi(false).init();
+    }
+    if let Some(path) = &arguments.check {
+        let count = lines::judge(&std::fs::read_to_string(path)?)?;
+        println!("{count} events, nothing wrong");
+        return Ok(());
+    }
+    if arguments.hunt {
+        return hunt::run_all();
+    }
+    if let Some(name) = &arguments.plant {
+        hunt::plant(name)?;
+    }
+    let plan = Plan { seed: arguments.seed, nodes: arguments.nodes, seconds: arguments.seconds };
+    let span = Span { seeds: arguments.seeds, hours: arguments.hours, threads: arguments.threads };
+    let mut totals = Totals::default();
+    each(plan, span, |outcome| {
+        totals.add(&outcome);
+        println!("{outcome}");
+        if let Some(failure) = &outcome.failure {
+            println!("seed={} FAILED: {failure}; faults: {}", outcome.seed, outcome.struck);
         }
-        println!("seed={seed} hash={:016x}", outcome.hash.0);
+        println!("seed={} hash={:016x}", outcome.seed, outcome.hash.0);
+        arguments.keep_going || outcome.failure.is_none()
+    });
+    if totals.seeds > 1 {
+        println!("{totals}");
+    }
+    if totals.failed > 0 {
+        bail!("{} of {} seeds failed", totals.failed, totals.seeds);
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! One node under seeded crashes: nothing acknowledged is lost, nothing torn is served, no offset is used twice.
 
-use sim::explore::explore;
-use sim::run::{Length, run};
+use sim::one_node::explore::explore;
+use sim::one_node::run::{Length, run};
 
-fn check_run(seed: u64, length: Length) -> sim::run::Outcome {
+fn check_run(seed: u64, length: Length) -> sim::one_node::run::Outcome {
     run(seed, length).unwrap_or_else(|error| panic!("seed {seed}, {length:?}: {error:#}"))
 }
 

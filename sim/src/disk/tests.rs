@@ -1,6 +1,7 @@
 //! What the simulated disk may and may not lose.
 
 use super::*;
+use crate::rng::Rng;
 
 fn disk_with(path: &str, synced: &[u8]) -> (SimDisk, FileId) {
     let disk = SimDisk::new();

@@ -11,9 +11,9 @@ use model::{ProducerEpoch, ProducerId};
 use node::requests::{Acks, Answer, Produce, ProducePart};
 
 use super::reader::partition_of;
-use crate::history::{Event, History, Place, Value};
+use crate::one_node::history::{Event, History, Place, Value};
 use crate::rng::Rng;
-use crate::world::World;
+use crate::one_node::world::World;
 
 const IN_FLIGHT_MAX: usize = 4;
 

@@ -12,12 +12,12 @@ use model::{Now, PartitionIndex};
 use node::requests::Answer;
 use replication::group::{FetchOffsets, FetchTopic, GroupAnswer, GroupError, GroupRequest};
 
-use crate::clients::{member, reader, topic_name};
+use crate::one_node::clients::{member, reader, topic_name};
 use crate::disk::{SimDisk, Survival};
-use crate::history::{Content, Known, Place};
+use crate::one_node::history::{Content, Known, Place};
 use crate::rng::Rng;
-use crate::run::Outcome;
-use crate::world::World;
+use crate::one_node::run::Outcome;
+use crate::one_node::world::World;
 
 /// With at most so many legal states all are tried.
 const STATES_MAX: u64 = 8;
@@ -98,7 +98,7 @@ pub fn explore(seed: u64, outcome: &Outcome, stride: usize) -> Result<Explored> 
     Ok(explored)
 }
 
-fn name(mutation: &crate::power::Mutation) -> String {
+fn name(mutation: &crate::disk::power::Mutation) -> String {
     let mut text = format!("{mutation:?}");
     text.truncate(text.char_indices().nth(160).map_or(text.len(), |(at, _)| at));
     text

@@ -10,7 +10,7 @@ use storage::disk::ReadMode;
 use storage::record::{ReadLimits, RecordReader};
 
 use super::topic_name;
-use crate::history::{Place, Value};
+use crate::one_node::history::{Place, Value};
 
 pub fn partition_of(node: &Node, place: Place) -> Option<TopicPartition> {
     let topic = node.image().topic(&topic_name(place.0))?.id;
@@ -21,7 +21,8 @@ pub fn partition_of(node: &Node, place: Place) -> Option<TopicPartition> {
 pub fn fetch(node: &Node, place: Place, from: i64) -> Result<(Vec<(i64, Value)>, i64)> {
     let partition = partition_of(node, place).with_context(|| format!("{place:?}: the topic is gone"))?;
     let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
-    let read = node.fetch(&[part], FetchLimits { bytes_max: 1 << 20, committed_only: false }, ReadMode::Blocking);
+    let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower: false };
+    let read = node.fetch(&[part], limits, ReadMode::Blocking);
     let part = read.parts.into_iter().next().context("a fetch of one part answers one part")?;
     if let Some(error) = part.error {
         anyhow::bail!("{place:?} from {from}: {error}");

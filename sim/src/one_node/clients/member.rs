@@ -11,9 +11,9 @@ use replication::group::{
 };
 
 use super::{reader, topic_name};
-use crate::history::{Event, History, Place};
+use crate::one_node::history::{Event, History, Place};
 use crate::rng::Rng;
-use crate::world::World;
+use crate::one_node::world::World;
 
 pub fn group() -> GroupId {
     GroupId::new("group")

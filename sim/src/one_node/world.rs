@@ -110,7 +110,8 @@ impl World {
                 Effect::Wake { waiter } => waiter.sink.wake(waiter.request),
                 Effect::Disk(op) => self.running.push(Running { op, next: 0 }),
                 Effect::TickBy { mono } => self.next_tick = self.next_tick.min(mono),
-                Effect::Send { .. } => {}
+                // It is alone.
+                Effect::Send { .. } | Effect::Link { .. } | Effect::Read(_) => {}
                 Effect::Ready => self.ready = true,
                 Effect::Fatal { reason } => self.fatal = Some(reason),
             }

@@ -1,0 +1,124 @@
+//! The checker: judges a history event by event, while it happens.
+//!
+//! Owns the list of invariants; each lives in its own file, under the number that it has in the project's list. Does not own how a history
+//! is made: the simulator and the fault runs on real processes feed the same one.
+//! Invariant: a history of a correct system is never refused: what was not answered may or may not have happened.
+
+pub mod event;
+mod i01_acked;
+mod i02_one_value;
+mod i03_duplicates;
+mod i04_order;
+mod i05_real_time;
+mod i06_polls;
+mod i10_fencing;
+mod i11_watermarks;
+mod i12_replicas;
+mod i13_groups;
+mod i17_liveness;
+mod i18_metadata;
+mod i19_times;
+pub mod lines;
+#[cfg(test)]
+mod good;
+#[cfg(test)]
+mod mutations;
+
+use std::time::Duration;
+
+pub use event::{
+    BatchDigest, ClientId, Event, FoundTime, ProducerIdentity, Read, Record, Sent, Value,
+};
+
+/// One thing that must always hold.
+trait Invariant {
+    /// Its number and what it is about.
+    fn name(&self) -> &'static str;
+    /// Takes in what happened at `at`; `Err` says what is wrong.
+    fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String>;
+    /// The history is over.
+    fn finish(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{invariant}, at {at:?}: {what}")]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub at: Duration,
+    pub what: String,
+}
+
+pub struct Checker {
+    invariants: Vec<Box<dyn Invariant>>,
+    now: Duration,
+}
+
+impl Default for Checker {
+    fn default() -> Checker {
+        Checker::new()
+    }
+}
+
+impl Checker {
+    pub fn new() -> Checker {
+        let invariants: Vec<Box<dyn Invariant>> = vec![
+            Box::<i01_acked::Acked>::default(),
+            Box::<i02_one_value::OneValue>::default(),
+            Box::<i03_duplicates::Duplicates>::default(),
+            Box::<i04_order::Order>::default(),
+            Box::<i05_real_time::RealTime>::default(),
+            Box::<i06_polls::Polls>::default(),
+            Box::<i10_fencing::Fencing>::default(),
+            Box::<i11_watermarks::Watermarks>::default(),
+            Box::<i12_replicas::Replicas>::default(),
+            Box::<i13_groups::Groups>::default(),
+            Box::<i17_liveness::Liveness>::default(),
+            Box::<i18_metadata::Metadata>::default(),
+            Box::<i19_times::Times>::default(),
+        ];
+        Checker { invariants, now: Duration::ZERO }
+    }
+
+    /// Takes in one event. The times of a history never go back.
+    pub fn observe(&mut self, at: Duration, event: &Event) -> Result<(), Violation> {
+        self.now = self.now.max(at);
+        for invariant in &mut self.invariants {
+            let name = invariant.name();
+            invariant.observe(at, event).map_err(|what| Violation { invariant: name, at, what })?;
+        }
+        Ok(())
+    }
+
+    /// The history is over: what must have happened by now?
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        let at = self.now;
+        for invariant in &mut self.invariants {
+            let name = invariant.name();
+            invariant.finish().map_err(|what| Violation { invariant: name, at, what })?;
+        }
+        Ok(())
+    }
+}
+
+/// The offsets and values that an event tells of, in order.
+fn told(event: &Event) -> Vec<(i64, Value)> {
+    match event {
+        Event::Acked { sent, base } => (*base..).zip(sent.values.iter().copied()).collect(),
+        Event::Read(read) => read.records.iter().map(|record| (record.offset, record.value)).collect(),
+        Event::Final { records, .. } => records.iter().map(|record| (record.offset, record.value)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The partition whose records an event tells of.
+fn place_of(event: &Event) -> Option<model::TopicPartition> {
+    match event {
+        Event::Acked { sent, .. } | Event::Send(sent) => Some(sent.place),
+        Event::Read(read) => Some(read.place),
+        Event::FoundTime(found) => Some(found.place),
+        Event::Final { place, .. } | Event::Replica { place, .. } => Some(*place),
+        _ => None,
+    }
+}

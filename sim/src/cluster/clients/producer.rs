@@ -1,0 +1,233 @@
+//! An idempotent producer: numbers its batches per partition, keeps several in flight, sends again what was not answered.
+//!
+//! Invariants: a batch is sent only when every earlier one of its partition is in flight or answered; between the first that is not
+//! answered and the last there are at most five, as real clients have it: a broker remembers no more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::batch::{Batch, BatchBuilder};
+use model::{ProducerEpoch, ProducerId, TopicPartition};
+use node::requests::{Answer, AppendError};
+
+use super::{Agent, Catalog, Client};
+use crate::checker::{Event, ProducerIdentity, Sent, Value};
+use crate::cluster::ask::{Ask, Told};
+use crate::cluster::queue::{At, MILLISECOND};
+use crate::cluster::world::World;
+
+const IN_FLIGHT_MAX: usize = 5;
+/// Between a failure and the next attempt, as `retry.backoff.ms`.
+const BACKOFF: At = 100 * MILLISECOND;
+const WAKE_MS: u64 = 70;
+
+struct Pending {
+    sent: Sent,
+    batch: Bytes,
+    request: Option<u64>,
+    acked: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    pending: VecDeque<Pending>,
+    sequence: i32,
+    not_before: At,
+}
+
+pub struct Producer {
+    agent: Agent,
+    identity: Option<ProducerIdentity>,
+    identity_request: Option<u64>,
+    queues: BTreeMap<TopicPartition, Queue>,
+    requests: BTreeMap<u64, TopicPartition>,
+    /// A batch under an older epoch, as from a process that was thought dead.
+    zombie: Option<(u64, Sent)>,
+}
+
+impl Producer {
+    pub fn new(agent: Agent) -> Producer {
+        Producer {
+            agent,
+            identity: None,
+            identity_request: None,
+            queues: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            zombie: None,
+        }
+    }
+
+    fn make_batch(&mut self, world: &mut World, catalog: &mut Catalog, place: TopicPartition) {
+        let Some(identity) = self.identity else { return };
+        let queue = self.queues.entry(place).or_default();
+        if queue.pending.len() >= IN_FLIGHT_MAX {
+            return;
+        }
+        let count = 1 + self.agent.rng.below(3);
+        let sequence = queue.sequence;
+        queue.sequence += i32::try_from(count).expect("a few");
+        let (sent, batch) = self.build(world, catalog, place, identity, (sequence, count));
+        world.note(&Event::Send(sent.clone()));
+        let pending = Pending { sent, batch, request: None, acked: false };
+        self.queues.entry(place).or_default().pending.push_back(pending);
+    }
+
+    fn build(
+        &mut self,
+        world: &World,
+        catalog: &mut Catalog,
+        place: TopicPartition,
+        identity: ProducerIdentity,
+        (sequence, count): (i32, u64),
+    ) -> (Sent, Bytes) {
+        let wall_ms = world.true_wall_ms();
+        let mut builder = BatchBuilder::new().producer(identity.id, identity.epoch, sequence);
+        let values: Vec<Value> = (0..count).map(|_| catalog.next_value()).collect();
+        for value in &values {
+            // Now and then large, so that segments roll and a group of the journal goes direct.
+            let size = if self.agent.rng.chance(1, 400) { 150_000 } else { 8 + self.agent.rng.below(300) };
+            let mut body = vec![0x5A; usize::try_from(size).expect("small")];
+            body[..8].copy_from_slice(&value.to_be_bytes());
+            // Clients' clocks differ.
+            let timestamp = wall_ms - i64::try_from(self.agent.rng.below(2_000)).expect("small");
+            builder = builder.record(timestamp, None, Some(&body), &[]);
+        }
+        let client = u32::try_from(self.agent.index).expect("few clients");
+        let sent = Sent { client, identity, place, values: Arc::from(values) };
+        (sent, builder.finish().bytes().clone())
+    }
+
+    fn send(&mut self, world: &mut World, place: TopicPartition) {
+        let at = world.at;
+        let waits = |queue: &Queue| {
+            queue.not_before <= at && queue.pending.iter().any(|pending| pending.request.is_none() && !pending.acked)
+        };
+        if !self.queues.get(&place).is_some_and(waits) {
+            return;
+        }
+        let Some((host, _)) = self.agent.leader(place) else { return };
+        let Some(queue) = self.queues.get_mut(&place) else { return };
+        for pending in queue.pending.iter_mut().filter(|pending| pending.request.is_none() && !pending.acked) {
+            let ask = produce(place, &pending.batch);
+            let number = self.agent.ask(world, host, ask);
+            pending.request = Some(number);
+            self.requests.insert(number, place);
+        }
+    }
+
+    fn on_produced(&mut self, world: &mut World, catalog: &mut Catalog, number: u64, told: Told) {
+        let Some(place) = self.requests.remove(&number) else { return };
+        let Some(queue) = self.queues.get_mut(&place) else { return };
+        let Some(pending) = queue.pending.iter_mut().find(|pending| pending.request == Some(number)) else { return };
+        pending.request = None;
+        let result = match told {
+            Told::Answer(Answer::Produced(mut produced)) => produced.parts.pop(),
+            _ => None,
+        };
+        match result {
+            Some(Ok(appended)) => {
+                pending.acked = true;
+                catalog.acked += 1;
+                let event = Event::Acked { sent: pending.sent.clone(), base: appended.base_offset.get() };
+                while queue.pending.front().is_some_and(|first| first.acked) {
+                    queue.pending.pop_front();
+                }
+                world.note(&event);
+            }
+            // It was appended before, and where is not known any more: as good as an acknowledgement without an offset.
+            Some(Err(AppendError::Duplicate { .. })) => pending.acked = true,
+            Some(Err(AppendError::StaleEpoch { current, got, .. })) if current <= got => {
+                world.fail(format!("{place}: epoch {got} was called stale by {current}"));
+            }
+            Some(Err(_)) | None => {
+                queue.not_before = world.at + BACKOFF;
+                self.agent.is_stale();
+            }
+        }
+    }
+
+    /// Goes on under a newer epoch, as clients do after an error that cannot be mended; now and then the older one speaks up again.
+    fn change_epoch(&mut self, world: &mut World, catalog: &mut Catalog) {
+        let Some(identity) = &mut self.identity else { return };
+        if self.queues.values().any(|queue| !queue.pending.is_empty()) || self.zombie.is_some() {
+            return;
+        }
+        let old = *identity;
+        identity.epoch += 1;
+        let sequences: Vec<(TopicPartition, i32)> =
+            self.queues.iter().map(|(place, queue)| (*place, queue.sequence)).collect();
+        for queue in self.queues.values_mut() {
+            queue.sequence = 0;
+        }
+        let places: Vec<_> = sequences.into_iter().filter(|(place, _)| !catalog.is_leaving(place.topic)).collect();
+        if places.is_empty() || catalog.closing {
+            return;
+        }
+        let (place, sequence) = places[self.agent.rng.index(places.len())];
+        let Some((host, _)) = self.agent.leader(place) else { return };
+        let (mut sent, batch) = self.build(world, catalog, place, old, (sequence, 1));
+        sent.client += 1_000;
+        world.note(&Event::Send(sent.clone()));
+        let number = self.agent.ask(world, host, produce(place, &batch));
+        self.zombie = Some((number, sent));
+    }
+
+    fn on_zombie(&mut self, world: &mut World, number: u64, told: &Told) -> bool {
+        if self.zombie.as_ref().is_none_or(|(asked, _)| *asked != number) {
+            return false;
+        }
+        let Some((_, sent)) = self.zombie.take() else { return false };
+        if let Told::Answer(Answer::Produced(produced)) = told
+            && let Some(Ok(appended)) = produced.parts.first()
+        {
+            world.note(&Event::Acked { sent, base: appended.base_offset.get() });
+        }
+        true
+    }
+}
+
+fn produce(partition: TopicPartition, batch: &Bytes) -> Ask {
+    let batch = Batch::check(batch.clone()).expect("we built it");
+    Ask::Produce { partition, batch, timeout: Duration::from_millis(1_500) }
+}
+
+impl Client for Producer {
+    fn wake(&mut self, world: &mut World, catalog: &mut Catalog) {
+        self.queues.retain(|place, _| !catalog.is_leaving(place.topic));
+        self.agent.refresh(world);
+        if self.identity.is_none() && self.identity_request.is_none() {
+            self.identity_request = Some(self.agent.ask_anyone(world, Ask::ProducerId));
+        }
+        let places = catalog.places(false);
+        if !places.is_empty() && !catalog.closing {
+            let place = places[self.agent.rng.index(places.len())];
+            self.make_batch(world, catalog, place);
+        }
+        if self.agent.rng.chance(1, 100) {
+            self.change_epoch(world, catalog);
+        }
+        let places: Vec<TopicPartition> = self.queues.keys().copied().collect();
+        places.into_iter().for_each(|place| self.send(world, place));
+        self.agent.sleep(world, WAKE_MS);
+    }
+
+    fn told(&mut self, world: &mut World, catalog: &mut Catalog, number: u64, told: Told) {
+        if self.agent.refreshed(number, &told) || self.on_zombie(world, number, &told) {
+            return;
+        }
+        if self.identity_request == Some(number) {
+            self.identity_request = None;
+            if let Told::Answer(Answer::ProducerId(Ok((ProducerId(id), ProducerEpoch(epoch))))) = told {
+                self.identity = Some(ProducerIdentity { id, epoch });
+            }
+            return;
+        }
+        self.on_produced(world, catalog, number, told);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queues.values().all(|queue| queue.pending.is_empty()) && self.zombie.is_none()
+    }
+}

@@ -1,0 +1,398 @@
+//! What goes wrong, when, and for how long.
+//!
+//! Owns the choice of faults: each seed draws which kinds it uses, how often and for how long, and the fault atlas, which keeps a recovery
+//! possible: a disk is emptied only while every partition has all its replicas, and there is always another.
+//! Does not own how a fault works (`world`, `links`, `host`). Invariant: each fault has a cure, and `heal` is the cure of all.
+
+use std::collections::BTreeMap;
+
+use replication::metadata::Image;
+
+use super::host::{DISK_BYTES, Ending};
+use super::net::{HostIndex, Weather, node_id};
+use super::queue::{At, MILLISECOND, SECOND};
+use super::world::World;
+use crate::disk::Survival;
+use crate::rng::Rng;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    Kill,
+    PowerCut,
+    /// Of all machines at once.
+    Blackout,
+    Stop,
+    Pause,
+    /// Two sides that do not reach each other.
+    Split,
+    /// One host is heard, or hears, no more.
+    OneWay,
+    /// Two hosts do not reach each other, the others reach both.
+    Partial,
+    /// A split that comes and goes.
+    Flap,
+    SlowWay,
+    CutLinks,
+    CutOffClients,
+    JumpClock,
+    DriftClock,
+    FullDisk,
+    SlowDisk,
+    FailingSyncs,
+    Wipe,
+    DamagedIndex,
+    LossyRaft,
+}
+
+const KINDS: [Kind; 20] = [
+    Kind::Kill,
+    Kind::PowerCut,
+    Kind::Blackout,
+    Kind::Stop,
+    Kind::Pause,
+    Kind::Split,
+    Kind::OneWay,
+    Kind::Partial,
+    Kind::Flap,
+    Kind::SlowWay,
+    Kind::CutLinks,
+    Kind::CutOffClients,
+    Kind::JumpClock,
+    Kind::DriftClock,
+    Kind::FullDisk,
+    Kind::SlowDisk,
+    Kind::FailingSyncs,
+    Kind::Wipe,
+    Kind::DamagedIndex,
+    Kind::LossyRaft,
+];
+
+/// The number of the event that brings the next fault; others are cures.
+const NEXT: u64 = 0;
+
+#[derive(Clone, Copy, Debug)]
+enum Cure {
+    Start(HostIndex),
+    Resume(HostIndex),
+    Network,
+    /// The other half of a flap: the split again, so many times.
+    FlapAgain(u32, u64),
+    /// Sockets give up on blocked ways.
+    SocketsGiveUp,
+    Clock(HostIndex),
+    Room(HostIndex),
+    Speed(HostIndex),
+    Syncs(HostIndex),
+    Weather,
+}
+
+pub struct Faults {
+    rng: Rng,
+    kinds: Vec<Kind>,
+    gap: At,
+    lasts: At,
+    cures: BTreeMap<u64, Cure>,
+    next_cure: u64,
+    pub struck: BTreeMap<Kind, u64>,
+    over: bool,
+}
+
+impl Faults {
+    /// Draws what this seed's faults are.
+    pub fn draw(mut rng: Rng) -> Faults {
+        let share = 1 + rng.below(4);
+        let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| rng.chance(share, 5)).collect();
+        if kinds.is_empty() {
+            kinds.push(KINDS[rng.index(KINDS.len())]);
+        }
+        Faults {
+            kinds,
+            gap: (2 + rng.below(8)) * SECOND,
+            lasts: [500, 2_000, 6_000][rng.index(3)] * MILLISECOND,
+            cures: BTreeMap::new(),
+            next_cure: NEXT + 1,
+            struck: BTreeMap::new(),
+            over: false,
+            rng,
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.struck.values().sum()
+    }
+
+    pub fn schedule(&mut self, world: &mut World) {
+        let after = self.gap / 2 + self.rng.below(self.gap);
+        world.fault_after(after, NEXT);
+    }
+
+    fn cure_after(&mut self, world: &mut World, after: At, cure: Cure) {
+        let number = self.next_cure;
+        self.next_cure += 1;
+        self.cures.insert(number, cure);
+        world.fault_after(after, number);
+    }
+
+    /// A fault or a cure is due.
+    pub fn happen(&mut self, world: &mut World, number: u64) {
+        if self.over {
+            return;
+        }
+        if number != NEXT {
+            if let Some(cure) = self.cures.remove(&number) {
+                self.cure(world, cure);
+            }
+            return;
+        }
+        let kind = self.kinds[self.rng.index(self.kinds.len())];
+        if self.strike(world, kind) {
+            world.hash.add(kind as u64 + 1);
+            *self.struck.entry(kind).or_default() += 1;
+        }
+        self.schedule(world);
+    }
+
+    fn duration(&mut self) -> At {
+        100 * MILLISECOND + self.rng.below(2 * self.lasts)
+    }
+
+    /// Whether it could be done.
+    fn strike(&mut self, world: &mut World, kind: Kind) -> bool {
+        let host = self.rng.index(world.hosts.len());
+        match kind {
+            Kind::Kill | Kind::PowerCut | Kind::Stop | Kind::Wipe | Kind::DamagedIndex | Kind::Blackout => {
+                self.end_processes(world, kind, host)
+            }
+            Kind::Split | Kind::OneWay | Kind::Partial | Kind::Flap | Kind::SlowWay | Kind::CutLinks => {
+                world.hosts.len() > 1 && self.disturb_network(world, kind, host)
+            }
+            Kind::Pause => {
+                let answers = world.hosts[host].answers();
+                world.pause(host);
+                let lasts = self.duration();
+                self.cure_after(world, lasts, Cure::Resume(host));
+                answers
+            }
+            Kind::CutOffClients => {
+                world.cut_off_from_clients(host);
+                let lasts = self.duration();
+                self.cure_after(world, lasts, Cure::Network);
+                true
+            }
+            Kind::LossyRaft => {
+                world.set_weather(Weather { raft_lost: 50, raft_twice: 50, jitter: 20 * MILLISECOND, ..Weather::default() });
+                let lasts = self.duration();
+                self.cure_after(world, lasts, Cure::Weather);
+                true
+            }
+            Kind::JumpClock | Kind::DriftClock => self.disturb_clock(world, kind, host),
+            Kind::FullDisk | Kind::SlowDisk | Kind::FailingSyncs => self.disturb_disk(world, kind, host),
+        }
+    }
+
+    fn survival(&mut self) -> Survival {
+        [Survival::Nothing, Survival::Everything, Survival::Drawn, Survival::Drawn][self.rng.index(4)]
+    }
+
+    fn end_processes(&mut self, world: &mut World, kind: Kind, host: HostIndex) -> bool {
+        if !world.hosts[host].is_up() {
+            return false;
+        }
+        let lasts = self.duration();
+        match kind {
+            Kind::Kill => world.crash(host, Ending::Killed),
+            Kind::PowerCut => {
+                let survival = self.survival();
+                world.crash(host, Ending::PowerCut(survival));
+            }
+            Kind::Stop => world.stop(host),
+            Kind::Wipe => {
+                if !may_lose(world, host) {
+                    return false;
+                }
+                world.crash(host, Ending::Killed);
+                world.wipe(host);
+            }
+            Kind::DamagedIndex => {
+                world.crash(host, Ending::Killed);
+                damage_caches(world, host, &mut self.rng);
+            }
+            _ => {
+                for host in 0..world.hosts.len() {
+                    let survival = self.survival();
+                    world.crash(host, Ending::PowerCut(survival));
+                    let lasts = self.duration();
+                    self.cure_after(world, lasts, Cure::Start(host));
+                }
+                return true;
+            }
+        }
+        self.cure_after(world, lasts, Cure::Start(host));
+        true
+    }
+
+    fn disturb_network(&mut self, world: &mut World, kind: Kind, host: HostIndex) -> bool {
+        let count = world.hosts.len();
+        let other = (host + 1 + self.rng.index(count - 1)) % count;
+        match kind {
+            Kind::CutLinks => {
+                world.cut_links(host, other);
+                return true;
+            }
+            Kind::SlowWay => world.slow_down(host, other, (1 + self.rng.below(200)) * MILLISECOND),
+            Kind::Partial => {
+                world.block(host, other);
+                world.block(other, host);
+            }
+            Kind::OneWay => {
+                let hears = self.rng.chance(1, 2);
+                for other in 0..count {
+                    if hears { world.block(host, other) } else { world.block(other, host) }
+                }
+            }
+            _ => {
+                let sides = self.rng.next_u64();
+                split(world, sides);
+                if kind == Kind::Flap {
+                    let times = 2 + u32::try_from(self.rng.below(6)).expect("small");
+                    let lasts = (100 + self.rng.below(1_500)) * MILLISECOND;
+                    self.cure_after(world, lasts, Cure::FlapAgain(times, sides));
+                    return true;
+                }
+                if self.rng.chance(1, 2) {
+                    // Those on one side have their clients with them.
+                    (0..count).filter(|host| side_of(sides, *host)).for_each(|host| world.cut_off_from_clients(host));
+                }
+            }
+        }
+        let lasts = self.duration();
+        if self.rng.chance(1, 2) {
+            self.cure_after(world, self.lasts / 2, Cure::SocketsGiveUp);
+        }
+        self.cure_after(world, lasts, Cure::Network);
+        true
+    }
+
+    fn disturb_clock(&mut self, world: &mut World, kind: Kind, host: HostIndex) -> bool {
+        let at = world.at;
+        if kind == Kind::JumpClock {
+            let day = 86_400_000;
+            let by = [day, -day, 30 * day, -3_600_000, 500, -500][self.rng.index(6)];
+            world.hosts[host].clock.jump_wall(by);
+        } else {
+            let rate = [500, 900, 1_100, 1_500][self.rng.index(4)];
+            world.hosts[host].clock.set_rate(at, rate);
+            world.clock_changed(host);
+        }
+        let lasts = self.duration();
+        self.cure_after(world, lasts, Cure::Clock(host));
+        true
+    }
+
+    fn disturb_disk(&mut self, world: &mut World, kind: Kind, host: HostIndex) -> bool {
+        let lasts = self.duration();
+        let cure = match kind {
+            Kind::FullDisk => {
+                let used = world.hosts[host].disk.used_bytes();
+                world.hosts[host].disk.set_capacity(Some(used + self.rng.below(1 << 20)));
+                Cure::Room(host)
+            }
+            Kind::SlowDisk => {
+                world.hosts[host].disk_percent = [1_000, 10_000, 100_000][self.rng.index(3)];
+                Cure::Speed(host)
+            }
+            _ => {
+                if !world.hosts[host].is_up() {
+                    return false;
+                }
+                world.hosts[host].excused = true;
+                world.hosts[host].disk.set_failing_syncs(true);
+                Cure::Syncs(host)
+            }
+        };
+        self.cure_after(world, lasts, cure);
+        true
+    }
+
+    fn cure(&mut self, world: &mut World, cure: Cure) {
+        match cure {
+            Cure::Start(host) => world.start_or_restart(host),
+            Cure::Resume(host) => world.resume(host),
+            Cure::Network => world.heal_network(),
+            Cure::FlapAgain(times, sides) => {
+                if times % 2 == 0 { world.heal_network() } else { split(world, sides) }
+                let next = if times > 0 { Cure::FlapAgain(times - 1, sides) } else { Cure::Network };
+                let lasts = (100 + self.rng.below(1_500)) * MILLISECOND;
+                self.cure_after(world, lasts, next);
+            }
+            Cure::SocketsGiveUp => world.cut_blocked_links(),
+            Cure::Clock(host) => {
+                let at = world.at;
+                world.hosts[host].clock.mend(at);
+                world.clock_changed(host);
+            }
+            Cure::Room(host) => world.hosts[host].disk.set_capacity(Some(DISK_BYTES)),
+            Cure::Speed(host) => world.hosts[host].disk_percent = 100,
+            Cure::Syncs(host) => world.replace_failing_disk(host),
+            Cure::Weather => world.set_weather(Weather::default()),
+        }
+    }
+
+    /// All faults are over, and no new one comes.
+    pub fn heal(&mut self, world: &mut World) {
+        self.over = true;
+        world.set_weather(Weather::default());
+        world.heal_network();
+        let at = world.at;
+        for host in 0..world.hosts.len() {
+            world.resume(host);
+            world.hosts[host].clock.mend(at);
+            world.clock_changed(host);
+            world.hosts[host].disk.set_capacity(Some(DISK_BYTES));
+            world.hosts[host].disk_percent = 100;
+            if world.hosts[host].excused {
+                world.replace_failing_disk(host);
+            }
+            world.start_or_restart(host);
+        }
+    }
+}
+
+fn side_of(sides: u64, host: HostIndex) -> bool {
+    sides >> host & 1 == 1
+}
+
+fn split(world: &mut World, sides: u64) {
+    let count = world.hosts.len();
+    for one in 0..count {
+        for other in (0..count).filter(|other| side_of(sides, one) != side_of(sides, *other)) {
+            world.block(one, other);
+        }
+    }
+}
+
+/// Whether everything that a host holds is elsewhere too, so that its disk may go.
+fn may_lose(world: &World, host: HostIndex) -> bool {
+    let all_there = world.hosts.iter().all(|host| host.answers() && host.ready && !host.excused);
+    let Some(image) = world.newest_image().filter(|_| all_there && world.hosts.len() > 2) else { return false };
+    let agree = |image: &Image| world.hosts.iter().filter_map(|host| host.node.as_ref()).all(|node| {
+        node.image().partition_count() == image.partition_count()
+    });
+    let node = node_id(host);
+    agree(&image)
+        && image.topics().flat_map(|topic| &topic.partitions).all(|partition| {
+            let elsewhere = partition.isr.iter().filter(|member| **member != node).count();
+            !partition.replicas.contains(&node) || (elsewhere >= 1 && partition.isr.len() == partition.replicas.len())
+        })
+}
+
+/// Flips a bit in some of the files that can be made again from others.
+fn damage_caches(world: &mut World, host: HostIndex, rng: &mut Rng) {
+    let disk = &world.hosts[host].disk;
+    for (path, length) in disk.files() {
+        let is_cache = path.extension().is_some_and(|extension| extension == "index" || extension == "timeindex");
+        if is_cache && length > 0 && rng.chance(1, 2) {
+            disk.flip_bit(&path, rng.below(length));
+        }
+    }
+}

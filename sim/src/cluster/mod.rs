@@ -1,0 +1,15 @@
+//! A cluster of production nodes on simulated machines, with clients, faults and a judge.
+
+pub mod ask;
+pub mod clients;
+pub mod clock;
+pub mod faults;
+pub mod finale;
+pub mod hash;
+pub mod host;
+pub mod links;
+pub mod net;
+pub mod observe;
+pub mod queue;
+pub mod run;
+pub mod world;
