@@ -18,6 +18,9 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// What other nodes and clients are told, where a listener does not answer for itself; clients are told the first.
     pub listeners: Vec<Listener>,
+    /// Peer addresses of the nodes to ask for a cluster, sorted, without repetitions; this node's own among them when it may found
+    /// one. Empty: an empty directory is a cluster of one.
+    pub join: Vec<String>,
     pub rack: Option<String>,
     /// Of the machine's boot: after an unclean stop, another one means that unsynced pages are gone.
     pub boot_id: String,
@@ -42,6 +45,7 @@ impl NodeConfig {
             id,
             data_dir,
             listeners: Vec::new(),
+            join: Vec::new(),
             rack: None,
             boot_id: String::new(),
             statics: Arc::new(BrokerConfig::default()),

@@ -3,23 +3,28 @@
 //! Owns the order of these. Does not own recovery (`storage`) nor registration (`controller`).
 //! Invariant: no partition is led before this start is registered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::{LogId, Now};
 use replication::controller::Random;
 use replication::group::GroupConfig;
 use replication::metadata::BrokerConfig;
+use replication::metadata::record::LEVEL;
 use storage::disk::{Disk, DiskError};
+use storage::log::Log;
 use storage::{Options, Recovered, Store};
 
+use crate::birth;
 use crate::cold::Cold;
 use crate::config::NodeConfig;
-use crate::controller::driver::{ControllerDriver, ControllerOpenError, ControllerOut, ControllerStart};
+use crate::controller::driver::{ControllerDriver, ControllerOpenError, ControllerOut, ControllerStart, FOUNDING};
 use crate::coordinator::Coordinators;
 use crate::core::Core;
 use crate::effects::Effects;
 use crate::node::Node;
+use crate::peer::{Founding, Hello, HelloError, Peers};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,8 @@ pub enum OpenError {
     Metadata(#[from] ControllerOpenError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error("the note of the cluster that this directory belongs to cannot be read: {0}")]
+    Founding(#[from] HelloError),
 }
 
 impl Node {
@@ -53,21 +60,57 @@ impl Node {
             tracing::warn!(folder, "nobody knows this folder: it was moved to .weir/set-aside");
         }
         let log = logs.remove(&LogId::METADATA).map(|found| found.log);
+        let me = Hello {
+            node: config.id,
+            incarnation: random.incarnation(),
+            directory: store.directory_id(),
+            cluster_id: None,
+            join: config.join.clone(),
+            levels: (1, i16::try_from(LEVEL).expect("levels are small")),
+            founding: None,
+        };
+        let founding = founding(&me, log.as_ref(), &notes, &mut random)?;
         let groups = group_config(&config.statics);
         let core = Core::new(config, disk, journal);
         let mut out = ControllerOut::default();
         let seed = random.next_u64();
-        let start = ControllerStart { config: &core.config, seed, store: &store, log, notes: &notes, clean };
+        let start = ControllerStart {
+            config: &core.config,
+            seed,
+            incarnation: me.incarnation,
+            founding: founding.clone(),
+            store: &store,
+            log,
+            notes: &notes,
+            clean,
+        };
         let driver = ControllerDriver::open(start, now, &mut out)?;
+        let peers = Peers::new(me, founding, driver.image(), random.next_u64());
         let coordinators = Coordinators::new(groups, random.next_u64());
-        let node = Node::assemble(core, store, Cold::new(driver, logs), coordinators, now);
+        let node = Node::assemble(core, store, Cold::new(driver, logs), coordinators, peers, now);
         // What was recovered of the image is followed too: the logs find their topics before anything is led.
         out.replaced = true;
         out.image = Some(Arc::clone(node.cold().driver.image()));
         node.carry_out(&mut node.cold(), now, out, fx);
+        node.link_peers(fx);
         node.settle(now, fx);
         Ok(node)
     }
+}
+
+/// The cluster that this directory belongs to. An empty one without a join list is a cluster of one from now on; with a list it belongs to
+/// none yet. One that is older than the note of it says in its image which one it is.
+fn founding(
+    me: &Hello,
+    log: Option<&Log>,
+    notes: &BTreeMap<String, Bytes>,
+    random: &mut Random,
+) -> Result<Option<Founding>, HelloError> {
+    if let Some(note) = notes.get(FOUNDING) {
+        return Founding::decode(note.clone()).map(Some);
+    }
+    let is_empty = notes.is_empty() && log.is_none_or(|log| log.log_start() == log.log_end());
+    Ok((is_empty && me.join.is_empty()).then(|| birth::alone(me.node, me.directory, random)))
 }
 
 fn group_config(statics: &BrokerConfig) -> GroupConfig {

@@ -1,0 +1,329 @@
+//! What a node knows of the others through its links, and who may have one.
+//!
+//! Owns this node's own hello, the birth of an empty node, the links that are wanted, and the checks of the handshake. Does not own
+//! liveness, nor what frames mean.
+//! Invariants: two clusters never have a link; a process that was replaced by a newer start of its node never gets one again; until
+//! this node belongs to a cluster it says who it is, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use model::{NodeId, Now};
+use replication::controller::Random;
+use replication::metadata::record::LEVEL_FEATURE;
+use replication::metadata::{Image, Incarnation, NodeInfo, PEER_LISTENER};
+
+use super::{Founding, Frame, Hello, Origin, PeerAddress, PeerEvent, PeerLane, proto};
+use crate::birth::{Birth, Unborn, Waiting};
+use crate::effects::{Effect, Effects};
+use crate::node::Node;
+
+/// Starts of a node that were replaced are remembered, the newest so many.
+const RETIRED_MAX: usize = 16;
+
+/// Why a node gets no link: for the logs of both.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(
+        "node {node} belongs to cluster {theirs}, node {me} to cluster {ours}; clusters never merge: correct the addresses, or start \
+         one of them with an empty data directory"
+    )]
+    OtherCluster { node: NodeId, theirs: String, me: NodeId, ours: String },
+    #[error("node {wanted} was expected at this address, but node {me} is there: correct the address, or the node id")]
+    OtherNode { wanted: NodeId, me: NodeId },
+    #[error("node id {node} is used by two processes: give each an id of its own")]
+    SameId { node: NodeId },
+    #[error(
+        "node id {node} is used by another process, with another data directory, that is alive: stop that one, or take another id"
+    )]
+    Alive { node: NodeId },
+    #[error("a newer start of node {node} is registered: this process is stale, stop it")]
+    Stale { node: NodeId },
+    #[error(
+        "the cluster works at metadata level {cluster}, node {node} knows {min} to {max}: start it with a version that knows that level"
+    )]
+    Level { node: NodeId, min: i16, max: i16, cluster: i16 },
+}
+
+pub(crate) struct Peers {
+    state: Mutex<State>,
+}
+
+struct State {
+    me: Hello,
+    /// `None`: this node belongs to a cluster.
+    unborn: Option<Unborn>,
+    /// What was last said about it.
+    waiting: Option<Waiting>,
+    random: Random,
+    level: i16,
+    incoming: BTreeMap<(NodeId, PeerLane), Incoming>,
+    /// Nodes to which a link of lane `Control` stands.
+    outgoing: BTreeSet<NodeId>,
+    linked: Option<Vec<PeerAddress>>,
+    registered: BTreeMap<NodeId, Incarnation>,
+    retired: BTreeMap<NodeId, Vec<Incarnation>>,
+}
+
+struct Incoming {
+    session: u64,
+    incarnation: Incarnation,
+    directory: [u8; 16],
+}
+
+impl Peers {
+    /// `founding`: of this directory's note.
+    pub(crate) fn new(me: Hello, founding: Option<Founding>, image: &Image, seed: u64) -> Peers {
+        let noted = founding.as_ref().map(|founding| founding.cluster_id.clone());
+        let cluster_id = noted.or_else(|| image.is_founded().then(|| image.cluster_id().to_owned()));
+        let founding = founding.filter(|founding| !founding.founders.is_empty());
+        let unborn = cluster_id.is_none().then(|| Unborn::new(me.clone()));
+        let state = State {
+            me: Hello { cluster_id, founding, ..me },
+            unborn,
+            waiting: None,
+            random: Random::new(seed),
+            level: 0,
+            incoming: BTreeMap::new(),
+            outgoing: BTreeSet::new(),
+            linked: None,
+            registered: BTreeMap::new(),
+            retired: BTreeMap::new(),
+        };
+        Peers { state: Mutex::new(state) }
+    }
+
+    /// Nothing is locked below it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_born(&self) -> bool {
+        self.lock().unborn.is_none()
+    }
+}
+
+impl Node {
+    /// What this node says of itself at a handshake.
+    pub fn hello(&self) -> Hello {
+        self.peers.lock().me.clone()
+    }
+
+    /// Whether a node that says this of itself may have a link with this one; the handshake asks on both sides. `to`: whom the
+    /// other side means to reach.
+    ///
+    /// # Errors
+    /// Who is refused, why, and what to do: for both logs.
+    pub fn greet(&self, hello: &Hello, to: Option<NodeId>) -> Result<(), Refused> {
+        self.peers.lock().greet(hello, to)
+    }
+
+    /// Why this node belongs to no cluster yet. `None`: it does.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let state = self.peers.lock();
+        state.unborn.as_ref().and(state.waiting.clone())
+    }
+
+    /// Keeps account of a link; lets an empty node be born.
+    pub(super) fn note_link(&self, now: Now, event: &PeerEvent, fx: &mut Effects) {
+        let mut state = self.peers.lock();
+        state.note(event);
+        let born = state.try_birth();
+        // What the handshake said of this node may be older than its birth.
+        let announcement = if born.is_none() { state.announcement_for(event) } else { None };
+        drop(state);
+        fx.extend(announcement);
+        self.follow_birth(now, born, fx);
+    }
+
+    /// Another node says anew who it is.
+    pub(super) fn announced(&self, now: Now, origin: Origin, hello: &Hello, fx: &mut Effects) {
+        let mut state = self.peers.lock();
+        let of_link = state.incoming.get(&(origin.from, origin.lane)).map(|incoming| incoming.incarnation);
+        let refused = state.greet(hello, None).err();
+        if of_link != Some(hello.incarnation) || refused.is_some() {
+            drop(state);
+            tracing::warn!(node = %origin.from, ?refused, "an announcement was dropped");
+            return;
+        }
+        if let Some(unborn) = &mut state.unborn {
+            unborn.announced(hello);
+        }
+        let born = state.try_birth();
+        drop(state);
+        self.follow_birth(now, born, fx);
+    }
+
+    fn follow_birth(&self, now: Now, born: Option<(Founding, Frame, Vec<NodeId>)>, fx: &mut Effects) {
+        let Some((founding, announcement, outgoing)) = born else { return };
+        // First: who is not born yet hears nothing of what a founder does next.
+        let send = |to| Effect::Send { to, lane: PeerLane::Control, frame: announcement.clone() };
+        fx.extend(outgoing.into_iter().map(send));
+        self.with_controller(now, fx, |driver, out| driver.born(now, founding, out));
+        self.link_peers(fx);
+    }
+
+    /// The links that the newest image wants. To be called after each change of the nodes in it.
+    pub(crate) fn link_peers(&self, fx: &mut Effects) {
+        let image = self.image();
+        let mut state = self.peers.lock();
+        state.follow(&image);
+        let wanted = state.wanted(&image);
+        if state.linked.as_ref() != Some(&wanted) {
+            state.linked = Some(wanted.clone());
+            fx.push(Effect::Link { peers: wanted });
+        }
+    }
+}
+
+impl State {
+    fn greet(&self, hello: &Hello, to: Option<NodeId>) -> Result<(), Refused> {
+        let (node, me) = (hello.node, self.me.node);
+        if let (Some(theirs), Some(ours)) = (&hello.cluster_id, &self.me.cluster_id)
+            && theirs != ours
+        {
+            return Err(Refused::OtherCluster { node, theirs: theirs.clone(), me, ours: ours.clone() });
+        }
+        if let Some(wanted) = to.filter(|wanted| *wanted != me) {
+            return Err(Refused::OtherNode { wanted, me });
+        }
+        if node == me {
+            let same = hello.incarnation == self.me.incarnation;
+            return if same { Ok(()) } else { Err(Refused::SameId { node }) };
+        }
+        if self.retired.get(&node).is_some_and(|retired| retired.contains(&hello.incarnation)) {
+            return Err(Refused::Stale { node });
+        }
+        // A restart has the same directory. With another one, and the one before still there, somebody gave an id twice.
+        let alive =
+            |incoming: &Incoming| incoming.incarnation != hello.incarnation && incoming.directory != hello.directory;
+        if self.incoming.get(&(node, PeerLane::Control)).is_some_and(alive) {
+            return Err(Refused::Alive { node });
+        }
+        let (min, max) = hello.levels;
+        if self.level > 0 && !(min..=max).contains(&self.level) {
+            return Err(Refused::Level { node, min, max, cluster: self.level });
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: &PeerEvent) {
+        match event {
+            PeerEvent::Connected { to, lane, address, hello } => {
+                if let Some(unborn) = &mut self.unborn {
+                    unborn.answered(address, hello.clone());
+                }
+                if *lane == PeerLane::Control && *to != self.me.node {
+                    self.outgoing.insert(*to);
+                }
+            }
+            PeerEvent::Lost { to, lane, .. } => {
+                if *lane == PeerLane::Control {
+                    self.outgoing.remove(to);
+                    if let Some(unborn) = &mut self.unborn {
+                        unborn.lost(*to);
+                    }
+                }
+            }
+            PeerEvent::Opened { from, lane, session, hello } => {
+                if let Some(unborn) = &mut self.unborn {
+                    unborn.announced(hello);
+                }
+                let (session, incarnation, directory) = (*session, hello.incarnation, hello.directory);
+                self.incoming.insert((*from, *lane), Incoming { session, incarnation, directory });
+            }
+            PeerEvent::Closed { from, lane, session } => {
+                let key = (*from, *lane);
+                if self.incoming.get(&key).is_some_and(|incoming| incoming.session == *session) {
+                    self.incoming.remove(&key);
+                }
+            }
+            PeerEvent::Frame { .. } => {}
+        }
+    }
+
+    /// To one that belongs to no cluster, when the link to it stands and this node belongs to one.
+    fn announcement_for(&self, event: &PeerEvent) -> Option<Effect> {
+        let PeerEvent::Connected { to, lane: PeerLane::Control, hello, .. } = event else { return None };
+        let wanted = self.me.cluster_id.is_some() && hello.cluster_id.is_none() && *to != self.me.node;
+        wanted.then(|| Effect::Send { to: *to, lane: PeerLane::Control, frame: Frame::announce(&self.me) })
+    }
+
+    /// What was founded or joined, what to say about it, and to whom.
+    fn try_birth(&mut self) -> Option<(Founding, Frame, Vec<NodeId>)> {
+        match self.unborn.as_ref()?.decide(&mut self.random) {
+            Ok(birth) => {
+                say(&birth);
+                let founding = birth.founding();
+                self.unborn = None;
+                self.waiting = None;
+                self.me.cluster_id = Some(founding.cluster_id.clone());
+                self.me.founding = Some(founding.clone()).filter(|founding| !founding.founders.is_empty());
+                Some((founding, Frame::announce(&self.me), self.outgoing.iter().copied().collect()))
+            }
+            Err(waiting) => {
+                if self.waiting.as_ref() != Some(&waiting) {
+                    tracing::info!("this node belongs to no cluster yet: {waiting}");
+                    self.waiting = Some(waiting);
+                }
+                None
+            }
+        }
+    }
+
+    fn follow(&mut self, image: &Image) {
+        self.level = image.features().get(LEVEL_FEATURE).copied().unwrap_or(0);
+        for (node, info) in image.nodes() {
+            let before = self.registered.insert(*node, info.incarnation);
+            if let Some(before) = before.filter(|before| *before != info.incarnation) {
+                let retired = self.retired.entry(*node).or_default();
+                retired.push(before);
+                if retired.len() > RETIRED_MAX {
+                    retired.remove(0);
+                }
+            }
+        }
+    }
+
+    /// The registered listeners of the others, and the join list: after a restart the image may be behind.
+    fn wanted(&self, image: &Image) -> Vec<PeerAddress> {
+        let others = image.nodes().iter().filter(|(node, _)| **node != self.me.node);
+        let registered =
+            others.filter_map(|(node, info)| Some(PeerAddress { node: Some(*node), address: peer_address(info)? }));
+        let mut wanted: Vec<PeerAddress> = registered.collect();
+        let own = image.node(self.me.node).and_then(peer_address);
+        for address in &self.me.join {
+            let known = wanted.iter().any(|peer| peer.address == *address);
+            if !known && own.as_ref() != Some(address) {
+                wanted.push(PeerAddress { node: None, address: address.clone() });
+            }
+        }
+        wanted
+    }
+}
+
+fn peer_address(info: &NodeInfo) -> Option<String> {
+    let listener = info.listener(PEER_LISTENER)?;
+    let host = if listener.host.contains(':') { format!("[{}]", listener.host) } else { listener.host.clone() };
+    Some(format!("{host}:{}", listener.port))
+}
+
+fn say(birth: &Birth) {
+    match birth {
+        Birth::Founds(founding) => tracing::info!(
+            cluster = founding.cluster_id,
+            voters = ?founding.founders.iter().map(|founder| founder.node.0).collect::<Vec<_>>(),
+            "all of the join list are empty: this node founds the cluster"
+        ),
+        Birth::Adopts(founding) => {
+            tracing::info!(cluster = founding.cluster_id, "this node is a founder of the cluster")
+        }
+        Birth::Joins { cluster_id } => tracing::info!(cluster = cluster_id, "this node joins the cluster"),
+    }
+}
+
+impl Frame {
+    fn announce(me: &Hello) -> Frame {
+        Frame::new(proto::peer_frame::Kind::Announce(proto::Announce { hello: Some(me.to_proto()) }), Vec::new())
+    }
+}
