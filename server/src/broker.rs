@@ -23,8 +23,8 @@ use crate::metrics::Metrics;
 /// What the edge was configured with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What clients are told; without one, the address that their connection reached.
-    pub advertised: Option<Endpoint>,
+    /// For clients; at least one.
+    pub listeners: Vec<ServedListener>,
     /// The port that clients on this machine, or outside of this container, connect to (`WEIR_PUBLIC_PORT`).
     pub public_port: Option<u16>,
     /// In a container: where mapped connections seem to come from.
@@ -33,6 +33,15 @@ pub struct Settings {
     pub idle_max: Duration,
     pub connections_max: usize,
     pub memory_bytes: u64,
+}
+
+/// A listener for clients, bound.
+#[derive(Clone, Debug)]
+pub struct ServedListener {
+    pub name: String,
+    pub port: u16,
+    /// What its clients are told; without it, the address that their connection reached.
+    pub advertised: Option<Endpoint>,
 }
 
 pub struct Broker {
@@ -77,14 +86,21 @@ impl Broker {
         if node == self.node.id() {
             return self.own_endpoint(local, peer);
         }
-        match info.and_then(NodeInfo::client_listener) {
+        // As in Kafka: a client is told the listeners that have the name of the one that it came to.
+        let named = self.listener_at(local).and_then(|listener| info?.listener(&listener.name));
+        match named.or_else(|| info.and_then(NodeInfo::client_listener)) {
             Some(listener) => Endpoint { host: listener.host.clone(), port: listener.port },
             None => Endpoint { host: String::new(), port: 0 },
         }
     }
 
+    /// No two listeners have one port.
+    fn listener_at(&self, local: SocketAddr) -> Option<&ServedListener> {
+        self.settings.listeners.iter().find(|listener| listener.port == local.port())
+    }
+
     fn own_endpoint(&self, local: SocketAddr, peer: SocketAddr) -> Endpoint {
-        if let Some(advertised) = &self.settings.advertised {
+        if let Some(advertised) = self.listener_at(local).and_then(|listener| listener.advertised.as_ref()) {
             return advertised.clone();
         }
         let (from, port) = (peer.ip().to_canonical(), self.settings.public_port.unwrap_or(local.port()));

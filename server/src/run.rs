@@ -17,7 +17,7 @@ use node::budget::BudgetLimits;
 use node::config::NodeConfig;
 use node::effects::Effects;
 use node::requests::Answer;
-use replication::metadata::Listener;
+use replication::metadata::{Listener, PEER_LISTENER};
 use storage::disk::{Disk, OPEN_FILES_MAX, RealDisk};
 use storage::lock::DirLock;
 use tokio::net::TcpListener;
@@ -27,13 +27,15 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::broker::{Broker, Settings};
+use crate::broker::{Broker, ServedListener, Settings};
 use crate::config::Config;
+use crate::config::network::{ClientListener, machine_name};
 use crate::disk::writers::{Executor, Threads};
 use crate::metrics::Metrics;
 use crate::net::listener::{self, bind};
 use crate::net::reply::ReplyCell;
 use crate::net::shards::Shards;
+use crate::peer::{LinkThreads, Links};
 use crate::shutdown::Signals;
 use crate::{clock, http};
 
@@ -41,6 +43,8 @@ use crate::{clock, http};
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 /// What a fresh node may take until it answers clients.
 const READY_WAIT: Duration = Duration::from_secs(120);
+/// A node that is not ready says what it waits for every so often.
+const WAITING_SAID: Duration = Duration::from_secs(10);
 /// For answers that became due while everything was written down.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_millis(50);
 /// malloc's pools: each costs memory.
@@ -87,6 +91,8 @@ pub struct Opened {
     pub node: Arc<Node>,
     pub executor: Arc<Executor>,
     pub threads: Threads,
+    /// To other nodes; `None` without a peer listener.
+    pub links: Option<(Arc<Links>, LinkThreads)>,
     pub metrics: Arc<Metrics>,
     /// To be kept until the threads have ended.
     pub lock: DirLock,
@@ -97,49 +103,98 @@ pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
     tune_malloc();
     start_log();
     raise_descriptors();
-    if !config.unused.is_empty() {
-        warn!("nothing acts on these settings: {}", config.unused.join(", "));
+    if !config.unknown.is_empty() {
+        warn!("neither Kafka nor Weir knows these settings: {}", config.unknown.join(", "));
     }
-    if let Some(address) = &config.peer_listen {
-        warn!("nobody listens on {address} (peer.listen): a cluster of one has no other nodes");
+    if !config.without_effect.is_empty() {
+        warn!("these settings of Kafka's have no effect in Weir: {}", config.without_effect.join(", "));
     }
-    let kafka = bind(&config.listen, "--listen 127.0.0.1:9192")?;
+    let kafka = bind_clients(&config)?;
     let http = bind(&config.http, "--http 127.0.0.1:9744")?;
-    let opened = open(&config, data_dir.path(), kafka.local_addr()?, seed)?;
+    let peer = config.peer.as_ref().map(|peer| bind(&peer.listen, "--peer-listen 127.0.0.1:9193")).transpose()?;
+    let addresses = kafka.iter().map(StdListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    let peer_at = peer.as_ref().map(StdListener::local_addr).transpose()?;
+    let opened = open(&config, data_dir.path(), &addresses, peer, seed)?;
     // Signals, ticks, accepting and HTTP; connections have threads of their own.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().context("no runtime")?;
-    let (executor, threads) = (opened.executor.clone(), opened.threads);
-    let parts = (opened.node, opened.executor, opened.metrics);
-    let result = runtime.block_on(serve(&config, data_dir.path(), parts, kafka, http));
+    let (executor, threads, links) = (opened.executor.clone(), opened.threads, opened.links);
+    let broker = Broker::new(opened.node, opened.executor, opened.metrics, settings(&config, &addresses));
+    let sockets = Sockets { kafka, http, peer_at };
+    let result = runtime.block_on(serve(&config, data_dir.path(), Arc::new(broker), sockets));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Some((links, threads)) = links {
+        links.stop(threads);
+    }
     executor.stop(threads);
     drop(opened.lock);
     drop(data_dir);
     result
 }
 
-/// Opens the node on a directory that no other process uses, and starts its disk threads.
-pub fn open(config: &Config, dir: &Path, local: SocketAddr, seed: u64) -> anyhow::Result<Opened> {
+/// Where this process listens.
+struct Sockets {
+    kafka: Vec<StdListener>,
+    http: StdListener,
+    peer_at: Option<SocketAddr>,
+}
+
+fn bind_clients(config: &Config) -> anyhow::Result<Vec<StdListener>> {
+    let bound = config.listeners.iter().map(|listener| bind(&listener.listen, "--listen 127.0.0.1:9192"));
+    Ok(bound.collect::<Result<_, _>>()?)
+}
+
+/// Opens the node on a directory that no other process uses, and starts its threads. `clients`: where the listeners of the
+/// configuration were bound, in its order.
+pub fn open(
+    config: &Config,
+    dir: &Path,
+    clients: &[SocketAddr],
+    peer: Option<StdListener>,
+    seed: u64,
+) -> anyhow::Result<Opened> {
     let lock = DirLock::acquire(dir)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir, OPEN_FILES_MAX));
     let metrics = Arc::new(Metrics::default());
     let executor = Executor::new(disk.clone(), metrics.clone());
     let mut fx = Effects::new();
-    let node = Node::open(node_config(config, dir, local), disk, seed, clock::now(), &mut fx)?;
+    let peer_at = peer.as_ref().map(StdListener::local_addr).transpose()?;
+    let node = Node::open(node_config(config, dir, clients, peer_at), disk, seed, clock::now(), &mut fx)?;
+    let others = node.image().nodes().keys().filter(|id| **id != node.id()).count();
+    anyhow::ensure!(
+        others == 0 || peer.is_some(),
+        "the data in {} belongs to a cluster with {others} other nodes: they must reach this one; give --peer-listen HOST:PORT",
+        dir.display()
+    );
     let node = Arc::new(node);
     let threads = executor.start(node.clone()).context("no threads for the disk")?;
+    let links = peer.map(|listener| Links::start(listener, node.clone(), executor.clone())).transpose();
+    let links = links.context("no threads for the links to other nodes")?;
+    if let Some((links, _)) = &links {
+        executor.link_with(links.clone());
+    }
     executor.carry_out(fx);
-    Ok(Opened { node, executor, threads, metrics, lock })
+    Ok(Opened { node, executor, threads, links, metrics, lock })
 }
 
-fn node_config(config: &Config, dir: &Path, local: SocketAddr) -> NodeConfig {
-    let (host, port) = match &config.advertised {
-        Some(endpoint) => (endpoint.host.clone(), endpoint.port),
-        None => (local.ip().to_string(), local.port()),
+fn node_config(config: &Config, dir: &Path, clients: &[SocketAddr], peer_at: Option<SocketAddr>) -> NodeConfig {
+    let of_client = |(listener, local): (&ClientListener, &SocketAddr)| {
+        let (host, port) = match &listener.advertised {
+            Some(endpoint) => (endpoint.host.clone(), endpoint.port),
+            // What one node tells of another must lead there from anywhere.
+            None if local.ip().is_unspecified() => (machine_name(), local.port()),
+            None => (local.ip().to_string(), local.port()),
+        };
+        Listener { name: listener.name.clone(), host, port }
     };
+    let mut listeners: Vec<Listener> = config.listeners.iter().zip(clients).map(of_client).collect();
+    if let (Some(peer), Some(at)) = (&config.peer, peer_at) {
+        let port = if peer.advertised.port == 0 { at.port() } else { peer.advertised.port };
+        listeners.push(Listener { name: PEER_LISTENER.to_owned(), host: peer.advertised.host.clone(), port });
+    }
     NodeConfig {
-        listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host, port }],
+        listeners,
+        join: config.join.clone(),
         rack: config.rack.clone(),
         boot_id: boot_id(),
         statics: config.broker.clone(),
@@ -148,9 +203,15 @@ fn node_config(config: &Config, dir: &Path, local: SocketAddr) -> NodeConfig {
     }
 }
 
-pub fn settings(config: &Config) -> Settings {
+/// `clients`: where the listeners of the configuration were bound, in its order.
+pub fn settings(config: &Config, clients: &[SocketAddr]) -> Settings {
+    let served = |(listener, at): (&ClientListener, &SocketAddr)| ServedListener {
+        name: listener.name.clone(),
+        port: at.port(),
+        advertised: listener.advertised.clone(),
+    };
     Settings {
-        advertised: config.advertised.clone(),
+        listeners: config.listeners.iter().zip(clients).map(served).collect(),
         public_port: config.public_port,
         gateways: gateways(),
         request_bytes_max: config.request_bytes_max,
@@ -160,33 +221,26 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn serve(
-    config: &Config,
-    dir: &Path,
-    (node, executor, metrics): (Arc<Node>, Arc<Executor>, Arc<Metrics>),
-    kafka: StdListener,
-    http: StdListener,
-) -> anyhow::Result<()> {
+async fn serve(config: &Config, dir: &Path, broker: Arc<Broker>, sockets: Sockets) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    let (node, executor) = (&broker.node, &broker.executor);
     let ticks = tokio::spawn(executor.clone().run_ticks(node.clone()));
-    let broker = Arc::new(Broker::new(node.clone(), executor.clone(), metrics, settings(config)));
-    let (kafka_at, http_at) = (kafka.local_addr()?, http.local_addr()?);
-    let http = tokio::spawn(http::serve(TcpListener::from_std(http)?, broker.clone()));
+    let line = ready_line(config, dir, &sockets)?;
+    let http = tokio::spawn(http::serve(TcpListener::from_std(sockets.http)?, broker.clone()));
     let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
     let shards = Shards::start(cores, &broker).context("no threads to serve clients")?;
     tokio::select! {
         biased;
         () = signals.first() => {}
-        ready = wait_ready(&node, &executor) => {
+        ready = wait_ready(config, node, executor) => {
             ready?;
-            let listening = TcpListener::from_std(kafka)?;
-            let (id, cluster, dir) = (config.node_id, node.image().cluster_id().to_owned(), dir.display());
-            say_ready(&format!("weir ready kafka={kafka_at} http={http_at} node={id} data={dir}"))?;
-            info!(node = %id, cluster, "ready: kafka {kafka_at}, http {http_at}, data {dir}");
+            let accepting = sockets.kafka.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
+            say_ready(&line)?;
+            info!(cluster = node.image().cluster_id(), "{line}");
             tokio::select! {
                 biased;
                 () = signals.first() => {}
-                () = listener::accept(listening, broker.clone(), &shards) => {}
+                () = listener::accept(accepting, broker.clone(), &shards) => {}
             }
         }
     }
@@ -200,13 +254,36 @@ async fn serve(
     Ok(())
 }
 
-async fn wait_ready(node: &Node, executor: &Executor) -> anyhow::Result<()> {
+/// A node that has others waits for them as long as it takes, and says so; one that has none is ready at once or never.
+async fn wait_ready(config: &Config, node: &Node, executor: &Executor) -> anyhow::Result<()> {
     let ready = async {
         while !node.is_ready() {
             executor.ready.notified().await;
         }
     };
-    timeout(READY_WAIT, ready).await.with_context(|| format!("not ready within {} s", READY_WAIT.as_secs()))
+    tokio::pin!(ready);
+    for waited in 1.. {
+        if timeout(WAITING_SAID, &mut ready).await.is_ok() {
+            return Ok(());
+        }
+        let alone = config.join.is_empty() && node.image().nodes().len() <= 1;
+        anyhow::ensure!(!alone || WAITING_SAID * waited < READY_WAIT, "not ready within {} s", READY_WAIT.as_secs());
+        match node.waiting() {
+            Some(waiting) => info!("not ready yet, this node belongs to no cluster: {waiting}"),
+            None => info!(
+                "not ready yet: this node is not registered with its cluster, which needs a majority of its voters"
+            ),
+        }
+    }
+    unreachable!("a count of seconds does not end")
+}
+
+fn ready_line(config: &Config, dir: &Path, sockets: &Sockets) -> anyhow::Result<String> {
+    let kafka = sockets.kafka.iter().map(|listener| Ok(listener.local_addr()?.to_string()));
+    let kafka = kafka.collect::<anyhow::Result<Vec<String>>>()?.join(",");
+    let peer = sockets.peer_at.map(|at| format!(" peer={at}")).unwrap_or_default();
+    let (http, node) = (sockets.http.local_addr()?, config.node_id);
+    Ok(format!("weir ready kafka={kafka} http={http}{peer} node={node} data={}", dir.display()))
 }
 
 async fn stop(broker: &Broker) {

@@ -4,8 +4,8 @@
 //! the thread that did the work, and what follows from it is carried out at once.
 //! Owns the threads and their queues. Does not own what is written.
 //! Invariant: a queue holds one group of the journal and, of each log, at most a write, a sync, a direct write and a removal,
-//! because the node starts no other before; so the queues are bounded by the number of partitions and never make a
-//! completion wait.
+//! because the node starts no other before; what other nodes have read is bounded by what they grant. So the queues are
+//! bounded by the number of partitions and never make a completion wait.
 //! Invariant: a panic that comes out of the node ends the process.
 
 use std::collections::VecDeque;
@@ -15,14 +15,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use node::Node;
 use node::effects::{Effect, Effects};
+use node::{Node, ReadWork};
 use storage::disk::{Disk, DiskOp, Lane};
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::clock;
 use crate::metrics::{Metrics, add};
+use crate::peer::Links;
 
 /// They hold no data on the stack.
 const STACK_BYTES: usize = 512 * 1024;
@@ -35,6 +36,9 @@ pub struct Executor {
     metrics: Arc<Metrics>,
     journal: Queue<DiskOp>,
     segments: Queue<DiskOp>,
+    /// For other nodes that are behind: they must not hold up clients.
+    reads: Queue<ReadWork>,
+    links: OnceLock<Arc<Links>>,
     /// When the next tick is due, on the monotonic clock.
     tick_at: Mutex<Option<Duration>>,
     pub ticks: Notify,
@@ -59,40 +63,59 @@ impl Executor {
             metrics,
             journal: Queue::default(),
             segments: Queue::default(),
+            reads: Queue::default(),
+            links: OnceLock::new(),
             tick_at: Mutex::new(None),
             ticks: Notify::new(),
             ready: Notify::new(),
         })
     }
 
+    /// Other nodes are reached through these. To be called before the node's first effects are carried out.
+    pub fn link_with(&self, links: Arc<Links>) {
+        assert!(self.links.set(links).is_ok(), "an executor sends through one set of links");
+    }
+
     /// Starts the threads for a node that was opened on this executor's disk.
     pub fn start(self: &Arc<Executor>, node: Arc<Node>) -> std::io::Result<Threads> {
         assert!(self.node.set(node).is_ok(), "an executor serves one node");
         let (alive, running) = channel();
-        let mut handles = vec![self.spawn("weir-journal", |executor| &executor.journal, alive.clone())?];
+        let mut handles = vec![
+            self.spawn("weir-journal", |executor| &executor.journal, Executor::work, alive.clone())?,
+            self.spawn("weir-reads", |executor| &executor.reads, Executor::read, alive.clone())?,
+        ];
         for at in 0..SEGMENT_THREADS {
             let name = format!("weir-segments-{at}");
-            handles.push(self.spawn(&name, |executor| &executor.segments, alive.clone())?);
+            handles.push(self.spawn(&name, |executor| &executor.segments, Executor::work, alive.clone())?);
         }
         Ok(Threads { handles, running })
     }
 
-    fn spawn(
+    fn spawn<T: 'static>(
         self: &Arc<Executor>,
         name: &str,
-        queue: fn(&Executor) -> &Queue<DiskOp>,
+        queue: fn(&Executor) -> &Queue<T>,
+        work: fn(&Executor, T),
         alive: Sender<()>,
     ) -> std::io::Result<JoinHandle<()>> {
         let executor = self.clone();
         std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            while let Some(op) = queue(&executor).pop() {
-                executor.work(&op);
+            while let Some(item) = queue(&executor).pop() {
+                work(&executor, item);
             }
             drop(alive);
         })
     }
 
-    fn work(&self, op: &DiskOp) {
+    fn read(&self, read: ReadWork) {
+        let node = self.node.get().expect("threads start after the node was set");
+        self.call(|fx| {
+            let done = read.run(&*self.disk);
+            node.read_done(clock::now(), done, fx);
+        });
+    }
+
+    fn work(&self, op: DiskOp) {
         let node = self.node.get().expect("threads start after the node was set");
         self.call(|fx| {
             let result = op.run(&*self.disk);
@@ -124,11 +147,19 @@ impl Executor {
                 Effect::Reply { to, answer } => to.sink.reply(to.request, answer),
                 Effect::Wake { waiter } => waiter.sink.wake(waiter.request),
                 Effect::Disk(op) => self.submit(op),
+                Effect::Read(read) => self.reads.push(read),
                 Effect::TickBy { mono } => self.tick_by(mono),
-                // A cluster of one has nobody to send to.
-                Effect::Send { to, frame } => {
-                    warn!("{} bytes for node {to} were not sent: it is not known", frame.len())
+                // Without links nobody has one to lose.
+                Effect::Send { to, lane, frame } => {
+                    if let Some(links) = self.links.get() {
+                        links.send(to, lane, frame);
+                    }
                 }
+                Effect::Link { peers } => match self.links.get() {
+                    Some(links) => links.link(peers),
+                    None if peers.is_empty() => {}
+                    None => warn!("no links to {} other nodes: this one has no peer listener", peers.len()),
+                },
                 Effect::Ready => self.ready.notify_one(),
                 Effect::Fatal { reason } => {
                     error!("this node cannot go on: {reason}");
@@ -182,6 +213,7 @@ impl Executor {
     pub fn stop(&self, threads: Threads) {
         self.journal.close();
         self.segments.close();
+        self.reads.close();
         if threads.running.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout) {
             return error!("the disk does not come back within {} s: left behind", STOP_WAIT.as_secs());
         }

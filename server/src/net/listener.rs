@@ -4,12 +4,14 @@
 //! Invariant: over the bound a connection is accepted and closed at once, so that the backlog does not fill up with
 //! clients that wait; a lack of descriptors is waited out and never ends the listener.
 
+use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
@@ -60,12 +62,12 @@ fn bind_one(address: SocketAddr) -> std::io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts until the task is dropped.
-pub async fn accept(listener: TcpListener, broker: Arc<Broker>, shards: &Shards) {
+/// Accepts on all listeners until the task is dropped.
+pub async fn accept(listeners: Vec<TcpListener>, broker: Arc<Broker>, shards: &Shards) {
     let free = Arc::new(Semaphore::new(broker.settings.connections_max));
     let mut warned = false;
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match accept_any(&listeners).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 if !std::mem::replace(&mut warned, true) {
@@ -85,4 +87,13 @@ pub async fn accept(listener: TcpListener, broker: Arc<Broker>, shards: &Shards)
             Err(error) => debug!(%peer, "the connection could not be handed over: {error}"),
         }
     }
+}
+
+/// The next connection of any listener, in the order of the listeners where several wait.
+async fn accept_any(listeners: &[TcpListener]) -> std::io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }

@@ -161,7 +161,8 @@ async fn write_all(outgoing: &OwnedWriteHalf, pieces: &mut VecDeque<Bytes>) -> R
     Ok(())
 }
 
-fn skip(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+/// Takes away what was written.
+pub(crate) fn skip(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     while let Some(first) = pieces.front_mut() {
         if first.len() > written {
             first.advance(written);

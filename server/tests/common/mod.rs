@@ -48,11 +48,11 @@ impl Server {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket.set_nonblocking(true).expect("a socket");
         let address = socket.local_addr().expect("bound");
-        let opened = run::open(&config, dir.path(), address, 7).expect("an empty directory opens");
+        let opened = run::open(&config, dir.path(), &[address], None, 7).expect("an empty directory opens");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
-        let broker =
-            Arc::new(Broker::new(opened.node.clone(), opened.executor.clone(), opened.metrics, run::settings(&config)));
+        let settings = run::settings(&config, &[address]);
+        let broker = Arc::new(Broker::new(opened.node.clone(), opened.executor.clone(), opened.metrics, settings));
         let shards = Arc::new(Shards::start(2, &broker).expect("threads"));
         runtime.spawn(opened.executor.clone().run_ticks(opened.node.clone()));
         let (node, executor) = (opened.node, opened.executor);
@@ -65,7 +65,7 @@ impl Server {
             tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
             let listening = tokio::net::TcpListener::from_std(socket).expect("a socket");
             let (broker, shards) = (broker.clone(), shards.clone());
-            tokio::spawn(async move { listener::accept(listening, broker, &shards).await });
+            tokio::spawn(async move { listener::accept(vec![listening], broker, &shards).await });
         });
         Server { address, broker, runtime: Some(runtime), executor, threads: Some(opened.threads), _dir: dir }
     }

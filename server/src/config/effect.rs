@@ -1,0 +1,175 @@
+//! Which settings anything acts on, and which must not be taken in silence.
+//!
+//! Owns the list of Kafka's settings that mean something here. Invariant: a setting that was given is acted on, or accepted because it says what holds
+//! anyway, or named in a warning; one that would protect something and does not is refused.
+
+use replication::metadata::broker_config::BrokerKey;
+
+use super::checked::{ConfigRefused, Settings};
+
+/// Our own.
+const OWN_KEYS: &[&str] =
+    &["advertise", "data.dir", "http", "join", "listen", "memory.bytes", "peer.advertise", "peer.listen"];
+
+/// Of Kafka's: what the server, the node or a topic acts on.
+const ACTED_ON: &[&str] = &[
+    "advertised.listeners",
+    "auto.create.topics.enable",
+    "broker.id",
+    "broker.rack",
+    "compression.type",
+    "connections.max.idle.ms",
+    "controller.listener.names",
+    "controller.quorum.bootstrap.servers",
+    "controller.quorum.voters",
+    "default.replication.factor",
+    "delete.topic.enable",
+    "fetch.max.bytes",
+    "group.initial.rebalance.delay.ms",
+    "group.max.session.timeout.ms",
+    "group.max.size",
+    "group.min.session.timeout.ms",
+    "listener.security.protocol.map",
+    "listeners",
+    "log.cleanup.policy",
+    "log.dir",
+    "log.dirs",
+    "log.flush.interval.messages",
+    "log.index.interval.bytes",
+    "log.message.timestamp.after.max.ms",
+    "log.message.timestamp.before.max.ms",
+    "log.message.timestamp.type",
+    "log.retention.bytes",
+    "log.retention.check.interval.ms",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.retention.ms",
+    "log.roll.hours",
+    "log.roll.ms",
+    "log.segment.bytes",
+    "max.connections",
+    "max.decompressed.message.bytes",
+    "max.incremental.fetch.session.cache.slots",
+    "max.request.partition.size.limit",
+    "message.max.bytes",
+    "min.insync.replicas",
+    "node.id",
+    "num.partitions",
+    "offset.metadata.max.bytes",
+    "offsets.retention.minutes",
+    "offsets.topic.num.partitions",
+    "offsets.topic.replication.factor",
+    "offsets.topic.segment.bytes",
+    "producer.id.expiration.ms",
+    "replica.selector.class",
+    "socket.request.max.bytes",
+];
+
+/// Of Kafka's: roles and names that Weir does not need. Every node has every role, and finds the others by the addresses.
+const NOT_NEEDED: &[&str] = &["inter.broker.listener.name", "process.roles"];
+
+/// What Kafka's plugins read: names that its table does not have.
+const OF_PLUGINS: &[&str] = &["allow.everyone.if.no.acl.found", "super.users"];
+
+impl Settings<'_> {
+    /// What would protect the data and cannot: a start without it would serve everybody in silence.
+    pub(super) fn refuse_missing_security(&self) -> Result<(), ConfigRefused> {
+        if self.text("authorizer.class.name").is_some() {
+            let why = "this version checks no permissions: every client may do everything. Leave the key out to agree to that";
+            return Err(self.refuse("authorizer.class.name", why, ""));
+        }
+        let key = "security.inter.broker.protocol";
+        if self.text(key).is_some_and(|protocol| !protocol.eq_ignore_ascii_case("PLAINTEXT")) {
+            return Err(self.refuse(
+                key,
+                "PLAINTEXT is allowed: this version encrypts nothing between nodes",
+                "PLAINTEXT",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Names that neither Kafka 4.4 nor Weir has.
+    pub(super) fn unknown(&self) -> Vec<String> {
+        self.named(|key| !is_of_kafka(key) && !OWN_KEYS.contains(&key))
+    }
+
+    /// Kafka has them, and nothing here acts on them.
+    pub(super) fn without_effect(&self) -> Vec<String> {
+        self.named(|key| is_of_kafka(key) && !ACTED_ON.contains(&key) && !NOT_NEEDED.contains(&key))
+    }
+
+    fn named(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let given = self.0.iter().filter(|(key, setting)| wanted(key) && !setting.value.trim().is_empty());
+        given.map(|(key, setting)| format!("{key} ({})", setting.origin)).collect()
+    }
+}
+
+fn is_of_kafka(key: &str) -> bool {
+    BrokerKey::find(key).is_some() || OF_PLUGINS.contains(&key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::super::raw::Raw;
+    use super::*;
+
+    fn check(pairs: &[&str]) -> Result<Config, ConfigRefused> {
+        let mut raw = Raw::default();
+        pairs.iter().for_each(|pair| raw.add_set(pair).expect("key=value"));
+        Config::check(&raw)
+    }
+
+    #[test]
+    fn the_lists_hold_names_of_kafka_only() {
+        for key in ACTED_ON.iter().chain(NOT_NEEDED) {
+            assert!(BrokerKey::find(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_has_are_told() {
+        let config = check(&["log.retention.housr=1", "num.partitions=8"]).expect("valid");
+        assert_eq!(
+            (config.unknown, config.without_effect),
+            (vec!["log.retention.housr (--set)".to_owned()], Vec::new())
+        );
+    }
+
+    #[test]
+    fn settings_of_kafka_without_effect_are_told() {
+        for pair in [
+            "super.users=User:admin",
+            "ssl.client.auth=required",
+            "sasl.enabled.mechanisms=SCRAM-SHA-512",
+            "log.flush.interval.ms=1000",
+            "log.roll.jitter.ms=1000",
+            "log.index.size.max.bytes=1048576",
+            "log.preallocate=true",
+            "log.segment.delete.delay.ms=1000",
+            "log.cleaner.min.compaction.lag.ms=1000",
+            "log.cleaner.max.compaction.lag.ms=1000",
+            "compression.zstd.level=9",
+            "num.io.threads=16",
+        ] {
+            let config = check(&[pair]).expect(pair);
+            let key = pair.split_once('=').expect("pair").0;
+            assert_eq!((config.unknown, config.without_effect), (Vec::new(), vec![format!("{key} (--set)")]));
+        }
+    }
+
+    #[test]
+    fn protection_that_would_be_missing_is_refused() {
+        for (pair, says) in [
+            (
+                "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "every client may do everything",
+            ),
+            ("security.inter.broker.protocol=SASL_SSL", "encrypts nothing between nodes"),
+        ] {
+            let refused = check(&[pair]).expect_err(pair).to_string();
+            assert!(refused.contains(says) && refused.contains("--set"), "{refused}");
+        }
+    }
+}
