@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{Now, TopicName};
 use replication::controller::topics::OFFSETS_TOPIC;
 use replication::metadata::{Fact, Image};
-use replication::partition::leader::Event;
+use replication::partition::replica::Event;
 use storage::disk::{DiskError, Lane, Step};
 use storage::log::SyncWork;
 
@@ -22,6 +22,7 @@ use crate::controller::driver::{ControllerDriver, ControllerOut};
 use crate::core::{Core, Inward, Pending};
 use crate::effects::{Effect, Effects};
 use crate::node::{Node, retention_interval};
+use crate::peer::PeerLane;
 use crate::topics::{Follow, Unclaimed, changed_topics};
 
 /// Behind the controller's lock. The controller's driver owns the metadata log and says what is to be done with its bytes
@@ -123,7 +124,7 @@ impl Node {
         for (what, steps) in out.disk {
             core.tickets.start(Lane::Segments, steps, Pending::Metadata(what), fx);
         }
-        fx.extend(out.messages.into_iter().map(|(to, frame)| Effect::Send { to, frame }));
+        fx.extend(out.frames.into_iter().map(|(to, frame)| Effect::Send { to, lane: PeerLane::Control, frame }));
         let newly_registered = out.registered && !cold.registered;
         cold.registered |= out.registered;
         if out.image.is_some() || newly_registered {
@@ -139,8 +140,15 @@ impl Node {
             fx.push(Effect::Ready);
         }
         fx.extend(out.answers.into_iter().map(|(to, answer)| Effect::Reply { to, answer }));
+        out.for_replicas.into_iter().for_each(|answer| core.inward(Inward::ReplicasAnswered(answer)));
+        if out.left {
+            self.stop_now(now, fx);
+        }
         if let Some(reason) = out.fatal {
             fx.push(Effect::Fatal { reason });
+        }
+        if let Some(at) = cold.driver.due() {
+            core.timer.by(at, fx);
         }
         cold.write_if_due(core, fx);
     }
@@ -159,6 +167,8 @@ impl Node {
         follow.follow(changed, &mut cold.unclaimed, now, fx);
         // Only now: who finds a topic in the image finds its partitions.
         self.image.store(Arc::clone(image));
+        self.replicas_follow_image(now, fx);
+        self.link_peers(fx);
         if cold.registered {
             self.lead_groups(image, now, fx);
         }
@@ -191,6 +201,13 @@ impl Node {
         let mut cold = self.cold();
         let image = Arc::clone(cold.driver.image());
         self.follow_image(&mut cold, &image, None, &[], now, fx);
+    }
+
+    /// A replica of this topic could not be made before: the log of an earlier one was in the way.
+    pub(crate) fn follow_again(&self, now: Now, topic: model::TopicId, fx: &mut Effects) {
+        let mut cold = self.cold();
+        let image = Arc::clone(cold.driver.image());
+        self.follow_image(&mut cold, &image, Some(BTreeSet::from([topic])), &[], now, fx);
     }
 
     /// A write of the metadata log's tail is over.

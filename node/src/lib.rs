@@ -1,5 +1,6 @@
 //! One node without sockets: carries actions between the state machines and the disk. No tokio, thread, clock.
 
+mod birth;
 pub mod budget;
 mod checkpoint;
 mod cold;
@@ -10,15 +11,21 @@ mod coordinator;
 mod core;
 pub mod effects;
 mod group_log;
+mod liveness;
 mod node;
 mod open;
 pub mod partition;
+pub mod peer;
+mod replica;
 pub mod requests;
 mod room;
 mod serve;
+mod status;
 mod tickets;
 mod topics;
 
 pub use coordinator::partition_of;
 pub use node::{Node, NodeStats, PartitionStatus};
 pub use open::OpenError;
+pub use replica::{ReadDone, ReadWork};
+pub use status::DiskSpace;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::{GroupId, LeaderEpoch, NodeId, Now, TopicPartition};
+use replication::controller::requests::ControllerRequest;
 use replication::controller::topics::OFFSETS_TOPIC;
 use replication::group::GroupRequest;
 use replication::metadata::Image;
@@ -21,9 +22,10 @@ use crate::checkpoint::Checkpointer;
 use crate::cold::Cold;
 use crate::commit::DirectDone;
 use crate::coordinator::Coordinators;
-use crate::core::{ACTIVE_TICK, Core, Inward, Pending};
+use crate::core::{Core, Inward, Pending};
 use crate::effects::{Effect, Effects, ReplyTo};
 use crate::group_log::GroupLogs;
+use crate::peer::Peers;
 use crate::requests::{Answer, NewTopic, TopicRef};
 
 /// A tick comes at least so often, although an idle node has nothing to do in it.
@@ -39,6 +41,7 @@ pub struct Node {
     pub(crate) cold: Mutex<Cold>,
     pub(crate) coordinators: Coordinators,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) peers: Peers,
     pub(crate) ready: AtomicBool,
     stopping: AtomicBool,
     stop: Mutex<Option<ReplyTo>>,
@@ -71,7 +74,14 @@ pub struct PartitionStatus {
 }
 
 impl Node {
-    pub(crate) fn assemble(core: Core, store: Store, cold: Cold, coordinators: Coordinators, now: Now) -> Node {
+    pub(crate) fn assemble(
+        core: Core,
+        store: Store,
+        cold: Cold,
+        coordinators: Coordinators,
+        peers: Peers,
+        now: Now,
+    ) -> Node {
         let image = ArcSwap::new(Arc::clone(cold.driver.image()));
         let ballast = core.room.ballast_bytes();
         if ballast > 0 && store.has_ballast(ballast) {
@@ -86,6 +96,7 @@ impl Node {
             cold: Mutex::new(cold),
             coordinators,
             checkpointer,
+            peers,
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Mutex::default(),
@@ -122,6 +133,21 @@ impl Node {
         self.settle(now, fx);
     }
 
+    /// Asks the active controller, wherever it is. Answers with `Answer::Controller`: with success once this node's image holds what was
+    /// decided. Tries again where a controller is lost and asking twice does no harm; else NOT_CONTROLLER. After `timeout`:
+    /// REQUEST_TIMED_OUT, and it may still take effect.
+    pub fn ask_controller(
+        &self,
+        now: Now,
+        request: ControllerRequest,
+        timeout: Duration,
+        reply: ReplyTo,
+        fx: &mut Effects,
+    ) {
+        self.with_controller(now, fx, |driver, out| driver.ask_controller(now, request, timeout, reply, out));
+        self.settle(now, fx);
+    }
+
     /// Answers with `Answer::TopicsCreated` once they are in the image and led.
     pub fn create_topics(
         &self,
@@ -131,13 +157,13 @@ impl Node {
         reply: ReplyTo,
         fx: &mut Effects,
     ) {
-        self.with_controller(now, fx, |driver, out| driver.create_topics(now, &topics, validate_only, reply, out));
+        self.with_controller(now, fx, |driver, out| driver.create_topics(now, topics, validate_only, reply, out));
         self.settle(now, fx);
     }
 
     /// Answers with `Answer::TopicsDeleted` once they are out of the image.
     pub fn delete_topics(&self, now: Now, topics: Vec<TopicRef>, reply: ReplyTo, fx: &mut Effects) {
-        self.with_controller(now, fx, |driver, out| driver.delete_topics(now, &topics, reply, out));
+        self.with_controller(now, fx, |driver, out| driver.delete_topics(now, topics, reply, out));
         self.settle(now, fx);
     }
 
@@ -173,14 +199,16 @@ impl Node {
     /// Timers. Returns how long until the next call is needed; `Effect::TickBy` may ask for an earlier one meanwhile.
     pub fn tick(&self, now: Now, fx: &mut Effects) -> Duration {
         self.core.timer.begin();
-        for partition in self.core.take_active().into_values() {
+        for partition in self.core.take_active(now).into_values() {
             partition.tick(&self.core, now, fx);
         }
         for pending in self.core.take_retries(now) {
             self.retry(pending, fx);
         }
-        let mut controller = None;
-        self.with_controller(now, fx, |driver, out| controller = driver.tick(now, out));
+        if !self.is_stopping() {
+            self.with_controller(now, fx, |driver, out| driver.tick(now, out));
+        }
+        let replicas = self.tick_replicas(now);
         let groups = self.coordinators.tick(now, &self.group_logs(), fx);
         self.retain_if_due(now, fx);
         if self.is_ready() && !self.is_stopping() && self.core.room.take_ballast(&*self.core.disk, now) {
@@ -192,12 +220,13 @@ impl Node {
         }
         self.settle(now, fx);
         let due = [
-            controller.map(|wait| now.mono.saturating_add(wait)),
+            self.cold().driver.due().filter(|_| !self.is_stopping()),
             groups,
             self.core.next_retry(),
             self.checkpointer.due_at(&self.core, now),
             Some(self.retention_at()),
-            self.core.is_any_active().then(|| now.mono.saturating_add(ACTIVE_TICK)),
+            self.core.active_at(),
+            replicas,
             self.is_stopping().then(|| now.mono.saturating_add(STOP_TICK)),
         ];
         let idle = now.mono.saturating_add(IDLE_TICK);
@@ -244,7 +273,19 @@ impl Node {
         let core = &self.core;
         loop {
             core.commit.kick(core, fx);
-            let Some(message) = core.next_inward() else { break };
+            match core.next_inward() {
+                Some(message) => self.take_inward(now, message, fx),
+                None if self.settle_replicas(now, fx) => {}
+                None => break,
+            }
+        }
+        if self.is_stopping() {
+            self.go_on_stopping(now, fx);
+        }
+    }
+
+    fn take_inward(&self, now: Now, message: Inward, fx: &mut Effects) {
+        let core = &self.core;
             match message {
                 Inward::Appended { token, result } => {
                     self.coordinators.appended(now, token, result.map(|_| ()), &self.group_logs(), fx);
@@ -260,11 +301,9 @@ impl Node {
                     self.begin_checkpoint(now, fx);
                     self.checkpointer.relax(&mut self.parts(&mut self.cold()), fx);
                 }
+                Inward::ReplicasAnswered(answer) => self.replica_ask_answered(now, answer, fx),
+                Inward::Follow(topic) => self.follow_again(now, topic, fx),
             }
-        }
-        if self.is_stopping() {
-            self.go_on_stopping(now, fx);
-        }
     }
 
     fn retry(&self, pending: Pending, fx: &mut Effects) {
@@ -286,12 +325,18 @@ impl Node {
         }
     }
 
-    /// Takes no more appends, writes all down, makes the last checkpoint and answers `Answer::ShutDown`.
+    /// Hands over what it leads (150 ms at most), takes no more appends, writes all down, makes the last checkpoint and answers
+    /// `Answer::ShutDown`.
     pub fn shutdown(&self, now: Now, reply: ReplyTo, fx: &mut Effects) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        self.with_controller(now, fx, |driver, out| driver.leave(now, out));
+        self.settle(now, fx);
+    }
+
+    /// What could be handed over is.
+    pub(crate) fn stop_now(&self, now: Now, fx: &mut Effects) {
         self.stopping.store(true, Ordering::Relaxed);
         self.core.timer.by(now.mono.saturating_add(STOP_TICK), fx);
-        self.settle(now, fx);
     }
 
     fn go_on_stopping(&self, now: Now, fx: &mut Effects) {

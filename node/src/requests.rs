@@ -7,10 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::batch::Batch;
 use model::{
-    ErrorCode, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName,
+    ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicId, TopicName,
     TopicPartition,
 };
-pub use replication::controller::requests::{CreatedTopic, NewTopic, Refusal, TopicRef};
+pub use replication::controller::quorum::{QuorumMember, QuorumStatus};
+pub use replication::controller::requests::{
+    ConfigAlteration, ConfigOperation, ConfigTarget, ControllerAnswer, ControllerRequest, CreatedTopic, Election,
+    FeatureUpdate, LevelChange, MorePartitions, NamedPartition, NewTopic, Reassignment, Refusal, TopicRef,
+};
 use replication::group::GroupAnswer;
 pub use replication::partition::{Acks, AppendError, Appended};
 
@@ -57,6 +61,8 @@ pub struct FetchLimits {
     pub bytes_max: u64,
     /// Read up to the last stable offset instead of the high watermark.
     pub committed_only: bool,
+    /// A replica that follows may answer (KIP-392), with what it knows to be committed.
+    pub at_follower: bool,
 }
 
 /// What a fetch found, in the order of its parts.
@@ -100,6 +106,8 @@ pub enum FetchError {
     UnknownEpoch { current: LeaderEpoch, got: LeaderEpoch },
     #[error("offset {got} lies outside of {start} to {end}")]
     OutOfRange { start: Offset, end: Offset, got: i64 },
+    #[error("offset {got} lies behind {end}, and how much was acknowledged is not known here yet")]
+    OffsetNotAvailable { end: Offset, got: i64 },
     #[error("the disk refused: {reason}")]
     Disk { reason: String },
     #[error("the segment holds bytes at {at} that are no batch")]
@@ -114,6 +122,7 @@ impl FetchError {
             FetchError::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             FetchError::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
             FetchError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            FetchError::OffsetNotAvailable { .. } => ErrorCode::OffsetNotAvailable,
             FetchError::Disk { .. } => ErrorCode::KafkaStorageError,
             FetchError::Corrupt { .. } => ErrorCode::CorruptMessage,
         }
@@ -131,6 +140,8 @@ pub enum ListError {
     FencedEpoch { current: LeaderEpoch, got: LeaderEpoch },
     #[error("epoch {got} is newer than {current}, which is the newest known here")]
     UnknownEpoch { current: LeaderEpoch, got: LeaderEpoch },
+    #[error("how much behind {end} was acknowledged is not known here yet")]
+    OffsetNotAvailable { end: Offset },
     /// Only with `ReadMode::CachedOnly`: ask again with `Blocking` where waiting harms nobody.
     #[error("the answer is not in memory")]
     Cold,
@@ -147,6 +158,7 @@ impl ListError {
             ListError::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
             ListError::FencedEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             ListError::UnknownEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            ListError::OffsetNotAvailable { .. } => ErrorCode::OffsetNotAvailable,
             ListError::Cold | ListError::Disk { .. } => ErrorCode::KafkaStorageError,
             ListError::Corrupt { .. } => ErrorCode::CorruptMessage,
         }
@@ -184,14 +196,8 @@ pub enum Answer {
     TopicsCreated(Vec<Result<CreatedTopic, Refusal>>),
     TopicsDeleted(Vec<Result<(TopicName, TopicId), Refusal>>),
     ProducerId(Result<(ProducerId, ProducerEpoch), Refusal>),
+    Controller(Result<ControllerAnswer, Refusal>),
     Group(GroupAnswer),
     /// All is on disk; the process may end.
     ShutDown,
-}
-
-/// A partition that a client named, before it is known to exist.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NamedPartition {
-    pub topic: TopicName,
-    pub partition: PartitionIndex,
 }

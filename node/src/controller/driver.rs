@@ -1,10 +1,10 @@
-//! Drives the metadata Raft: what it wants persisted becomes units of the journal, what is committed becomes the image.
+//! Drives the metadata Raft: what it wants persisted becomes units of the journal, what it wants sent becomes frames, what is committed
+//! becomes the image.
 //!
-//! Owns the metadata log and its snapshot. Does not own decisions (`replication::controller`), the journal (`commit`), nor what a new
-//! image means for partitions. All methods are called with one lock held and make no system call, but two: `open`, which reads, and
-//! the cut of a conflict that has left the tail (a follower's, rare).
-//! Invariants: units go out in the order in which Raft wants them persisted; an answer goes out with or after the image that it
-//! speaks of; the log is cut only when the snapshot that replaces it is durable.
+//! Owns the controller on this node and the order in which its parts look at what has changed. Does not own decisions
+//! (`replication::controller`), the journal (`commit`), nor what a new image means for partitions. All methods are called with one lock
+//! held and make no system call, but two: `open`, which reads, and the cut of a conflict that has left the tail (a follower's, rare).
+//! Invariant: an answer goes out with or after the image that it speaks of.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -13,33 +13,39 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{LogId, NodeId, Now, Offset};
-use replication::controller::nodes;
+use replication::controller::features;
 use replication::controller::raft_node::Persist;
-use replication::controller::{
-    Controller, ControllerError, ControllerOptions, Outcome, Output, Random, Recovered, Token,
-};
-use replication::metadata::record::{LEVEL, LEVEL_FEATURE};
-use replication::metadata::{Fact, Image, NodeInfo};
+use replication::controller::{Controller, ControllerError, ControllerOptions, Output, Random, Recovered};
+use replication::metadata::{Fact, Image, Incarnation, NodeInfo};
 use storage::disk::{Disk, DiskError, Step};
-use storage::durable::replace_steps;
-use storage::log::{Log, LogConfig, SegmentWrite};
+use storage::log::{Log, LogConfig};
 use storage::store::METADATA_FOLDER;
-use storage::{Entry, ReadError, Store, Unit};
+use storage::{Entry, Store, Unit};
 
+use super::asks::Asks;
+use super::contacts::Contacts;
+use super::elect::Elections;
 use super::entries::{self, EntriesError, offset_of};
-use super::propose::{ProducerIds, Waiting};
+use super::leave::Leave;
+use super::members::Role;
+use super::propose::ProducerIds;
+use super::quorum::CaughtUp;
+use super::register::Registration;
 use crate::config::NodeConfig;
 use crate::effects::ReplyTo;
-use crate::requests::Answer;
+use crate::liveness::Liveness;
+use crate::peer::{Founder, Founding, Frame};
+use crate::requests::{Answer, ControllerAnswer, Refusal};
 
 /// The name of the note that holds Raft's hard state.
-const HARD_STATE: &str = "metadata.raft";
+pub(super) const HARD_STATE: &str = "metadata.raft";
+/// The name of the note that says to which cluster this directory belongs.
+pub(crate) const FOUNDING: &str = "cluster.founding";
 /// How long one of Raft's ticks is.
 pub(crate) const RAFT_TICK: Duration = Duration::from_millis(50);
+/// After a stall of this process, so many ticks are made up for at once: more would end a leadership that others still follow.
+const TICKS_AT_ONCE_MAX: u32 = 4;
 const SEGMENT_BYTES: u32 = 16 << 20;
-/// Memory that the written tail keeps: a follower's conflict is cut without a read.
-const TAIL_KEPT_BYTES: u64 = 256 << 10;
-const WRITE_BYTES_MAX: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerOpenError {
@@ -56,6 +62,10 @@ pub(crate) struct ControllerStart<'a> {
     pub(crate) config: &'a NodeConfig,
     /// Differs between starts.
     pub(crate) seed: u64,
+    /// Of this start.
+    pub(crate) incarnation: Incarnation,
+    /// The cluster that this directory belongs to. `None`: to none yet (`born` follows), or it is older than this note.
+    pub(crate) founding: Option<Founding>,
     pub(crate) store: &'a Store,
     /// As it was recovered; `None`: there is none yet.
     pub(crate) log: Option<Log>,
@@ -81,20 +91,25 @@ pub(crate) enum MetadataDisk {
     Install { index: u64 },
 }
 
-/// What has to be done, in this order: units to the journal, disk operations, the image and facts to the partitions, answers.
+/// What has to be done, in this order: units to the journal, disk operations, frames, the image and facts to the partitions, answers.
 #[derive(Debug, Default)]
 pub(crate) struct ControllerOut {
     pub(crate) units: Vec<MetadataUnit>,
     pub(crate) disk: Vec<(MetadataDisk, Vec<Step>)>,
-    pub(crate) messages: Vec<(NodeId, Bytes)>,
+    /// In lane `Control`.
+    pub(crate) frames: Vec<(NodeId, Frame)>,
     /// The newest image, when it changed; also when no fact did, but the controller.
     pub(crate) image: Option<Arc<Image>>,
     /// What has changed, in order; not known one by one when `replaced`.
     pub(crate) facts: Vec<Fact>,
     pub(crate) replaced: bool,
     pub(crate) answers: Vec<(ReplyTo, Answer)>,
+    /// What the leaders of partitions asked.
+    pub(crate) for_replicas: Vec<Result<ControllerAnswer, Refusal>>,
     /// This start is registered: the image names this incarnation and the new leader epochs. Said once.
     pub(crate) registered: bool,
+    /// What this process led is led by others, as far as they can: it may stop. Said once.
+    pub(crate) left: bool,
     /// The node cannot go on.
     pub(crate) fatal: Option<String>,
 }
@@ -102,18 +117,33 @@ pub(crate) struct ControllerOut {
 pub(crate) struct ControllerDriver {
     pub(super) controller: Controller,
     pub(super) node: NodeId,
-    disk: Arc<dyn Disk>,
-    snapshot_path: PathBuf,
-    log: Log,
-    pub(super) next_token: u64,
-    /// Proposals that wait for the journal, and who waits for them.
-    pub(super) waiting: BTreeMap<Token, Vec<Waiting>>,
+    options: ControllerOptions,
+    directory: [u8; 16],
+    /// `None`: this node belongs to no cluster yet, or its directory is older than the note of it.
+    pub(super) founding: Option<Founding>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) snapshot_path: PathBuf,
+    pub(super) log: Log,
+    pub(super) asks: Asks,
     pub(super) producer_ids: ProducerIds,
+    pub(super) offsets_topic_asked: bool,
+    pub(super) registration: Registration,
+    pub(super) contacts: Contacts,
+    pub(super) liveness: Liveness,
+    pub(super) elections: Elections,
+    pub(super) leave: Leave,
+    pub(super) caught_up: CaughtUp,
+    /// As it was last looked at.
+    pub(super) role: Role,
+    /// Which start of the leader became it.
+    pub(super) leader_start: Option<Incarnation>,
     /// What Raft wants persisted and no unit holds yet: it stands behind a snapshot that is being written.
-    backlog: VecDeque<Persist>,
-    installing: bool,
-    snapshot_in_flight: bool,
+    pub(super) backlog: VecDeque<Persist>,
+    pub(super) installing: bool,
+    pub(super) snapshot_in_flight: bool,
     last_tick: Duration,
+    /// Something was proposed, or an election begun: there is more to collect.
+    pub(super) dirty: bool,
 }
 
 impl ControllerDriver {
@@ -126,14 +156,14 @@ impl ControllerDriver {
         now: Now,
         out: &mut ControllerOut,
     ) -> Result<ControllerDriver, ControllerOpenError> {
-        let ControllerStart { config, seed, store, log, notes, clean } = start;
+        let ControllerStart { config, seed, incarnation, founding, store, log, notes, clean } = start;
         let disk = Arc::clone(store.disk());
         let snapshot_path = store.root().join(METADATA_FOLDER).join("snapshot");
-        let mut create = None;
+        let mut first: Vec<Entry> = Vec::new();
         let mut log = log.unwrap_or_else(|| {
             // Raft counts from 1.
             let (log, entry) = store.create_log(LogId::METADATA, METADATA_FOLDER, true, Offset::new(1));
-            create = Some(entry);
+            first.push(entry);
             log
         });
         log.configure(Arc::new(log_config()));
@@ -142,59 +172,77 @@ impl ControllerDriver {
             snapshot: entries::read_file(&*disk, &snapshot_path)?,
             entries: entries::read_all(&log, &*disk)?,
         };
-        let mut random = Random::new(seed);
         let options = ControllerOptions {
             node: config.id,
-            seed: random.next_u64(),
+            seed: Random::new(seed).next_u64(),
             statics: Arc::clone(&config.statics),
-            // Without peers to ask, an empty node is a cluster of one.
-            founders: vec![config.id],
+            founders: founders(founding.as_ref(), config.id, store.directory_id()),
         };
+        let controller = Controller::open(options.clone(), recovered)?;
+        let snapshot_end = offset_of(controller.raft().applied() + 1);
+        if snapshot_end > log.log_end() {
+            // A crash came between the snapshot of a leader and the unit that was to follow it.
+            first.push(log.reset(snapshot_end));
+        }
+        first.extend(founding.as_ref().filter(|_| !notes.contains_key(FOUNDING)).map(founding_note));
         let mut driver = ControllerDriver {
-            controller: Controller::open(options, recovered)?,
+            controller,
             node: config.id,
+            options,
+            directory: store.directory_id(),
+            founding,
             disk,
             snapshot_path,
             log,
-            next_token: 1,
-            waiting: BTreeMap::new(),
+            asks: Asks::new(),
             producer_ids: ProducerIds::default(),
+            offsets_topic_asked: false,
+            registration: Registration::new(now.mono, node_info(config, incarnation, store.directory_id()), clean),
+            contacts: Contacts::default(),
+            liveness: Liveness::new(now.mono),
+            elections: Elections::default(),
+            leave: Leave::default(),
+            caught_up: CaughtUp::default(),
+            role: Role::default(),
+            leader_start: None,
             backlog: VecDeque::new(),
             installing: false,
             snapshot_in_flight: false,
             last_tick: now.mono,
+            dirty: false,
         };
-        if let Some(entry) = create {
-            driver.push_unit(vec![entry], 0, out);
+        if !first.is_empty() {
+            driver.push_unit(first, 0, out);
         }
+        driver.controller.set_directory(driver.directory);
+        driver.watch_nodes(now);
         let mut output = Output::default();
         driver.controller.collect(&mut output)?;
         driver.take(now, output, out);
-        let info = NodeInfo {
-            incarnation: random.incarnation(),
-            directory: store.directory_id(),
-            boot: config.boot_id.clone(),
-            listeners: config.listeners.clone(),
-            rack: config.rack.clone(),
-            features: BTreeMap::from([(LEVEL_FEATURE.to_owned(), (1, level()))]),
-            fenced: false,
-        };
-        driver.register(now, info, clean, out);
+        driver.drive(now, out);
         Ok(driver)
     }
 
-    /// All in one proposal, so that a start waits for the journal once.
-    fn register(&mut self, now: Now, info: NodeInfo, clean: bool, out: &mut ControllerOut) {
-        let node = self.node;
-        let Ok((image, random)) = self.controller.decide() else { return };
-        let mut groups = Vec::new();
-        if !image.is_founded() {
-            let level = Fact::FeatureLevelSet { name: LEVEL_FEATURE.to_owned(), level: level() };
-            groups.push(vec![nodes::found(random.cluster_id(), vec![node]), level]);
+    /// This empty node belongs to a cluster from now on. A founder begins the Raft group with the others; who is none waits to be found.
+    /// What is promised to the group later stands behind the note of it in the journal.
+    pub(crate) fn born(&mut self, now: Now, founding: Founding, out: &mut ControllerOut) {
+        assert!(!self.is_born(), "a directory belongs to one cluster for ever");
+        self.push_unit(vec![founding_note(&founding)], 0, out);
+        self.options.founders = founders(Some(&founding), self.node, self.directory);
+        self.founding = Some(founding);
+        match Controller::open(self.options.clone(), Recovered::default()) {
+            Ok(controller) => {
+                self.controller = controller;
+                self.controller.set_directory(self.directory);
+            }
+            Err(error) => out.fatal = Some(format!("the metadata group cannot begin: {error}")),
         }
-        groups.extend(nodes::register(image, node, info, clean));
-        self.propose(&groups, Some(Waiting::Registration));
-        self.collect(now, out);
+        self.drive(now, out);
+    }
+
+    /// Whether this directory belongs to a cluster.
+    pub(super) fn is_born(&self) -> bool {
+        self.founding.is_some() || self.controller.raft().last_index() > 0
     }
 
     /// Committed facts only.
@@ -207,30 +255,76 @@ impl ControllerDriver {
         self.log.durable_to(operation);
         let mut output = Output::default();
         let result = self.controller.persisted(number, &mut output);
-        self.finish(now, result, output, out);
+        self.finish_output(now, result, output, out);
+        self.drive(now, out);
     }
 
-    /// Time has passed. Gives how long until the next call is needed; `None`: not for the sake of Raft.
-    pub(crate) fn tick(&mut self, now: Now, out: &mut ControllerOut) -> Option<Duration> {
-        if !self.controller.needs_ticks() {
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Now, out: &mut ControllerOut) {
+        if self.is_clustered() {
+            self.tick_raft(now);
+            self.liveness.look(now.mono);
+            self.note_caught_up(now);
+            self.say_alive(now, out);
+        } else {
             self.last_tick = now.mono;
-            return None;
+        }
+        self.look_at_asks(now, out);
+        self.drive(now, out);
+    }
+
+    fn tick_raft(&mut self, now: Now) {
+        let behind = now.mono.saturating_sub(self.last_tick);
+        if behind > RAFT_TICK * TICKS_AT_ONCE_MAX {
+            self.last_tick = now.mono.saturating_sub(RAFT_TICK * TICKS_AT_ONCE_MAX);
         }
         while now.mono.saturating_sub(self.last_tick) >= RAFT_TICK {
             self.last_tick += RAFT_TICK;
             self.controller.tick();
         }
-        self.collect(now, out);
-        Some((self.last_tick + RAFT_TICK).saturating_sub(now.mono))
     }
 
-    pub(super) fn collect(&mut self, now: Now, out: &mut ControllerOut) {
+    /// When `tick` is needed next; `None`: not for the sake of the controller.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        let tick = self.is_clustered().then(|| self.last_tick + RAFT_TICK);
+        let registration = self.registration.due().filter(|_| self.is_born());
+        [tick, registration, self.asks.due(), self.elections.due(), self.leave.due()].into_iter().flatten().min()
+    }
+
+    /// Whether there is anybody else to listen to.
+    fn is_clustered(&self) -> bool {
+        !self.contacts.is_empty() || self.controller.needs_ticks()
+    }
+
+    /// Lets every part look at what has changed, until nothing more comes of it. To be called last, after anything that changes something.
+    pub(super) fn drive(&mut self, now: Now, out: &mut ControllerOut) {
+        loop {
+            self.dirty = false;
+            self.collect(now, out);
+            self.look_at_role(now, out);
+            self.look_at_elections(now);
+            self.register_if_due(now, out);
+            self.ask_for_producer_ids(now, out);
+            self.look_at_leaving(now, out);
+            if !self.dirty {
+                return;
+            }
+        }
+    }
+
+    fn collect(&mut self, now: Now, out: &mut ControllerOut) {
         let mut output = Output::default();
         let result = self.controller.collect(&mut output);
-        self.finish(now, result, output, out);
+        self.finish_output(now, result, output, out);
     }
 
-    fn finish(&mut self, now: Now, result: Result<(), ControllerError>, output: Output, out: &mut ControllerOut) {
+    fn finish_output(
+        &mut self,
+        now: Now,
+        result: Result<(), ControllerError>,
+        output: Output,
+        out: &mut ControllerOut,
+    ) {
         if let Err(error) = result {
             out.fatal = Some(format!("the metadata log cannot be applied: {error}"));
         }
@@ -240,7 +334,13 @@ impl ControllerDriver {
     fn take(&mut self, now: Now, output: Output, out: &mut ControllerOut) {
         self.backlog.extend(output.persist);
         self.write_backlog(now, out);
-        out.messages.extend(output.messages);
+        for (to, message) in output.messages {
+            self.send_raft(now, to, message, out);
+        }
+        if output.image.is_some() {
+            self.watch_nodes(now);
+            self.look_at_membership(out);
+        }
         out.image = output.image.or(out.image.take());
         if output.replaced {
             out.facts.clear();
@@ -248,154 +348,41 @@ impl ControllerDriver {
         }
         out.facts.extend(output.facts);
         for (token, outcome) in output.outcomes {
-            self.settle(token, outcome, out);
+            self.settle(now, token, outcome, out);
         }
-        self.serve_producer_ids(now, out);
+        self.finish_applied(now, out);
         self.snapshot_if_due(out);
     }
 
-    fn settle(&mut self, token: Token, outcome: Outcome, out: &mut ControllerOut) {
-        for waiting in self.waiting.remove(&token).unwrap_or_default() {
-            match waiting {
-                Waiting::Registration if outcome == Outcome::Committed => out.registered = true,
-                Waiting::Registration => out.fatal = Some("this start could not be registered".to_owned()),
-                Waiting::ProducerIds { first } => self.producer_ids.arrived(outcome, first),
-                Waiting::Answer { reply, answer } => out.answers.push((reply, answer.after(outcome))),
-            }
-        }
+    /// The nodes of the image are those whose silence means something.
+    fn watch_nodes(&mut self, now: Now) {
+        let image = Arc::clone(self.controller.image());
+        let others = image.nodes().iter().filter(|(node, _)| **node != self.node);
+        self.liveness.watch(now.mono, others.map(|(node, info)| (*node, info.incarnation)));
     }
+}
 
-    fn write_backlog(&mut self, now: Now, out: &mut ControllerOut) {
-        while !self.installing {
-            let Some(persist) = self.backlog.pop_front() else { return };
-            if let Some(point) = &persist.snapshot {
-                // The file first: the journal must not drop the log before the snapshot is there.
-                let steps = self.snapshot_steps(point.file.clone());
-                out.disk.push((MetadataDisk::Install { index: point.index }, steps));
-                self.installing = true;
-                self.backlog.push_front(persist);
-            } else {
-                self.write_unit(now, Vec::new(), &persist, out);
-            }
-        }
+fn node_info(config: &NodeConfig, incarnation: Incarnation, directory: [u8; 16]) -> NodeInfo {
+    NodeInfo {
+        incarnation,
+        directory,
+        boot: config.boot_id.clone(),
+        listeners: config.listeners.clone(),
+        rack: config.rack.clone(),
+        features: features::supported(),
+        fenced: false,
     }
+}
 
-    /// One unit: all of it counts after a crash, or nothing.
-    fn write_unit(&mut self, now: Now, before: Vec<Entry>, persist: &Persist, out: &mut ControllerOut) {
-        let mut entries = before;
-        if let Some(index) = persist.truncate_from {
-            match self.cut(index) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => {
-                    out.fatal = Some(format!("the metadata log cannot be cut at {index}: {error}"));
-                    return;
-                }
-            }
-        }
-        for entry in &persist.entries {
-            let batch = entries::to_batch(entry, now.wall_ms);
-            entries.push(self.log.append(batch, now.wall_ms));
-        }
-        if let Some(value) = &persist.hard_state {
-            entries.push(Entry::Note { key: HARD_STATE.to_owned(), value: value.clone() });
-        }
-        self.push_unit(entries, persist.number, out);
-    }
+/// Who votes at first, as far as this directory was there.
+fn founders(founding: Option<&Founding>, node: NodeId, directory: [u8; 16]) -> Vec<NodeId> {
+    let all = founding.map(|founding| &founding.founders[..]).unwrap_or_default();
+    let was_there = all.contains(&Founder { node, directory });
+    all.iter().filter(|_| was_there).map(|founder| founder.node).collect()
+}
 
-    fn cut(&mut self, index: u64) -> Result<Entry, ReadError> {
-        let point = match self.log.cut_point(offset_of(index))? {
-            Ok(point) => point,
-            Err(plan) => plan.run(&*self.disk)?,
-        };
-        Ok(self.log.truncate_to(point))
-    }
-
-    fn push_unit(&mut self, entries: Vec<Entry>, number: u64, out: &mut ControllerOut) {
-        let operation = self.log.last_operation();
-        out.units.push(MetadataUnit { unit: Unit { entries }, number, operation });
-    }
-
-    fn snapshot_if_due(&mut self, out: &mut ControllerOut) {
-        if self.snapshot_in_flight || self.installing {
-            return;
-        }
-        if let Some(point) = self.controller.snapshot_due() {
-            let steps = self.snapshot_steps(point.file);
-            out.disk.push((MetadataDisk::Snapshot { index: point.index }, steps));
-            self.snapshot_in_flight = true;
-            self.controller.snapshot_begun();
-        }
-    }
-
-    /// The new snapshot in the place of the one before. Whichever is there after a crash, the log reaches back to it.
-    fn snapshot_steps(&self, file: Bytes) -> Vec<Step> {
-        let dir = self.snapshot_path.parent().map(PathBuf::from);
-        let mut steps: Vec<Step> = dir.iter().map(|dir| Step::CreateDir { dir: dir.clone() }).collect();
-        steps.extend(replace_steps(&*self.disk, &self.snapshot_path, vec![file]));
-        // The folder's own name: it may be the first file in it.
-        steps.extend(dir.iter().filter_map(|dir| dir.parent()).map(|above| Step::SyncDir { dir: above.into() }));
-        steps
-    }
-
-    /// A disk operation of `ControllerOut::disk` is over.
-    pub(crate) fn disk_done(
-        &mut self,
-        now: Now,
-        what: MetadataDisk,
-        result: &Result<(), DiskError>,
-        out: &mut ControllerOut,
-    ) {
-        match (what, result) {
-            (MetadataDisk::Snapshot { index }, Ok(())) => {
-                self.snapshot_in_flight = false;
-                self.controller.snapshot_durable(index);
-                let start = offset_of(index + 1);
-                if let Some(entry) = self.log.delete_before(start) {
-                    self.push_unit(vec![entry], 0, out);
-                }
-            }
-            (MetadataDisk::Snapshot { .. }, Err(DiskError::Full { .. })) => {
-                // The log goes on growing; the next one is due soon enough.
-                tracing::warn!("no room for a snapshot of the metadata");
-                self.snapshot_in_flight = false;
-            }
-            (MetadataDisk::Install { index }, Ok(())) => {
-                let persist = self.backlog.pop_front().expect("it waits for its snapshot");
-                self.installing = false;
-                let reset = self.log.reset(offset_of(index + 1));
-                self.write_unit(now, vec![reset], &persist, out);
-                self.write_backlog(now, out);
-            }
-            (MetadataDisk::Snapshot { .. } | MetadataDisk::Install { .. }, Err(error)) => {
-                out.fatal = Some(format!("a snapshot of the metadata cannot be written: {error}"));
-            }
-        }
-    }
-
-    /// For checkpoint and stop: flushing, syncing, and what the checkpoint says of this log.
-    pub(crate) fn log_mut(&mut self) -> &mut Log {
-        &mut self.log
-    }
-
-    /// A write of the log's tail to its segment, when it is worth one, or with `all`.
-    pub(crate) fn next_write(&mut self, flush_bytes: u64, all: bool) -> Option<SegmentWrite> {
-        let due = all || self.log.unwritten_bytes() >= flush_bytes;
-        due.then(|| self.log.next_write(WRITE_BYTES_MAX)).flatten()
-    }
-
-    /// The write that `next_write` gave is over.
-    pub(crate) fn written(&mut self, result: &Result<(), DiskError>, out: &mut ControllerOut) {
-        self.log.write_done(result);
-        match result {
-            Ok(()) => {
-                self.log.evict_tail(TAIL_KEPT_BYTES);
-            }
-            Err(error) if Log::is_final(error) => {
-                out.fatal = Some(format!("the metadata log cannot be written: {error}"));
-            }
-            Err(error) => tracing::warn!(%error, "the metadata log stays in the journal until there is room"),
-        }
-    }
+fn founding_note(founding: &Founding) -> Entry {
+    Entry::Note { key: FOUNDING.to_owned(), value: founding.encode() }
 }
 
 fn log_config() -> LogConfig {
@@ -406,8 +393,4 @@ fn log_config() -> LogConfig {
         retention_bytes: None,
         ..LogConfig::default()
     }
-}
-
-fn level() -> i16 {
-    i16::try_from(LEVEL).expect("levels are small")
 }

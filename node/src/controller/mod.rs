@@ -1,11 +1,20 @@
-//! The controller on this node: the metadata Raft carried between `replication::controller` and the disk.
+//! The controller on this node: the metadata Raft carried between `replication::controller`, the disk and the other nodes.
 //!
-//! Owns the metadata log, its snapshot, this start's registration, and who waits for which proposal. Decisions are
-//! `replication::controller`'s.
+//! Owns the metadata log, its snapshot, this start's registration, who waits for which decision, and who is taken for dead. Decisions
+//! are `replication::controller`'s.
 
+mod asks;
+mod contacts;
 pub(crate) mod driver;
+mod elect;
 mod entries;
+mod leave;
+mod links;
+mod members;
+mod persist;
 mod propose;
+mod quorum;
+mod register;
 
 #[cfg(test)]
 mod tests;

@@ -1,47 +1,27 @@
-//! Requests to the active controller: topics and producer ids.
+//! Topics and producer ids: requests of this node's clients to the active controller, in their own words.
 //!
-//! Owns who waits for which proposal. Does not own the decisions (`replication::controller::{topics, nodes}`).
-//! Invariants: each request is answered once, after the facts that it speaks of are in the image; what was decided on facts that are
-//! not committed yet (a refusal because a topic is being created) is answered after them.
+//! Owns the block of producer ids that this node hands out from. Does not own where requests go (`asks`) nor the decisions.
+//! Invariant: an id is handed out once; a block costs the log one entry.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use model::{ErrorCode, Now, ProducerEpoch, ProducerId};
-use replication::controller::nodes::{PRODUCER_ID_BLOCK, allocate_producer_ids};
-use replication::controller::topics::{self, Decided};
-use replication::controller::{Outcome, Token};
-use replication::metadata::Fact;
+use replication::controller::requests::{ControllerAnswer, ControllerRequest};
+use replication::controller::topics;
 
+use super::asks::{Asker, Decided, Form};
 use super::driver::{ControllerDriver, ControllerOut};
 use crate::effects::ReplyTo;
 use crate::requests::{Answer, NewTopic, Refusal, TopicRef};
 
-/// Proposals that wait for the journal at once.
-const PROPOSALS_MAX: usize = 4096;
+/// Clients wait for 30 s by themselves.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Producers are told to ask again before they give up by themselves.
+const PRODUCER_IDS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Producers that wait for a block of ids at once.
 const PRODUCERS_WAITING_MAX: usize = 65_536;
 
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Registration,
-    ProducerIds { first: i64 },
-    Answer { reply: ReplyTo, answer: Prepared },
-}
-
-/// An answer that was decided and is true once its facts are committed.
-#[derive(Debug)]
-pub(super) struct Prepared(Answer);
-
-impl Prepared {
-    pub(super) fn after(self, outcome: Outcome) -> Answer {
-        match outcome {
-            Outcome::Committed => self.0,
-            Outcome::Unknown => refuse_all(self.0, &uncertain()),
-        }
-    }
-}
-
-/// The block of producer ids that this node hands out from.
 #[derive(Debug, Default)]
 pub(super) struct ProducerIds {
     next: i64,
@@ -51,61 +31,104 @@ pub(super) struct ProducerIds {
 }
 
 impl ProducerIds {
-    pub(super) fn arrived(&mut self, outcome: Outcome, first: i64) {
+    pub(super) fn arrived(&mut self, decided: Decided, out: &mut ControllerOut) {
         self.asked = false;
-        if outcome == Outcome::Committed {
-            (self.next, self.end) = (first, first + PRODUCER_ID_BLOCK);
+        match decided {
+            Ok(ControllerAnswer::ProducerIds { first, count }) => {
+                (self.next, self.end) = (first, first.saturating_add(i64::from(count)));
+                self.serve(out);
+            }
+            other => {
+                let message = match other {
+                    Err(refusal) => refusal.message,
+                    Ok(_) => "the controller answered another question".to_owned(),
+                };
+                // What all clients take for "try again".
+                let refusal = Refusal::new(ErrorCode::CoordinatorLoadInProgress, message);
+                let refused = |reply| (reply, Answer::ProducerId(Err(refusal.clone())));
+                out.answers.extend(self.waiting.drain(..).map(refused));
+            }
         }
     }
 
-    fn take(&mut self) -> Option<ProducerId> {
-        let id = (self.next < self.end).then_some(ProducerId(self.next))?;
-        self.next += 1;
-        Some(id)
+    fn serve(&mut self, out: &mut ControllerOut) {
+        while self.next < self.end {
+            let Some(reply) = self.waiting.pop_front() else { return };
+            out.answers.push((reply, Answer::ProducerId(Ok((ProducerId(self.next), ProducerEpoch(0))))));
+            self.next += 1;
+        }
     }
 }
 
 impl ControllerDriver {
+    /// Answers with `Answer::Controller`.
+    pub(crate) fn ask_controller(
+        &mut self,
+        now: Now,
+        request: ControllerRequest,
+        timeout: Duration,
+        reply: ReplyTo,
+        out: &mut ControllerOut,
+    ) {
+        self.ask(now, Asker::Client { reply, form: Form::Whole }, request, timeout, out);
+        self.drive(now, out);
+    }
+
+    /// For the leaders of partitions of this node. Answers with `ControllerOut::for_replicas`.
+    pub(crate) fn ask_for_replicas(
+        &mut self,
+        now: Now,
+        request: ControllerRequest,
+        timeout: Duration,
+        out: &mut ControllerOut,
+    ) {
+        self.ask(now, Asker::Replicas, request, timeout, out);
+        self.drive(now, out);
+    }
+
     /// Answers with `Answer::TopicsCreated`.
     pub(crate) fn create_topics(
         &mut self,
         now: Now,
-        wanted: &[NewTopic],
+        topics: Vec<NewTopic>,
         validate_only: bool,
         reply: ReplyTo,
         out: &mut ControllerOut,
     ) {
-        let decided = match self.controller.decide() {
-            Ok((image, random)) => topics::create(image, wanted, random),
-            Err(_) => return out.answers.push((reply, Answer::TopicsCreated(refusals(wanted.len())))),
-        };
-        let facts = if validate_only { Vec::new() } else { decided.facts };
-        self.answer_after(now, &facts, reply, Answer::TopicsCreated(decided.answers), out);
+        let asker = Asker::Client { reply, form: Form::TopicsCreated(topics.len()) };
+        self.ask(now, asker, ControllerRequest::CreateTopics { topics, validate_only }, TOPICS_TIMEOUT, out);
+        self.drive(now, out);
     }
 
     /// Answers with `Answer::TopicsDeleted`.
-    pub(crate) fn delete_topics(&mut self, now: Now, wanted: &[TopicRef], reply: ReplyTo, out: &mut ControllerOut) {
-        let Decided { facts, answers } = match self.controller.decide() {
-            Ok((image, _)) => topics::delete(image, wanted),
-            Err(_) => return out.answers.push((reply, Answer::TopicsDeleted(refusals(wanted.len())))),
-        };
-        self.answer_after(now, &facts, reply, Answer::TopicsDeleted(answers), out);
+    pub(crate) fn delete_topics(&mut self, now: Now, topics: Vec<TopicRef>, reply: ReplyTo, out: &mut ControllerOut) {
+        let asker = Asker::Client { reply, form: Form::TopicsDeleted(topics.len()) };
+        self.ask(now, asker, ControllerRequest::DeleteTopics { topics }, TOPICS_TIMEOUT, out);
+        self.drive(now, out);
     }
 
     /// Makes the topic in which groups keep their offsets, unless it is there or on its way. Nobody is told.
     pub(crate) fn ensure_offsets_topic(&mut self, now: Now, out: &mut ControllerOut) {
-        let Ok((image, random)) = self.controller.decide() else { return };
-        let wanted = topics::offsets_topic(image);
-        if image.topic(&wanted.name).is_some() {
+        let wanted = topics::offsets_topic(self.controller.image());
+        if self.offsets_topic_asked || self.controller.image().topic(&wanted.name).is_some() {
             return;
         }
-        let decided = topics::create(image, std::slice::from_ref(&wanted), random);
-        for refusal in decided.answers.iter().filter_map(|answer| answer.as_ref().err()) {
-            tracing::warn!(topic = %wanted.name, %refusal, "the topic for groups cannot be made");
-        }
-        if !decided.facts.is_empty() {
-            self.propose(&decided.facts, None);
-            self.collect(now, out);
+        self.offsets_topic_asked = true;
+        let request = ControllerRequest::CreateTopics { topics: vec![wanted], validate_only: false };
+        self.ask(now, Asker::OffsetsTopic, request, TOPICS_TIMEOUT, out);
+        self.drive(now, out);
+    }
+
+    pub(super) fn offsets_topic_made(&mut self, decided: Decided) {
+        self.offsets_topic_asked = false;
+        let refusals = match decided {
+            Ok(ControllerAnswer::TopicsCreated(answers)) => answers.into_iter().filter_map(Result::err).collect(),
+            Ok(_) => Vec::new(),
+            Err(refusal) => vec![refusal],
+        };
+        // Another node may have been first.
+        for refusal in refusals.iter().filter(|refusal| refusal.code != ErrorCode::TopicAlreadyExists) {
+            tracing::warn!(%refusal, "the topic for groups cannot be made");
         }
     }
 
@@ -117,79 +140,18 @@ impl ControllerDriver {
             return out.answers.push((reply, Answer::ProducerId(Err(refusal))));
         }
         self.producer_ids.waiting.push_back(reply);
-        self.serve_producer_ids(now, out);
+        self.producer_ids.serve(out);
+        self.ask_for_producer_ids(now, out);
+        self.drive(now, out);
     }
 
-    pub(super) fn serve_producer_ids(&mut self, now: Now, out: &mut ControllerOut) {
-        while !self.producer_ids.waiting.is_empty() {
-            let Some(id) = self.producer_ids.take() else { return self.ask_for_producer_ids(now, out) };
-            let reply = self.producer_ids.waiting.pop_front().expect("one waits");
-            out.answers.push((reply, Answer::ProducerId(Ok((id, ProducerEpoch(0))))));
-        }
-    }
-
-    fn ask_for_producer_ids(&mut self, now: Now, out: &mut ControllerOut) {
-        if self.producer_ids.asked {
+    /// When some wait, and no block is on its way.
+    pub(super) fn ask_for_producer_ids(&mut self, now: Now, out: &mut ControllerOut) {
+        if self.producer_ids.asked || self.producer_ids.waiting.is_empty() {
             return;
         }
-        let node = self.node;
-        let Ok((image, _)) = self.controller.decide() else {
-            let refused = |reply| (reply, Answer::ProducerId(Err(not_controller())));
-            return out.answers.extend(self.producer_ids.waiting.drain(..).map(refused));
-        };
-        let (fact, first) = allocate_producer_ids(image, node);
         self.producer_ids.asked = true;
-        self.propose(&[vec![fact]], Some(Waiting::ProducerIds { first }));
-        self.collect(now, out);
+        let request = ControllerRequest::AllocateProducerIds { node: self.node };
+        self.ask(now, Asker::ProducerIds, request, PRODUCER_IDS_TIMEOUT, out);
     }
-
-    fn answer_after(&mut self, now: Now, facts: &[Vec<Fact>], reply: ReplyTo, answer: Answer, out: &mut ControllerOut) {
-        if self.waiting.len() >= PROPOSALS_MAX {
-            let message = format!("{PROPOSALS_MAX} changes of the metadata wait already; ask again");
-            let answer = refuse_all(answer, &Refusal::new(ErrorCode::RequestTimedOut, message));
-            return out.answers.push((reply, answer));
-        }
-        if !facts.is_empty() {
-            self.propose(facts, Some(Waiting::Answer { reply, answer: Prepared(answer) }));
-            return self.collect(now, out);
-        }
-        match self.waiting.last_entry() {
-            Some(mut last) => last.get_mut().push(Waiting::Answer { reply, answer: Prepared(answer) }),
-            None => out.answers.push((reply, answer)),
-        }
-    }
-
-    /// What is asked meanwhile may depend on these facts, and waits for them too.
-    ///
-    /// # Panics
-    /// When this node is not active: then nothing was decided either.
-    pub(super) fn propose(&mut self, groups: &[Vec<Fact>], waiting: Option<Waiting>) {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        self.controller.propose(groups, token).expect("it decided just now, so it is active");
-        self.waiting.insert(token, waiting.into_iter().collect());
-    }
-}
-
-fn refuse_all(answer: Answer, refusal: &Refusal) -> Answer {
-    fn all<T>(answers: Vec<Result<T, Refusal>>, refusal: &Refusal) -> Vec<Result<T, Refusal>> {
-        answers.into_iter().map(|answer| answer.and(Err(refusal.clone()))).collect()
-    }
-    match answer {
-        Answer::TopicsCreated(answers) => Answer::TopicsCreated(all(answers, refusal)),
-        Answer::TopicsDeleted(answers) => Answer::TopicsDeleted(all(answers, refusal)),
-        other => other,
-    }
-}
-
-fn refusals<T>(count: usize) -> Vec<Result<T, Refusal>> {
-    (0..count).map(|_| Err(not_controller())).collect()
-}
-
-fn not_controller() -> Refusal {
-    Refusal::new(ErrorCode::NotController, "this node is not the active controller")
-}
-
-fn uncertain() -> Refusal {
-    Refusal::new(ErrorCode::NotController, "another controller took over before this was certain; ask again")
 }

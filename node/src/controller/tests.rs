@@ -1,18 +1,23 @@
 //! Tests of the controller's driver: one node on a real folder, through journal and recovery.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::{ErrorCode, LeaderEpoch, LogId, NodeId, Now, ProducerId, TopicName};
-use replication::controller::SNAPSHOT_ENTRIES;
+use replication::controller::{Random, SNAPSHOT_ENTRIES};
+use replication::metadata::record::{LEVEL, LEVEL_FEATURE};
 use storage::disk::{Disk, RealDisk};
 
+use storage::log::Log;
 use storage::{GroupPart, Journal, Options, Recovered, Store, Unit};
 
-use super::driver::{ControllerDriver, ControllerOut, ControllerStart};
+use super::driver::{ControllerDriver, ControllerOut, ControllerStart, FOUNDING};
+use crate::birth;
 use crate::config::NodeConfig;
 use crate::effects::{ReplySink, ReplyTo};
+use crate::peer::Founding;
 use crate::requests::{Answer, NewTopic, TopicRef};
 
 struct NoSink;
@@ -32,6 +37,32 @@ fn new_topic(raw: &str) -> NewTopic {
 
 fn name(raw: &str) -> TopicName {
     TopicName::new(raw).expect("a valid name")
+}
+
+/// Of a node without a join list.
+fn start<'a>(
+    config: &'a NodeConfig,
+    seed: u64,
+    store: &'a Store,
+    log: Option<Log>,
+    notes: &'a BTreeMap<String, Bytes>,
+    clean: bool,
+) -> ControllerStart<'a> {
+    let mut random = Random::new(seed);
+    let founding = match notes.get(FOUNDING) {
+        Some(note) => Founding::decode(note.clone()).expect("it was written by this version"),
+        None => birth::alone(config.id, store.directory_id(), &mut random),
+    };
+    ControllerStart {
+        config,
+        seed,
+        incarnation: random.incarnation(),
+        founding: Some(founding),
+        store,
+        log,
+        notes,
+        clean,
+    }
 }
 
 /// A controller on a real folder. The disk does what it is told when `carry_out` is called.
@@ -58,7 +89,7 @@ impl Host {
         assert!(damaged.is_empty(), "{damaged:?}");
         let config = NodeConfig::new(NodeId(1), dir.to_owned());
         let log = logs.remove(&LogId::METADATA).map(|found| found.log);
-        let start = ControllerStart { config: &config, seed, store: &store, log, notes: &notes, clean };
+        let start = start(&config, seed, &store, log, &notes, clean);
         let mut out = ControllerOut::default();
         let driver = ControllerDriver::open(start, Now::default(), &mut out).expect("what was stored can be opened");
         let host = Host {
@@ -122,7 +153,7 @@ impl Host {
     }
 
     fn create(&mut self, request: u64, topics: &[NewTopic]) {
-        self.ask(|driver, out| driver.create_topics(Now::default(), topics, false, reply(request), out));
+        self.ask(|driver, out| driver.create_topics(Now::default(), topics.to_vec(), false, reply(request), out));
     }
 
     /// The codes of the topics in the newest answer.
@@ -148,7 +179,7 @@ fn an_empty_node_founds_a_cluster_and_is_registered_after_one_write() {
     assert_eq!((host.registered, host.groups), (1, 1));
     let image = host.driver.image();
     assert_eq!((image.cluster_id().len(), image.controller()), (22, Some(NodeId(1))));
-    assert_eq!(image.features().get("weir.metadata"), Some(&1));
+    assert_eq!(image.features().get(LEVEL_FEATURE).copied(), i16::try_from(LEVEL).ok());
     assert_eq!(image.node(NodeId(1)).map(|info| (info.directory, info.fenced)), Some(([7; 16], false)));
 }
 
@@ -182,13 +213,13 @@ fn topics_are_answered_when_they_are_in_the_image() {
     let dir = tempfile::tempdir().expect("a folder for the test");
     let mut host = Host::started(dir.path(), 1);
     let mut out = ControllerOut::default();
-    host.driver.create_topics(Now::default(), &[new_topic("t")], false, reply(5), &mut out);
+    host.driver.create_topics(Now::default(), vec![new_topic("t")], false, reply(5), &mut out);
     assert!(out.answers.is_empty() && out.image.is_none());
     host.carry_out(out);
     assert_eq!(host.codes(), [ErrorCode::None]);
     assert!(host.driver.image().topic(&name("t")).is_some());
     let wanted = [TopicRef::Name(name("t")), TopicRef::Name(name("u"))];
-    host.ask(|driver, out| driver.delete_topics(Now::default(), &wanted, reply(6), out));
+    host.ask(|driver, out| driver.delete_topics(Now::default(), wanted.to_vec(), reply(6), out));
     assert_eq!(host.codes(), [ErrorCode::None, ErrorCode::UnknownTopicOrPartition]);
     assert_eq!(host.driver.image().topic_count(), 0);
 }
@@ -198,8 +229,8 @@ fn a_refusal_because_of_a_topic_that_is_being_created_comes_after_that_topic() {
     let dir = tempfile::tempdir().expect("a folder for the test");
     let mut host = Host::started(dir.path(), 1);
     let mut out = ControllerOut::default();
-    host.driver.create_topics(Now::default(), &[new_topic("t")], false, reply(1), &mut out);
-    host.driver.create_topics(Now::default(), &[new_topic("t")], false, reply(2), &mut out);
+    host.driver.create_topics(Now::default(), vec![new_topic("t")], false, reply(1), &mut out);
+    host.driver.create_topics(Now::default(), vec![new_topic("t")], false, reply(2), &mut out);
     assert!(out.answers.is_empty());
     host.carry_out(out);
     assert_eq!(host.answers.iter().map(|(request, _)| *request).collect::<Vec<_>>(), [1, 2]);
@@ -214,7 +245,7 @@ fn a_request_that_only_validates_changes_nothing() {
     let dir = tempfile::tempdir().expect("a folder for the test");
     let mut host = Host::started(dir.path(), 1);
     let writes = host.groups;
-    host.ask(|driver, out| driver.create_topics(Now::default(), &[new_topic("t")], true, reply(1), out));
+    host.ask(|driver, out| driver.create_topics(Now::default(), vec![new_topic("t")], true, reply(1), out));
     assert_eq!((host.codes(), host.groups), (vec![ErrorCode::None], writes));
     assert_eq!(host.driver.image().topic_count(), 0);
 }
@@ -281,8 +312,8 @@ fn a_long_log_is_replaced_by_a_snapshot_and_a_restart_finds_the_same() {
         let mut out = ControllerOut::default();
         for request in 0..200 {
             let name = TopicRef::Name(name("t"));
-            host.driver.create_topics(Now::default(), &[new_topic("t")], false, reply(request), &mut out);
-            host.driver.delete_topics(Now::default(), &[name], reply(request), &mut out);
+            host.driver.create_topics(Now::default(), vec![new_topic("t")], false, reply(request), &mut out);
+            host.driver.delete_topics(Now::default(), vec![name], reply(request), &mut out);
         }
         host.carry_out(out);
     }
@@ -300,7 +331,7 @@ fn the_same_calls_with_the_same_seed_queue_the_same_units() {
     let run = || {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let (mut host, mut out) = Host::open(dir.path(), 9);
-        host.driver.create_topics(Now::default(), &[new_topic("t"), new_topic("u")], false, reply(1), &mut out);
+        host.driver.create_topics(Now::default(), vec![new_topic("t"), new_topic("u")], false, reply(1), &mut out);
         host.driver.init_producer_id(Now::default(), reply(2), &mut out);
         out.units.into_iter().map(|unit| unit.unit).collect::<Vec<_>>()
     };
@@ -322,7 +353,7 @@ fn a_damaged_snapshot_stops_the_start() {
     let Recovered { store, mut logs, notes, clean, .. } = recovered;
     let config = NodeConfig::new(NodeId(1), dir.path().to_owned());
     let log = logs.remove(&LogId::METADATA).map(|found| found.log);
-    let start = ControllerStart { config: &config, seed: 2, store: &store, log, notes: &notes, clean };
+    let start = start(&config, 2, &store, log, &notes, clean);
     let opened = ControllerDriver::open(start, Now::default(), &mut ControllerOut::default());
     let error = opened.err().expect("the snapshot is damaged").to_string();
     assert!(error.contains("snapshot"), "{error}");
