@@ -63,6 +63,8 @@ impl RaftLog {
 
     pub(super) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
+        // Whoever is not named in a snapshot refuses it.
+        self.offered = None;
     }
 
     /// Forgets entries up to and with `index`, which a snapshot holds.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use model::NodeId;
+use model::planted::{self, Bug};
 use protobuf::Message as _;
 use raft::eraftpb::{
     ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot,
@@ -176,7 +177,7 @@ impl RaftNode {
         let alone = state.conf.voters == [me] && state.conf.voters_outgoing.is_empty();
         // An entry that changes the voters may have taken effect: then the disk alone is no majority.
         let sole = alone && state.entries.iter().all(|entry| entry.get_entry_type() == EntryType::EntryNormal);
-        let (founders, newcomer) = (state.founders, state.newcomer);
+        let (founders, newcomer) = (state.founders, state.newcomer && !planted::is(Bug::WipedNodeVotes));
         let (snapshot_index, last) = (state.snapshot.0, state.snapshot.0 + len(&state.entries));
         let mut hard_state = state.hard_state;
         if hard_state.commit > last {
@@ -260,9 +261,46 @@ impl RaftNode {
         if self.newcomer && asks_for_a_vote(&message) {
             return Ok(());
         }
+        if self.asks_for_snapshot(&message) {
+            return Ok(());
+        }
+        self.note_snapshot_taken(&message);
         let result = self.raw.step(message);
         self.overwrite_election_timeout();
         result.map_err(|error| RaftError::Refused(error.to_string()))
+    }
+
+    /// `raft` goes on sending a snapshot that was asked for until it is told that it arrived.
+    fn note_snapshot_taken(&mut self, message: &Message) {
+        let answer = message.get_msg_type() == MessageType::MsgAppendResponse && !message.reject;
+        let progress = self.raw.raft.prs().get(message.from);
+        let waited_for = progress.filter(|progress| progress.state == ProgressState::Snapshot);
+        if answer && waited_for.is_some_and(|progress| message.index >= progress.pending_snapshot) {
+            self.raw.report_snapshot(message.from, SnapshotStatus::Finish);
+        }
+    }
+
+    /// A node that knows no voters cannot follow the log from its first entry: who voted before that, only a snapshot says. Its rejection
+    /// asks for one that is at least as new as the entry that made it a member.
+    fn asks_for_snapshot(&mut self, message: &Message) -> bool {
+        let knows_nobody = self.raw.store().conf_state().voters.is_empty() && self.restoring.is_none();
+        let raft = &mut self.raw.raft;
+        if !knows_nobody || message.get_msg_type() != MessageType::MsgAppend || message.term < raft.term {
+            return false;
+        }
+        raft.become_follower(message.term, message.from);
+        raft.msgs.push(Message {
+            msg_type: MessageType::MsgAppendResponse,
+            from: raft.id,
+            to: message.from,
+            term: message.term,
+            index: message.index,
+            reject: true,
+            request_snapshot: message.commit.max(1),
+            ..Message::default()
+        });
+        self.overwrite_election_timeout();
+        true
     }
 
     /// Puts an entry at the end of the log. Returns its index and term: it is committed when exactly these come back.
@@ -458,7 +496,7 @@ impl RaftNode {
     fn collect_one(&mut self, out: &mut RaftOutput) {
         let mut ready = self.raw.ready();
         ready.take_messages().into_iter().for_each(|message| send(message, out));
-        let messages = ready.take_persisted_messages();
+        let mut messages = ready.take_persisted_messages();
         let number = ready.number();
         let must_sync = ready.must_sync();
         let last_before = self.raw.store().last();
@@ -474,6 +512,11 @@ impl RaftNode {
             self.raw.mut_store().set_hard_state(hard_state);
         }
         let entries = ready.take_entries();
+        let changes = |entry: &&Entry| entry.get_entry_type() == EntryType::EntryConfChangeV2;
+        for entry in entries.iter().filter(|_| planted::is(Bug::VotersBeforeCommit)).filter(changes) {
+            let change = ConfChangeV2::parse_from_carllerche_bytes(&entry.data);
+            let _ = self.raw.apply_conf_change(&change.expect("raft wrote it"));
+        }
         self.raw.mut_store().append(&entries);
         if must_sync {
             let truncate_from = entries.first().map(|entry| entry.index).filter(|index| *index <= last_before);
@@ -492,6 +535,8 @@ impl RaftNode {
         }
         let committed = ready.take_committed_entries();
         self.raw.advance_append_async(ready);
+        let early = if planted::is(Bug::VoteBeforePersisted) { messages.len() } else { 0 };
+        messages.drain(..early).for_each(|message| send(message, out));
         self.waiting.push_back(Waiting { number, must_sync, messages });
         self.take_committed(committed, out);
     }
@@ -547,6 +592,17 @@ impl RaftNode {
     pub fn offer_snapshot(&mut self, image: Bytes) {
         let snapshot = self.snapshot_at_applied(image);
         self.raw.mut_store().offer(snapshot);
+        let first = self.raw.store().first();
+        let raft = &mut self.raw.raft;
+        let waits = |progress: &Progress| progress.pending_request_snapshot > 0 || progress.next_idx < first;
+        let waiting: Vec<u64> = raft.prs().iter().filter(|(_, progress)| waits(progress)).map(|(id, _)| *id).collect();
+        for id in waiting {
+            // Without this they would be sent it after the next heartbeat.
+            if let Some(progress) = raft.mut_prs().get_mut(id) {
+                progress.resume();
+            }
+            raft.send_append(id);
+        }
     }
 
     fn snapshot_at_applied(&self, image: Bytes) -> Snapshot {
