@@ -390,3 +390,6 @@ fn tell(core: &Core, now: Now, told: VecDeque<Told>, fx: &mut Effects) {
         partition.journalled(core, now, operation, end, fx);
     }
 }
+
+#[cfg(test)]
+mod tests;

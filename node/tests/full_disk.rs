@@ -9,6 +9,7 @@ use model::units::MIB;
 use node::requests::{Acks, Answer, AppendError, TopicRef};
 use replication::group::{CommitOffset, CommitOffsets, GroupAnswer, GroupRequest};
 use storage::disk::{Disk, DiskError, Step};
+use world::fault_disk::FaultDisk;
 use world::small_disk::SmallDisk;
 use world::{World, batch, config};
 
@@ -147,4 +148,94 @@ fn near_the_reserve_the_journal_does_with_the_files_it_has() {
         assert_eq!(world.produce(partition, Acks::All, batch(&[&value])), offset);
     }
     assert!(files() > 1);
+}
+
+/// A disk of 512 MiB with a ballast of 32.
+fn world_on_faulty(dir: &std::path::Path) -> (World, Arc<FaultDisk>) {
+    let faulty = Arc::new(FaultDisk::new(dir));
+    faulty.set_size(512 * MIB);
+    let mut world = World::open_on(config(dir), Arc::clone(&faulty) as Arc<dyn Disk>, 1);
+    world.pass(Duration::from_secs(1));
+    assert!(has_ballast(dir));
+    (world, faulty)
+}
+
+fn has_ballast(dir: &std::path::Path) -> bool {
+    std::fs::metadata(dir.join(".weir/ballast")).is_ok_and(|ballast| ballast.len() == 32 * MIB)
+}
+
+fn refused(world: &mut World, partition: model::TopicPartition) {
+    let request = world.send(partition, Acks::All, batch(&["refused"]));
+    reason(world.answer(request));
+}
+
+#[test]
+fn a_large_append_under_way_when_another_program_fills_the_disk_holds_nobody_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, disk) = world_on_faulty(dir.path());
+    for topic in ["large", "small", "old"] {
+        world.create_topic(topic, 1, &[]);
+    }
+    let [large, small] = ["large", "small"].map(|topic| world.partition(topic, 0));
+    world.produce(small, Acks::All, batch(&["a"]));
+    let group = model::GroupId::new("g");
+    world.call(|node, now, fx| node.group_coordinator(now, &group, fx));
+    world.pass(Duration::from_secs(2));
+
+    let value = "v".repeat(600_000);
+    let waiting = world.send(large, Acks::All, batch(&[&value]));
+    disk.fill_up();
+    world.run();
+    refused(&mut world, small);
+    world.pass(Duration::from_secs(2));
+    assert!(world.answer(waiting).expect("answered").is_ok());
+    assert!(!has_ballast(dir.path()));
+    let checkpoints = world.node.stats().checkpoints;
+    // More than the journal holds: it is freed by checkpoints, and these need room for the logs.
+    for _ in 0..1_200 {
+        commit_an_offset(&mut world, &group);
+        world.pass(Duration::from_millis(20));
+    }
+    assert!(world.node.stats().checkpoints > checkpoints);
+    refused(&mut world, small);
+    let to = world.request();
+    let request = to.request;
+    let old = TopicRef::Name(model::TopicName::new("old").expect("a name"));
+    world.call(|node, now, fx| node.delete_topics(now, vec![old], to, fx));
+    world.run();
+    assert!(matches!(world.answers.remove(&request), Some(Answer::TopicsDeleted(answers)) if answers[0].is_ok()));
+    assert_eq!(world.read_all(small, 0), [(0, "a".to_owned())]);
+
+    drop(world);
+    let mut world = World::open_on(config(dir.path()), Arc::clone(&disk) as Arc<dyn Disk>, 2);
+    assert_eq!(world.read_all(large, 0), [(0, value)]);
+    refused(&mut world, small);
+    disk.give_back();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.produce(small, Acks::All, batch(&["b"])), 1);
+    world.pass(Duration::from_secs(12));
+    assert!(has_ballast(dir.path()));
+}
+
+#[test]
+fn a_node_starts_on_a_disk_that_another_program_has_filled_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, disk) = world_on_faulty(dir.path());
+    world.create_topic("t", 20, &[]);
+    let value = "v".repeat(50_000);
+    // In the journal alone: no time passes in which they are written to their segments.
+    for index in 0..20 {
+        world.produce(world.partition("t", index), Acks::All, batch(&[&value]));
+    }
+    let first = world.partition("t", 0);
+    disk.fill_up();
+    drop(world);
+    let mut world = World::open_on(config(dir.path()), Arc::clone(&disk) as Arc<dyn Disk>, 2);
+    for index in 0..20 {
+        assert_eq!(world.read_all(world.partition("t", index), 0).len(), 1);
+    }
+    refused(&mut world, first);
+    disk.give_back();
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.produce(first, Acks::All, batch(&["b"])), 1);
 }

@@ -1,0 +1,131 @@
+//! Who is told that a group is durable, in which order; and what a stop lets in.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::batch::BatchBuilder;
+use model::{NodeId, Now, PartitionIndex, TopicName, TopicPartition};
+use storage::disk::{Disk, DiskOp, RealDisk};
+
+use crate::config::NodeConfig;
+use crate::effects::{Effect, Effects, ReplySink, ReplyTo};
+use crate::node::Node;
+use crate::requests::{Acks, Answer, AppendError, NewTopic, Produce, ProducePart};
+
+struct NoSink;
+
+impl ReplySink for NoSink {
+    fn reply(&self, _: u64, _: Answer) {}
+    fn wake(&self, _: u64) {}
+}
+
+fn reply(request: u64) -> ReplyTo {
+    ReplyTo { sink: Arc::new(NoSink), request }
+}
+
+/// A node with a topic of one partition; what is asked of the disk waits until it is carried out.
+struct Bench {
+    node: Arc<Node>,
+    disk: Arc<dyn Disk>,
+    operations: VecDeque<DiskOp>,
+    answers: Vec<(u64, Answer)>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(config: &[(&str, &str)]) -> Bench {
+        let dir = tempfile::tempdir().expect("a folder");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.path(), 64));
+        let mut fx = Effects::new();
+        let node_config = NodeConfig::new(NodeId(1), dir.path().to_path_buf());
+        let node = Node::open(node_config, Arc::clone(&disk), 1, Now::default(), &mut fx).expect("opens");
+        let mut bench =
+            Bench { node: Arc::new(node), disk, operations: VecDeque::new(), answers: Vec::new(), _dir: dir };
+        bench.take(fx);
+        bench.run();
+        let mut topic = NewTopic::with_defaults(TopicName::new("t").expect("a name"));
+        topic.config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut fx = Effects::new();
+        bench.node.create_topics(Now::default(), vec![topic], false, reply(0), &mut fx);
+        bench.take(fx);
+        bench.run();
+        bench.answers.clear();
+        bench
+    }
+
+    fn take(&mut self, fx: Effects) {
+        for effect in fx {
+            match effect {
+                Effect::Disk(op) => self.operations.push_back(op),
+                Effect::Reply { to, answer } => self.answers.push((to.request, answer)),
+                _ => {}
+            }
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(op) = self.operations.pop_front() else { return false };
+        let mut fx = Effects::new();
+        self.node.disk_done(Now::default(), op.ticket, op.run(&*self.disk), &mut fx);
+        self.take(fx);
+        true
+    }
+
+    fn run(&mut self) {
+        while self.step() {}
+    }
+
+    fn partition(&self) -> TopicPartition {
+        let topic = self.node.image().topics().next().expect("created").id;
+        TopicPartition { topic, partition: PartitionIndex::new(0) }
+    }
+
+    fn produce(&mut self, request: u64) {
+        let batch = BatchBuilder::new().record(1, None, Some(b"v"), &[]).finish();
+        let parts = vec![ProducePart { partition: self.partition(), batch }];
+        let produce = Produce { acks: Acks::All, timeout: Duration::from_secs(9), parts, reply: reply(request) };
+        let mut fx = Effects::new();
+        self.node.produce(Now::default(), produce, &mut fx);
+        self.take(fx);
+    }
+
+    fn answered(&self) -> Vec<u64> {
+        self.answers.iter().map(|(request, _)| *request).collect()
+    }
+}
+
+#[test]
+fn groups_that_complete_while_another_thread_tells_are_told_behind_it_and_in_order() {
+    let mut bench = Bench::new(&[]);
+    let node = Arc::clone(&bench.node);
+    let busy = node.core.commit.teller.lock().expect("nobody panicked");
+    for request in 1..=3 {
+        bench.produce(request);
+        bench.run();
+    }
+    assert_eq!(bench.answered(), []);
+    drop(busy);
+    bench.produce(4);
+    bench.run();
+    assert_eq!(bench.answered(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn no_log_takes_an_append_once_the_last_checkpoint_has_begun() {
+    for config in [&[][..], &[("flush.messages", "1000")]] {
+        let mut bench = Bench::new(config);
+        bench.produce(1);
+        bench.run();
+        let partition = bench.node.core.table.get(bench.partition()).expect("here");
+        let mut fx = Effects::new();
+        partition.begin_checkpoint(&bench.node.core, Now::default(), true, &mut fx);
+        bench.take(fx);
+        // A request that was let in before the stop, and comes to the log only now.
+        bench.produce(2);
+        bench.run();
+        let Some((2, Answer::Produced(answer))) = bench.answers.pop() else { panic!("{:?}", bench.answers) };
+        assert!(matches!(answer.parts[0], Err(AppendError::NotLeader { .. })));
+        assert_eq!(bench.node.partition_status(bench.partition()).expect("here").log_end.get(), 1);
+    }
+}
