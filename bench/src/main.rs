@@ -3,6 +3,7 @@
 //! Owns the rows, the servers that it starts, and the table. Does not own the load: `load/kbench.c` over librdkafka, so that both
 //! sides see the same client. Only ratios and CPU seconds of runs side by side mean anything: machines are noisy.
 
+mod cluster_rows;
 mod load;
 mod process;
 mod rows;

@@ -35,6 +35,13 @@ pub fn resident_mb(pid: u32) -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
+/// Bytes that a process has had written to the disk, as the kernel counts them when pages become dirty or go out directly.
+pub fn disk_bytes(pid: u32) -> Result<f64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
+    Ok(line.trim().parse()?)
+}
+
 /// Busy and stolen CPU seconds of the whole machine.
 pub fn machine_seconds() -> Result<(f64, f64)> {
     let stat = fs::read_to_string("/proc/stat")?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::cluster_rows;
 use crate::load::Load;
 use crate::process;
 use crate::servers::{Kind, Server};
@@ -38,6 +39,15 @@ pub const ROWS: &[Row] = &[
     Row { name: "latency", title: "produce to consume at 1,000/s, linger 0", run: latency },
     Row { name: "latency-fsync", title: "the same, Kafka with an fsync too", run: latency_fsync },
     Row { name: "partitions", title: "MB/s into 100 partitions, fsync on both sides", run: partitions },
+    Row { name: "cluster-start", title: "three nodes started at once", run: cluster_rows::start },
+    Row {
+        name: "cluster-produce",
+        title: "factor 3, acks=all: throughput, CPU, bytes on disk",
+        run: cluster_rows::produce,
+    },
+    Row { name: "cluster-fsync", title: "the same, Kafka with an fsync too", run: cluster_rows::produce_fsync },
+    Row { name: "cluster-request", title: "factor 3, one record a request at 1,000/s", run: cluster_rows::request },
+    Row { name: "cluster-wide", title: "10,000 partitions with factor 3 (Weir alone)", run: cluster_rows::wide },
 ];
 
 /// What one measured span cost.
@@ -56,7 +66,7 @@ impl Bench {
         Server::start(kind, &self.weir, &self.work)
     }
 
-    fn count(&self, full: u64) -> u64 {
+    pub(crate) fn count(&self, full: u64) -> u64 {
         (full / self.shrink).max(1000)
     }
 
@@ -83,14 +93,21 @@ impl Bench {
 }
 
 /// CPU seconds of the processes that we started and that have ended.
-fn children_seconds() -> f64 {
+pub(crate) fn children_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
     let ticks = |at: usize| after.split_whitespace().nth(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(13) + ticks(14)) / 100.0
 }
 
-fn at_most(figure: &str, unit: &'static str, share: f64, weir: Vec<f64>, kafka: Vec<f64>, foreign_pct: f64) -> Line {
+pub(crate) fn at_most(
+    figure: &str,
+    unit: &'static str,
+    share: f64,
+    weir: Vec<f64>,
+    kafka: Vec<f64>,
+    foreign_pct: f64,
+) -> Line {
     let held = (!weir.is_empty() && !kafka.is_empty()).then(|| median(&weir) <= share * median(&kafka));
     Line { figure: figure.into(), unit, weir, kafka, asked: format!("at most {share:.3}"), held, foreign_pct }
 }
@@ -220,7 +237,7 @@ fn produce(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn number(answer: &Value, key: &str) -> Result<f64> {
+pub(crate) fn number(answer: &Value, key: &str) -> Result<f64> {
     answer.get(key).and_then(Value::as_f64).with_context(|| format!("no {key} in {answer}"))
 }
 

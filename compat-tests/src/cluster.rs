@@ -69,13 +69,15 @@ pub struct Plan {
     pub places: Vec<Place>,
     /// `key=value` for every node.
     pub settings: Vec<String>,
+    /// The binary of Weir; nothing: the one that cargo builds.
+    pub binary: Option<PathBuf>,
 }
 
 impl Plan {
     /// So many nodes on loopback, of the kind that the environment names.
     pub fn new(name: &str, nodes: usize) -> Result<Plan> {
         let (kind, places) = (Kind::from_environment()?, vec![Place::default(); nodes]);
-        Ok(Plan { name: name.into(), kind, places, settings: Vec::new() })
+        Ok(Plan { name: name.into(), kind, places, settings: Vec::new(), binary: None })
     }
 }
 
@@ -209,7 +211,8 @@ impl Cluster {
         if let Kind::Kafka(_) = self.plan.kind {
             return kafka_node::command(self.folder.path(), id);
         }
-        let mut command = Command::new(paths::weir()?);
+        let binary = self.plan.binary.clone().map_or_else(paths::weir, Ok)?;
+        let mut command = Command::new(binary);
         command.args(["serve", "--node-id", &id.to_string(), "--listen", &node.kafka, "--http", &node.http]);
         command.args(["--peer-listen", &node.peer, "--join", &self.join, "--data-dir"]).arg(&node.data);
         self.plan.settings.iter().for_each(|setting| {

@@ -27,7 +27,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("node", &["model", "storage", "replication"]),
     ("server", &["model", "storage", "replication", "node"]),
     ("sim", &["model", "storage", "replication", "node"]),
-    ("bench", &[]),
+    ("bench", &["compat-tests"]),
     ("compat-tests", &[]),
 ];
 
