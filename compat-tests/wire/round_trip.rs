@@ -8,11 +8,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, Bytes};
-use server::wire::messages::*;
 use server::wire::tables::{Direction, Message, message, messages};
 use server::wire::{
-    ApiVersionsRequest, Frame, Request, Splices, check, codec, decode_request, decode_response, encode_request,
-    encode_response, split_request,
+    Frame, Request, RequestVisitor, Splices, check, codec, decode_request, decode_response, encode_request,
+    encode_response, split_request, visit_request,
 };
 
 /// One message as Kafka wrote it.
@@ -96,36 +95,17 @@ fn by_tables(sample: &Sample) -> Result<()> {
 
 /// Compares by the typed message; false when there is none for this version.
 fn by_type(sample: &Sample) -> Result<bool> {
-    macro_rules! types {
-        ($($request:ty),* $(,)?) => {
-            match sample.key {
-                $(<$request as Request>::KEY => typed::<$request>(sample),)*
-                _ => Ok(false),
-            }
-        };
+    visit_request(sample.key, Typed(sample)).unwrap_or(Ok(false))
+}
+
+struct Typed<'a>(&'a Sample);
+
+impl RequestVisitor for Typed<'_> {
+    type Output = Result<bool>;
+
+    fn visit<R: Request>(self) -> Result<bool> {
+        typed::<R>(self.0)
     }
-    types!(
-        ProduceRequest,
-        FetchRequest,
-        ListOffsetsRequest,
-        MetadataRequest,
-        OffsetCommitRequest,
-        OffsetFetchRequest,
-        FindCoordinatorRequest,
-        JoinGroupRequest,
-        HeartbeatRequest,
-        LeaveGroupRequest,
-        SyncGroupRequest,
-        DescribeGroupsRequest,
-        ListGroupsRequest,
-        ApiVersionsRequest,
-        CreateTopicsRequest,
-        DeleteTopicsRequest,
-        InitProducerIdRequest,
-        OffsetForLeaderEpochRequest,
-        DescribeConfigsRequest,
-        DescribeClusterRequest,
-    )
 }
 
 fn typed<R: Request>(sample: &Sample) -> Result<bool> {

@@ -13,7 +13,7 @@ pub const BATCH_RECORDS_MAX: u32 = i32::MAX as u32;
 /// Appends are refused above: leaves room so that offset arithmetic cannot overflow.
 pub const OFFSET_MAX: i64 = i64::MAX - (1 << 40);
 /// One request may not hand out more bytes than this, whatever the client asks.
-pub const FETCH_BYTES_MAX: u64 = 55 * MIB;
+pub const FETCH_BYTES_MAX: u64 = 16 * MIB;
 /// A long poll is capped: a client that asks for 2^31 ms gets this.
 pub const FETCH_WAIT_SECONDS_MAX: u64 = 300;
 /// What one journal group may hold, so that one write stays bounded.

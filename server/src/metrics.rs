@@ -1,10 +1,14 @@
 //! Counters of the edge, and their text for Prometheus.
 //!
 //! Owns the counters and the names `weir_*`. Does not own the figures of the node: it asks for them.
-//! Invariant: the number of time series is fixed by the code; nothing that a client sends becomes a label.
+//! Invariant: the number of time series is bounded by the code; nothing that a client sends becomes a label.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use model::ErrorCode;
 
 /// Kafka 4.4 has keys 0 to 94.
 const API_KEYS: usize = 95;
@@ -67,6 +71,8 @@ impl Invalid {
 pub struct Metrics {
     requests: [AtomicU64; API_KEYS],
     invalid: [AtomicU64; Invalid::ALL.len()],
+    /// Batches that were not appended. A refusal is rare: one lock for all codes harms nobody.
+    refused: Mutex<BTreeMap<ErrorCode, u64>>,
     pub connections_opened: AtomicU64,
     pub connections_closed: AtomicU64,
     pub bytes_in: AtomicU64,
@@ -84,6 +90,7 @@ impl Default for Metrics {
         Metrics {
             requests: [const { AtomicU64::new(0) }; API_KEYS],
             invalid: [const { AtomicU64::new(0) }; Invalid::ALL.len()],
+            refused: Mutex::default(),
             connections_opened: AtomicU64::new(0),
             connections_closed: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -114,6 +121,11 @@ impl Metrics {
         add(&self.invalid[at], 1);
     }
 
+    /// A batch of a client that was not appended.
+    pub fn refused(&self, code: ErrorCode) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+
     pub fn connections_open(&self) -> u64 {
         let closed = self.connections_closed.load(Ordering::Relaxed);
         self.connections_opened.load(Ordering::Relaxed).saturating_sub(closed)
@@ -133,6 +145,10 @@ impl Metrics {
         for (reason, counter) in Invalid::ALL.iter().zip(&self.invalid) {
             let value = counter.load(Ordering::Relaxed);
             let _ = writeln!(text, "weir_invalid_requests_total{{reason=\"{}\"}} {value}", reason.label());
+        }
+        series_head(&mut text, "weir_refused_batches_total", "counter", "Batches not appended, by Kafka's error code.");
+        for (code, value) in self.refused.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = writeln!(text, "weir_refused_batches_total{{code=\"{}\"}} {value}", code.to_wire());
         }
         gauge(&mut text, "weir_connections", "Open client connections.", self.connections_open());
         let counters = [
@@ -182,6 +198,18 @@ mod tests {
             let line = format!("weir_invalid_requests_total{{reason=\"{}\"}} 1\n", reason.label());
             assert_eq!(text.matches(&line).count(), 1, "{line}");
         }
+    }
+
+    #[test]
+    fn refused_batches_are_counted_by_code() {
+        let metrics = Metrics::default();
+        assert!(!metrics.text(|_| None).contains("weir_refused_batches_total{"));
+        for code in [ErrorCode::NotEnoughReplicas, ErrorCode::NotEnoughReplicas, ErrorCode::CorruptMessage] {
+            metrics.refused(code);
+        }
+        let text = metrics.text(|_| None);
+        assert!(text.contains("weir_refused_batches_total{code=\"19\"} 2\n"));
+        assert!(text.contains("weir_refused_batches_total{code=\"2\"} 1\n"));
     }
 
     #[test]

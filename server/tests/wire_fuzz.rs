@@ -9,11 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use server::wire::codec::{self, DecodeError};
-use server::wire::messages::*;
+use server::wire::messages::ProduceRequest;
 use server::wire::tables::{Direction, Field, Kind, Message, NO_TAG, Struct, messages};
 use server::wire::value::{Fields, Value};
 use server::wire::{
-    ApiVersionsRequest, Request, StrBytes, WireError, check, decode_request, decode_response, split_request,
+    Request, RequestVisitor, StrBytes, WireError, check, decode_request, decode_response, split_request, visit_request,
 };
 
 /// Damaged copies of one valid message.
@@ -183,36 +183,21 @@ fn read(message: &'static Message, direction: Direction, version: i16, body: &By
 
 /// Decodes by the typed message; none when this version has no type.
 fn typed(key: i16, direction: Direction, version: i16, body: &Bytes) -> Option<Result<(), WireError>> {
-    macro_rules! types {
-        ($($request:ty),* $(,)?) => {
-            match key {
-                $(<$request as Request>::KEY => decode::<$request>(direction, version, body),)*
-                _ => None,
-            }
-        };
+    visit_request(key, Decode { direction, version, body })?
+}
+
+struct Decode<'a> {
+    direction: Direction,
+    version: i16,
+    body: &'a Bytes,
+}
+
+impl RequestVisitor for Decode<'_> {
+    type Output = Option<Result<(), WireError>>;
+
+    fn visit<R: Request>(self) -> Self::Output {
+        decode::<R>(self.direction, self.version, self.body)
     }
-    types!(
-        ProduceRequest,
-        FetchRequest,
-        ListOffsetsRequest,
-        MetadataRequest,
-        OffsetCommitRequest,
-        OffsetFetchRequest,
-        FindCoordinatorRequest,
-        JoinGroupRequest,
-        HeartbeatRequest,
-        LeaveGroupRequest,
-        SyncGroupRequest,
-        DescribeGroupsRequest,
-        ListGroupsRequest,
-        ApiVersionsRequest,
-        CreateTopicsRequest,
-        DeleteTopicsRequest,
-        InitProducerIdRequest,
-        OffsetForLeaderEpochRequest,
-        DescribeConfigsRequest,
-        DescribeClusterRequest,
-    )
 }
 
 fn decode<R: Request>(direction: Direction, version: i16, body: &Bytes) -> Option<Result<(), WireError>> {

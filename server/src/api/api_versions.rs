@@ -40,22 +40,20 @@ impl Api for ApiVersions {
         let image = ctx.broker.image();
         let mut response = ApiVersionsResponse::default().with_api_keys(api_keys());
         if ctx.version >= 3 {
-            // A level that Kafka knows is claimed only where everything that it stands for is served.
-            let finalized = image.features().iter().filter(|(name, _)| is_told(name));
-            let feature = |(name, level): (&String, &i16)| {
+            // A level that Kafka knows is claimed only where everything that it stands for is served. Ours has a name that
+            // no client asks for, and Kafka's tools show and change it.
+            let finalized = |(name, level): (&String, &i16)| {
                 FinalizedFeatureKey::default()
                     .with_name(text(name))
                     .with_max_version_level(*level)
                     .with_min_version_level(*level)
             };
-            let supported = |(name, level): (&String, &i16)| {
-                SupportedFeatureKey::default()
-                    .with_name(text(name))
-                    .with_min_version((*level).min(1))
-                    .with_max_version(*level)
+            let supported = |(name, (min, max)): (&String, &(i16, i16))| {
+                SupportedFeatureKey::default().with_name(text(name)).with_min_version(*min).with_max_version(*max)
             };
-            response.supported_features = finalized.clone().map(supported).collect();
-            response.finalized_features = finalized.map(feature).collect();
+            let own = image.node(ctx.broker.node.id()).map(|info| &info.features);
+            response.supported_features = own.into_iter().flatten().map(supported).collect();
+            response.finalized_features = image.features().iter().map(finalized).collect();
             response.finalized_features_epoch = i64::try_from(image.features_epoch()).unwrap_or(i64::MAX);
         }
         response.into()
@@ -64,11 +62,6 @@ impl Api for ApiVersions {
 
 fn refused(code: ErrorCode) -> Reply<ApiVersionsResponse> {
     ApiVersionsResponse::default().with_error_code(code.to_wire()).with_api_keys(api_keys()).into()
-}
-
-/// Our own levels say nothing to Kafka's clients.
-fn is_told(feature: &str) -> bool {
-    !feature.starts_with("weir.")
 }
 
 fn api_keys() -> Vec<ApiVersion> {

@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::GroupId;
-use node::requests::Answer;
+use node::requests::{Answer, ControllerAnswer, ControllerRequest, Refusal};
 use replication::group::{GroupAnswer, GroupRequest};
 
 use crate::broker::Broker;
@@ -71,6 +72,17 @@ impl RequestContext {
     /// Where the connection comes from, as Kafka shows it.
     pub fn client_host(&self) -> String {
         format!("/{}", self.connection.peer.ip().to_canonical())
+    }
+
+    /// Asks the active controller, wherever it is. What it decided shows in this node's image when the answer comes.
+    pub async fn controller(&self, request: ControllerRequest, wait: Duration) -> Result<ControllerAnswer, Refusal> {
+        let cell = ReplyCell::new();
+        let to = cell.reply_to();
+        self.broker.call(|node, now, fx| node.ask_controller(now, request, wait, to, fx));
+        match cell.answer().await {
+            Answer::Controller(answer) => answer,
+            other => unreachable!("a request to the controller was answered with {other:?}"),
+        }
     }
 
     /// Asks the coordinator of a group.

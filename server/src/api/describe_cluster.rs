@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use model::ErrorCode;
 
 use super::context::{Api, Reply, RequestContext};
-use super::metadata::CLUSTER_OPERATIONS;
+use super::metadata::{CLUSTER_OPERATIONS, controller};
 use super::topics::text;
 use crate::wire::messages::describe_cluster_response::DescribeClusterBroker;
 use crate::wire::messages::{DescribeClusterRequest, DescribeClusterResponse};
@@ -50,7 +50,7 @@ impl Api for DescribeCluster {
         let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
         DescribeClusterResponse::default()
             .with_cluster_id(text(image.cluster_id()))
-            .with_controller_id(image.controller().unwrap_or(ctx.broker.node.id()).0.into())
+            .with_controller_id(controller(&ctx, &image).0.into())
             .with_brokers(brokers.collect())
             .with_cluster_authorized_operations(operations)
             .into()

@@ -6,11 +6,15 @@
 use std::ops::RangeInclusive;
 
 use model::{ErrorCode, NodeId, TopicName};
+use replication::metadata::Image;
 use replication::metadata::config_value::Kind;
-use replication::metadata::resolve::{Described, describe_node, describe_topic};
+use replication::metadata::image::Duty;
+use replication::metadata::resolve::{Described, Source, describe_node, describe_topic};
 
+use super::config_resources::{DUTY_KEY, NODE, TOPIC, duty_name};
 use super::context::{Api, Reply, RequestContext};
 use super::topics::text;
+use crate::net::shown::Shown;
 use crate::wire::messages::describe_configs_request::DescribeConfigsResource;
 use crate::wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -18,9 +22,6 @@ use crate::wire::messages::describe_configs_response::{
 use crate::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 pub struct DescribeConfigs;
-
-const TOPIC: i8 = 2;
-const NODE: i8 = 4;
 
 impl Api for DescribeConfigs {
     type Request = DescribeConfigsRequest;
@@ -64,14 +65,35 @@ fn describe(ctx: &RequestContext, resource: &DescribeConfigsResource) -> Result<
         }
         NODE if name.is_empty() => Ok(describe_node(&image, None)),
         NODE => {
-            let own = ctx.broker.node.id();
-            let asked = name.parse::<i32>().map(NodeId).ok().filter(|node| *node == own);
-            let other =
-                || (ErrorCode::InvalidRequest, format!("this node is {own}: ask each node for its own configuration"));
-            asked.map(|node| describe_node(&image, Some(node))).ok_or_else(other)
+            let asked = name.parse::<i32>().map(NodeId).ok().filter(|node| image.node(*node).is_some());
+            let unknown = || (ErrorCode::InvalidRequest, format!("no node has the number '{}'", Shown(name)));
+            asked.map(|node| of_node(ctx, &image, node)).ok_or_else(unknown)
         }
         other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configuration here"))),
     }
+}
+
+/// What was set for a node, and what is wanted of it. Its own file and its defaults are known to the node itself only.
+fn of_node(ctx: &RequestContext, image: &Image, node: NodeId) -> Vec<Described> {
+    let duty = image.duty(node);
+    let source = if duty == Duty::Full { Source::Default } else { Source::Node };
+    let value = Some(duty_name(duty).to_owned());
+    let own = node == ctx.broker.node.id();
+    let mut described: Vec<Described> = describe_node(image, Some(node))
+        .into_iter()
+        .filter(|one| own || matches!(one.source, Source::Node | Source::EveryNode))
+        .collect();
+    described.push(Described {
+        name: DUTY_KEY,
+        value: value.clone(),
+        source,
+        kind: Kind::Choice { of: &["full", "joining", "drained", "leaving", "removed"] },
+        sensitive: false,
+        read_only: false,
+        synonyms: vec![(DUTY_KEY, value, source)],
+        doc: "What is wanted of this node: see `weir node`.",
+    });
+    described
 }
 
 fn show(ctx: &RequestContext, request: &DescribeConfigsRequest, one: Described) -> DescribeConfigsResourceResult {

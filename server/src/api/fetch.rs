@@ -3,8 +3,9 @@
 //! Owns the byte budget, the long poll, and what a request changes in its session. Does not own limits nor reading.
 //! Invariants: nothing at or beyond the published limit is read; a fetch waits only where nothing that it asked for is
 //! there; it never waits with a request of another kind behind it on its connection.
-//! Versions: 7 has sessions (KIP-227), 9 epochs of leaders, 12 is flexible and has diverging epochs (KIP-595), 13 names
-//! topics by id, 15 moves the replica id, 16 names new leaders (KIP-951), 18 tells a replica's high watermark (KIP-1166).
+//! Versions: 7 has sessions (KIP-227), 9 epochs of leaders, 11 a consumer's rack (KIP-392), 12 is flexible and has
+//! diverging epochs (KIP-595), 13 names topics by id, 15 moves the replica id, 16 names new leaders (KIP-951), 18 tells a
+//! replica's high watermark (KIP-1166).
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,9 +22,12 @@ use tokio::time::Instant;
 use super::context::{Api, Reply, RequestContext};
 use super::fetch_answer::{self, Found, Look};
 use super::fetch_sessions::{Begun, Lease, Session, Slot, TopicKey};
+use super::leaders::elsewhere;
+use super::preferred;
 use super::topics::{find_name, id_of};
 use crate::metrics::add;
 use crate::net::reply::ReplyCell;
+use crate::wire::StrBytes;
 use crate::wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use crate::wire::messages::{FetchRequest, FetchResponse};
 
@@ -125,6 +129,8 @@ struct Wait {
     bytes_min: u64,
     bytes_max: u64,
     committed_only: bool,
+    /// Of the consumer; empty: it told none.
+    rack: StrBytes,
 }
 
 impl Wait {
@@ -137,6 +143,7 @@ impl Wait {
             bytes_min: u64::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
             bytes_max,
             committed_only: request.isolation_level == 1,
+            rack: request.rack_id.clone(),
         }
     }
 
@@ -187,20 +194,30 @@ impl Wait {
                     if watch {
                         session.watch(*at, part.partition);
                     }
-                    parts.push(part);
-                    at_slots.push(*at);
+                    match preferred::replica(ctx, &image, &self.rack, &part) {
+                        Some(found) => look.found.push(Found { at: *at, from: part.from, ..found }),
+                        None => {
+                            parts.push(part);
+                            at_slots.push(*at);
+                        }
+                    }
                 }
                 Err(code) => look.unknown.push((*at, code)),
             }
         }
-        drop(image);
-        look.must_answer = look.unknown.len() == session.len();
-        let limits = FetchLimits { bytes_max: self.bytes_allowed(ctx), committed_only: self.committed_only };
+        look.must_answer = look.unknown.len() == session.len() || !look.found.is_empty();
+        let limits = FetchLimits {
+            bytes_max: self.bytes_allowed(ctx),
+            committed_only: self.committed_only,
+            // Who tells no rack was sent here by old metadata, and is to go to the leader.
+            at_follower: ctx.version >= preferred::VERSION_MIN && !self.rack.is_empty(),
+        };
         let read = read(ctx, parts, limits).await;
-        for (at, (part, read)) in at_slots.into_iter().zip(read) {
+        for (at, (part, mut read)) in at_slots.into_iter().zip(read) {
+            read.error = read.error.map(|error| elsewhere(&image, part.partition, error));
             look.record_bytes += read.record_bytes as u64;
             look.must_answer |= read.error.is_some() || read.diverging.is_some();
-            look.found.push(Found { at, from: part.from, read });
+            look.found.push(Found { at, from: part.from, read, preferred: None });
         }
         add(&ctx.broker.metrics.records_bytes_out, look.record_bytes);
         look

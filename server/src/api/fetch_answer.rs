@@ -32,6 +32,8 @@ pub struct Found {
     pub at: u32,
     pub from: i64,
     pub read: FetchedPart,
+    /// The consumer is to read from this node instead (KIP-392).
+    pub preferred: Option<NodeId>,
 }
 
 /// Makes the answer, and notes in the session what the client knows by it.
@@ -53,20 +55,24 @@ pub fn show(
             topics.put(slot, failed(slot.partition, code));
         }
     }
-    for Found { at, from, read } in look.found {
+    for Found { at, from, read, preferred } in look.found {
         if read.record_bytes > 0 {
             session.begin_after(at);
         }
-        if !may_have_more(&read, from, committed_only) && session.is_watched(at) {
+        if preferred.is_none() && !may_have_more(&read, from, committed_only) && session.is_watched(at) {
             session.settle(at);
         }
         let Some(slot) = session.slot_mut(at) else { continue };
         let told =
             Told { high_watermark: read.high_watermark, last_stable: read.last_stable, log_start: read.log_start };
-        let news = read.error.is_some() || read.diverging.is_some() || read.record_bytes > 0 || slot.told != Some(told);
+        let moved = read.record_bytes > 0 || slot.told != Some(told);
+        let news = moved || read.error.is_some() || read.diverging.is_some() || preferred.is_some();
         slot.told = read.error.is_none().then_some(told);
         if full || news {
-            let data = partition(ctx, slot, read, committed_only, &mut splices, &mut leaders);
+            let mut data = partition(ctx, slot, read, committed_only, &mut splices, &mut leaders);
+            if let Some(preferred) = preferred {
+                data.preferred_read_replica = preferred.0.into();
+            }
             topics.put(slot, data);
         }
     }
@@ -138,6 +144,7 @@ fn leader_of(error: &FetchError) -> Option<(Option<NodeId>, LeaderEpoch)> {
         | FetchError::FencedEpoch { .. }
         | FetchError::UnknownEpoch { .. }
         | FetchError::OutOfRange { .. }
+        | FetchError::OffsetNotAvailable { .. }
         | FetchError::Disk { .. }
         | FetchError::Corrupt { .. } => None,
     }

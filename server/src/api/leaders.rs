@@ -2,10 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use model::{LeaderEpoch, NodeId};
+use model::{ErrorCode, LeaderEpoch, NodeId, TopicPartition};
+use node::requests::FetchError;
+use replication::metadata::Image;
 
 use super::context::RequestContext;
 use crate::config::Endpoint;
+
+/// A partition that is not on this node, and that the metadata has, is led elsewhere: the client is to go there.
+pub fn elsewhere(image: &Image, partition: TopicPartition, error: FetchError) -> FetchError {
+    match (error, image.partition(partition)) {
+        (FetchError::UnknownPartition, Some(known)) => {
+            FetchError::NotLeader { leader: known.leader, epoch: known.leader_epoch }
+        }
+        (error, _) => error,
+    }
+}
+
+/// The same where only a code is told.
+pub fn code_elsewhere(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::UnknownTopicOrPartition => ErrorCode::NotLeaderOrFollower,
+        other => other,
+    }
+}
 
 /// The nodes that an answer names as leaders, each once.
 #[derive(Debug, Default)]

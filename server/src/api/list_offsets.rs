@@ -13,6 +13,7 @@ use node::requests::{FoundOffset, ListError, Position};
 use storage::disk::ReadMode;
 
 use super::context::{Api, Reply, RequestContext};
+use super::leaders::code_elsewhere;
 use super::topics::find_name;
 use crate::wire::messages::list_offsets_request::ListOffsetsPartition;
 use crate::wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -86,9 +87,9 @@ async fn find(
             let node = Arc::clone(&ctx.broker.node);
             let read = move || node.list_offset(partition, epoch, position, ReadMode::Blocking);
             let found = ctx.broker.cold.run(read).await.ok_or(ErrorCode::UnknownServerError)?;
-            found.map_err(|error| error.code())
+            found.map_err(|error| code_elsewhere(error.code()))
         }
-        found => found.map_err(|error| error.code()),
+        found => found.map_err(|error| code_elsewhere(error.code())),
     }
 }
 

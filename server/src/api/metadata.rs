@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use model::{ErrorCode, NodeId, TopicName};
 use replication::metadata::{Image, PartitionInfo, Topic};
 
+use super::admin::ids;
 use super::context::{Api, Reply, RequestContext};
 use super::topics::{create_on_use, id_of, text, uuid_of};
 use crate::wire::StrBytes;
@@ -53,7 +54,7 @@ impl Api for Metadata {
         };
         let mut response = MetadataResponse::default()
             .with_brokers(brokers(&ctx, &image))
-            .with_controller_id(image.controller().unwrap_or(ctx.broker.node.id()).0.into())
+            .with_controller_id(controller(&ctx, &image).0.into())
             .with_topics(shown);
         if ctx.version >= 2 {
             response.cluster_id = Some(text(image.cluster_id()));
@@ -116,8 +117,14 @@ fn show_named(
     }
 }
 
+/// The controller as clients are told: where they would not reach it, this node, which passes on what it is asked.
+pub fn controller(ctx: &RequestContext, image: &Image) -> NodeId {
+    image.controller().filter(|node| image.is_live(*node)).unwrap_or(ctx.broker.node.id())
+}
+
 fn show_topic(ctx: &RequestContext, image: &Image, topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
-    let partitions = topic.partitions().map(|(index, partition)| show_partition(image, index.to_wire(), partition));
+    let partitions =
+        topic.partitions().map(|(index, partition)| show_partition(ctx, image, index.to_wire(), partition));
     let mut shown = MetadataResponseTopic::default()
         .with_name(Some(text(topic.name.as_str()).into()))
         .with_is_internal(topic.name.is_internal())
@@ -131,20 +138,34 @@ fn show_topic(ctx: &RequestContext, image: &Image, topic: &Topic, with_operation
     shown
 }
 
-fn show_partition(image: &Image, index: i32, partition: &PartitionInfo) -> MetadataResponsePartition {
-    let is_live = |node: &NodeId| image.node(*node).is_some_and(|info| !info.fenced);
-    let leader = partition.leader.filter(is_live);
-    let error = if leader.is_some() { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
-    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0.into()).collect();
-    let offline: Vec<NodeId> = partition.replicas.iter().copied().filter(|node| !is_live(node)).collect();
-    MetadataResponsePartition::default()
+fn show_partition(
+    ctx: &RequestContext,
+    image: &Image,
+    index: i32,
+    partition: &PartitionInfo,
+) -> MetadataResponsePartition {
+    let (live, offline): (Vec<NodeId>, Vec<NodeId>) = partition.replicas.iter().partition(|node| image.is_live(**node));
+    let leader = partition.leader.filter(|leader| image.is_live(*leader));
+    // Version 0 has no place for replicas that cannot be reached: it leaves them out and says so.
+    let left_out = ctx.version == 0 && !offline.is_empty();
+    let error = match leader {
+        None => ErrorCode::LeaderNotAvailable,
+        Some(_) if left_out => ErrorCode::ReplicaNotAvailable,
+        Some(_) => ErrorCode::None,
+    };
+    let mut shown = MetadataResponsePartition::default()
         .with_error_code(error.to_wire())
         .with_partition_index(index)
         .with_leader_id(leader.map_or(-1, |node| node.0).into())
-        .with_leader_epoch(partition.leader_epoch.get())
-        .with_replica_nodes(ids(&partition.replicas))
-        .with_isr_nodes(ids(&partition.isr))
-        .with_offline_replicas(ids(&offline))
+        .with_replica_nodes(ids(if left_out { &live } else { &partition.replicas }))
+        .with_isr_nodes(ids(&partition.isr));
+    if ctx.version >= 7 {
+        shown.leader_epoch = partition.leader_epoch.get();
+    }
+    if ctx.version >= 5 {
+        shown.offline_replicas = ids(&offline);
+    }
+    shown
 }
 
 fn brokers(ctx: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {

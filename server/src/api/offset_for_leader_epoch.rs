@@ -9,6 +9,7 @@ use model::{ErrorCode, LeaderEpoch, PartitionIndex, TopicPartition};
 use node::requests::EpochEnd;
 
 use super::context::{Api, Reply, RequestContext};
+use super::leaders::code_elsewhere;
 use super::topics::find_name;
 use crate::wire::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use crate::wire::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
@@ -46,7 +47,7 @@ fn find(ctx: &RequestContext, topic: &str, asked: &OffsetForLeaderPartition) -> 
     let partition = TopicPartition { topic: topic.id, partition: index };
     let Some(epoch) = LeaderEpoch::from_wire(asked.leader_epoch) else { return Ok(None) };
     let current = LeaderEpoch::from_wire(asked.current_leader_epoch);
-    ctx.broker.node.epoch_end(partition, current, epoch).map_err(|error| error.code())
+    ctx.broker.node.epoch_end(partition, current, epoch).map_err(|error| code_elsewhere(error.code()))
 }
 
 fn show(index: i32, end: Result<Option<EpochEnd>, ErrorCode>) -> EpochEndOffset {

@@ -243,8 +243,9 @@ fn produce_silently(ctx: &RequestContext, shape: &[TopicShape], parts: Vec<Produ
         let produce = NodeProduce { acks: Acks::None, timeout: std::time::Duration::ZERO, parts, reply };
         ctx.broker.call(|node, now, fx| node.produce(now, produce, fx));
     }
-    let failed = shape.iter().flat_map(|topic| &topic.partitions).find_map(|(_, error)| error.as_ref());
-    match failed {
+    let failed = || shape.iter().flat_map(|topic| &topic.partitions).filter_map(|(_, error)| error.as_ref());
+    failed().for_each(|error| ctx.broker.metrics.refused(error.code()));
+    match failed().next() {
         Some(error) => Reply::Close { reason: error.to_string() },
         None => Reply::Silent,
     }
@@ -258,16 +259,24 @@ fn respond(
     let mut leaders = Leaders::default();
     let mut results = results.into_iter();
     let mut responses = Vec::with_capacity(shape.len());
+    let image = ctx.broker.image();
     for topic in shape {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, error) in topic.partitions {
             let result = match error {
                 Some(error) => Err(error),
-                None => results.next().expect("one result for each part").map_err(PartError::Append),
+                None => {
+                    let result = results.next().expect("one result for each part");
+                    let named = find(&image, topic.name.as_str(), topic.id, ctx.version >= 13).ok();
+                    result.map_err(|error| PartError::Append(elsewhere(named.map(|topic| &**topic), index, error)))
+                }
             };
             partitions.push(match result {
                 Ok(appended) => succeeded(ctx, index, &appended),
-                Err(error) => failed(ctx, index, &error, &mut leaders),
+                Err(error) => {
+                    ctx.broker.metrics.refused(error.code());
+                    failed(ctx, index, &error, &mut leaders)
+                }
             });
         }
         let mut response = TopicProduceResponse::default().with_partition_responses(partitions);
@@ -292,6 +301,17 @@ fn respond(
             .collect();
     }
     response
+}
+
+/// A partition that is not on this node, and that the metadata has, is led elsewhere: the client is to go there.
+fn elsewhere(topic: Option<&Topic>, index: i32, error: AppendError) -> AppendError {
+    let known = || topic?.partition(PartitionIndex::from_wire(index)?);
+    match (error, known()) {
+        (AppendError::UnknownPartition, Some(partition)) => {
+            AppendError::NotLeader { leader: partition.leader, epoch: partition.leader_epoch }
+        }
+        (error, _) => error,
+    }
 }
 
 fn succeeded(ctx: &RequestContext, index: i32, appended: &Appended) -> PartitionProduceResponse {

@@ -1,7 +1,10 @@
-//! The command line: `weir dev` and `weir serve`.
+//! The command line: `weir dev`, `weir serve`, and `weir node` for the nodes of a cluster.
 //!
 //! Owns flags and their help. Does not own defaults or bounds (`config`), nor what runs (`run`).
-//! Invariant: stdout carries the one line that says that the node is ready, and nothing else.
+//! Invariant: of a node that runs, stdout carries the one line that says that it is ready, and nothing else.
+
+mod cluster;
+mod node;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -29,6 +32,9 @@ enum Command {
     Dev(Dev),
     /// A node with Kafka's configuration file.
     Serve(Serve),
+    /// The nodes of a cluster: see them, add, drain and remove them
+    #[command(subcommand)]
+    Node(node::Node),
 }
 
 #[derive(Debug, Args)]
@@ -67,9 +73,15 @@ struct Serve {
     /// What clients are told to connect to [default: the address that they reached]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Where other nodes connect (a cluster of one has none)
+    /// Where other nodes connect (a cluster of one needs none)
     #[arg(long, value_name = "HOST:PORT")]
     peer_listen: Option<String>,
+    /// What other nodes are told to connect to [default: the address of --peer-listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_advertise: Option<String>,
+    /// The peer addresses of all nodes that begin a cluster, this one's included; or of some that belong to one
+    #[arg(long, value_name = "HOST:PORT,…")]
+    join: Option<String>,
     /// Where /live, /ready and /metrics are [default: 127.0.0.1:9644]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
@@ -81,6 +93,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Dev(dev) => dev.run(),
         Command::Serve(serve) => serve.run(),
+        Command::Node(node) => node.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,6 +123,8 @@ impl Serve {
         raw.add_flag("--listen", "listen", self.listen);
         raw.add_flag("--advertise", "advertise", self.advertise);
         raw.add_flag("--peer-listen", "peer.listen", self.peer_listen);
+        raw.add_flag("--peer-advertise", "peer.advertise", self.peer_advertise);
+        raw.add_flag("--join", "join", self.join);
         raw.add_flag("--http", "http", self.http);
         for text in &self.set {
             raw.add_set(text)?;

@@ -31,6 +31,10 @@ pub(crate) fn take_i32(body: &mut Bytes) -> Result<i32, String> {
     body.try_get_i32().map_err(|error| error.to_string())
 }
 
+pub(crate) fn take_i64(body: &mut Bytes) -> Result<i64, String> {
+    body.try_get_i64().map_err(|error| error.to_string())
+}
+
 pub(crate) fn take_i16(body: &mut Bytes) -> Result<i16, String> {
     body.try_get_i16().map_err(|error| error.to_string())
 }

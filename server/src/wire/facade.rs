@@ -64,15 +64,39 @@ macro_rules! by_crate {
     )*};
 }
 
+/// The requests that have types. `by hand` are those whose trait is implemented beside their codec.
 macro_rules! requests {
-    ($($key:literal $request:ident -> $response:ident $min:literal ..= $max:literal;)*) => {$(
-        impl Request for $request {
-            const KEY: i16 = $key;
-            const MIN: i16 = $min;
-            const MAX: i16 = $max;
-            type Response = $response;
+    ($($key:literal $request:ident -> $response:ident $min:literal ..= $max:literal;)* by hand: $($own:ty),* $(,)?) => {
+        $(
+            impl Request for $request {
+                const KEY: i16 = $key;
+                const MIN: i16 = $min;
+                const MAX: i16 = $max;
+                type Response = $response;
+            }
+        )*
+
+        /// Calls the visitor with the request type of an API key; none when there is no type for it.
+        pub fn visit_request<V: RequestVisitor>(key: i16, visitor: V) -> Option<V::Output> {
+            $(
+                if key == $key {
+                    return Some(visitor.visit::<$request>());
+                }
+            )*
+            $(
+                if key == <$own as Request>::KEY {
+                    return Some(visitor.visit::<$own>());
+                }
+            )*
+            None
         }
-    )*};
+    };
+}
+
+/// Something that is done with the type of a request, whichever it is.
+pub trait RequestVisitor {
+    type Output;
+    fn visit<R: Request>(self) -> Self::Output;
 }
 
 by_crate! {
@@ -95,7 +119,27 @@ by_crate! {
     InitProducerIdRequest: 5, InitProducerIdResponse: 5,
     OffsetForLeaderEpochRequest: 4, OffsetForLeaderEpochResponse: 4,
     DescribeConfigsRequest: 4, DescribeConfigsResponse: 4,
+    AlterConfigsRequest: 2, AlterConfigsResponse: 2,
+    AlterReplicaLogDirsRequest: 2, AlterReplicaLogDirsResponse: 2,
+    // Version 5 changes the response only (KIP-1066).
+    DescribeLogDirsRequest: 4,
+    // Version 3 changes the response only.
+    DeleteGroupsRequest: 2,
+    OffsetDeleteRequest: 0, OffsetDeleteResponse: 0,
+    CreatePartitionsRequest: 3, CreatePartitionsResponse: 3,
+    ElectLeadersRequest: 2, ElectLeadersResponse: 2,
+    IncrementalAlterConfigsRequest: 1, IncrementalAlterConfigsResponse: 1,
+    AlterPartitionReassignmentsRequest: 1, AlterPartitionReassignmentsResponse: 1,
+    ListPartitionReassignmentsRequest: 0, ListPartitionReassignmentsResponse: 0,
+    DescribeQuorumRequest: 2, DescribeQuorumResponse: 2,
+    UpdateFeaturesRequest: 2, UpdateFeaturesResponse: 2,
     DescribeClusterRequest: 2, DescribeClusterResponse: 2,
+    UnregisterBrokerRequest: 0, UnregisterBrokerResponse: 0,
+    ListConfigResourcesRequest: 1, ListConfigResourcesResponse: 1,
+    DescribeTopicPartitionsRequest: 0, DescribeTopicPartitionsResponse: 0,
+    // Version 1 changes the request only.
+    AddRaftVoterResponse: 0,
+    RemoveRaftVoterRequest: 0, RemoveRaftVoterResponse: 0,
 }
 
 requests! {
@@ -117,7 +161,23 @@ requests! {
     22 InitProducerIdRequest -> InitProducerIdResponse 0..=5;
     23 OffsetForLeaderEpochRequest -> OffsetForLeaderEpochResponse 2..=4;
     32 DescribeConfigsRequest -> DescribeConfigsResponse 1..=4;
+    33 AlterConfigsRequest -> AlterConfigsResponse 0..=2;
+    34 AlterReplicaLogDirsRequest -> AlterReplicaLogDirsResponse 1..=2;
+    37 CreatePartitionsRequest -> CreatePartitionsResponse 0..=3;
+    43 ElectLeadersRequest -> ElectLeadersResponse 0..=2;
+    44 IncrementalAlterConfigsRequest -> IncrementalAlterConfigsResponse 0..=1;
+    45 AlterPartitionReassignmentsRequest -> AlterPartitionReassignmentsResponse 0..=1;
+    46 ListPartitionReassignmentsRequest -> ListPartitionReassignmentsResponse 0..=0;
+    47 OffsetDeleteRequest -> OffsetDeleteResponse 0..=0;
+    55 DescribeQuorumRequest -> DescribeQuorumResponse 0..=2;
+    57 UpdateFeaturesRequest -> UpdateFeaturesResponse 0..=2;
     60 DescribeClusterRequest -> DescribeClusterResponse 0..=2;
+    64 UnregisterBrokerRequest -> UnregisterBrokerResponse 0..=0;
+    74 ListConfigResourcesRequest -> ListConfigResourcesResponse 0..=1;
+    75 DescribeTopicPartitionsRequest -> DescribeTopicPartitionsResponse 0..=0;
+    81 RemoveRaftVoterRequest -> RemoveRaftVoterResponse 0..=0;
+    by hand: super::ApiVersionsRequest, DescribeLogDirsRequest, DeleteGroupsRequest, super::AddRaftVoterRequest,
+    super::UnregisterControllerRequest,
 }
 
 /// Checks and decodes the body of a request, as [`header::split_request`] gave it. Strings and records are slices of

@@ -13,6 +13,7 @@ pub mod codec;
 mod compact;
 mod facade;
 mod header;
+mod newer;
 mod pieces;
 mod primitives;
 pub mod tables;
@@ -28,6 +29,13 @@ pub use check::{
     ARRAY_ELEMENTS_MAX, CheckError, REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX, STRING_BYTES_MAX, TAGGED_FIELDS_MAX,
     check,
 };
-pub use facade::{Body, Request, WireError, decode_request, decode_response, encode_request, encode_response};
+pub use facade::{
+    Body, Request, RequestVisitor, WireError, decode_request, decode_response, encode_request, encode_response,
+    visit_request,
+};
 pub use header::{API_VERSIONS_KEY, CLIENT_ID_BYTES_MAX, HeaderError, RequestHeader, split_request};
+pub use newer::{
+    AddRaftVoterRequest, DeleteGroupsResponse, DeletedGroup, DescribeLogDirsResponse, LogDir,
+    UnregisterControllerRequest, UnregisterControllerResponse,
+};
 pub use pieces::{Frame, Splices};

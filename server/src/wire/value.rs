@@ -75,18 +75,6 @@ impl Value {
         if let Value::Int(int) = self { Some(*int) } else { None }
     }
 
-    pub fn as_text(&self) -> Option<&str> {
-        if let Value::Text(text) = self { Some(text.as_str()) } else { None }
-    }
-
-    pub fn as_array(&self) -> Option<&[Value]> {
-        if let Value::Array(values) = self { Some(values) } else { None }
-    }
-
-    pub fn as_fields(&self) -> Option<&Fields> {
-        if let Value::Struct(fields) = self { Some(fields) } else { None }
-    }
-
     /// What this is, for error messages.
     pub(super) fn what(&self) -> &'static str {
         match self {

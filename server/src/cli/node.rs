@@ -1,0 +1,245 @@
+//! `weir node list|add|drain|decommission|remove`: who is in the cluster, and what the operator wants of a node.
+//!
+//! Owns the commands and their progress. Does not own what happens: the active controller moves leaders and replicas;
+//! any node passes the wish on. Invariants: stdout carries the result, stderr the progress; a command that returns 0 has
+//! reached what it names.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::cluster::{self, Cluster};
+use crate::client::Client;
+
+/// How often progress is looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// The nodes of the cluster: state, role, what they lead and hold
+    List(List),
+    /// Lets a node take its share: undoes drain and decommission, and moves replicas to a node that is new
+    Add(Change),
+    /// Moves all leaderships away from a node that is to be worked on; its replicas stay
+    Drain(Change),
+    /// Moves everything away from a node, so that it can be removed for good
+    Decommission(Change),
+    /// Makes the cluster forget a node that is stopped and holds nothing
+    Remove(Change),
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    at: At,
+    /// How the nodes are shown
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Wide,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Change {
+    /// The node's number
+    #[arg(value_name = "NODE")]
+    node: i32,
+    #[command(flatten)]
+    at: At,
+    /// Return once it is decided, without waiting until it is done
+    #[arg(long)]
+    no_wait: bool,
+    /// Give up waiting after so many seconds; what was decided goes on
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    timeout: u64,
+}
+
+#[derive(Debug, Args)]
+struct At {
+    /// A node of the cluster
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+}
+
+impl Node {
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            Node::List(list) => list.run(),
+            Node::Add(change) => change.run(&ADD),
+            Node::Drain(change) => change.run(&DRAIN),
+            Node::Decommission(change) => change.run(&DECOMMISSION),
+            Node::Remove(change) => change.run(&REMOVE),
+        }
+    }
+}
+
+impl List {
+    fn run(self) -> anyhow::Result<()> {
+        let mut client = Client::connect(&self.at.bootstrap)?;
+        let cluster = Cluster::ask(&mut client)?;
+        let text = match self.output {
+            Output::Json => cluster::json(&cluster),
+            Output::Text => cluster::table(&cluster, false),
+            Output::Wide => cluster::table(&cluster, true),
+        };
+        print(&text)
+    }
+}
+
+/// One kind of wish: what is said to the cluster, and when it is fulfilled.
+struct Wish {
+    duty: &'static str,
+    /// What is still to be done; 0: nothing.
+    left: fn(&Cluster, i32) -> usize,
+    /// What is counted.
+    unit: &'static str,
+    doing: &'static str,
+    done: &'static str,
+}
+
+const ADD: Wish = Wish {
+    duty: "joining",
+    left: |cluster, node| usize::from(cluster.node(node).is_none_or(|node| node.fenced || node.duty == "joining")),
+    unit: "share of the replicas",
+    doing: "joins",
+    done: "takes its share",
+};
+
+const DRAIN: Wish = Wish {
+    duty: "drained",
+    left: |cluster, node| cluster.node(node).map_or(0, |node| node.leaders),
+    unit: "leaderships",
+    doing: "is being drained",
+    done: "leads nothing",
+};
+
+const DECOMMISSION: Wish = Wish {
+    duty: "leaving",
+    left: |cluster, node| cluster.node(node).map_or(0, |node| node.replicas + node.leaders + usize::from(node.votes)),
+    unit: "leaderships, replicas and votes",
+    doing: "is being decommissioned",
+    done: "holds nothing: stop it, then `weir node remove` it",
+};
+
+const REMOVE: Wish = Wish {
+    duty: "removed",
+    left: |cluster, node| usize::from(cluster.node(node).is_some()),
+    unit: "registration",
+    doing: "is being removed",
+    done: "is forgotten",
+};
+
+impl Change {
+    fn run(self, wish: &Wish) -> anyhow::Result<()> {
+        let mut client = Client::connect(&self.at.bootstrap)?;
+        let before = Cluster::ask(&mut client)?;
+        let known = || before.nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>().join(", ");
+        ensure!(
+            before.node(self.node).is_some(),
+            "node {} is not in the cluster; its nodes are {}",
+            self.node,
+            known()
+        );
+        cluster::set_duty(&mut client, self.node, wish.duty)?;
+        if self.no_wait {
+            return print(&format!("node {} {}\n", self.node, wish.doing));
+        }
+        self.wait(&mut client, wish)?;
+        print(&format!("node {} {}\n", self.node, wish.done))
+    }
+
+    fn wait(&self, client: &mut Client, wish: &Wish) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut progress = Progress::new();
+        loop {
+            let left = match Cluster::ask(client) {
+                Ok(cluster) => Some((wish.left)(&cluster, self.node)),
+                // The node that was asked may be the one that goes.
+                Err(_) => Client::connect(&self.at.bootstrap).map(|fresh| *client = fresh).map_or(None, |()| None),
+            };
+            if let Some(left) = left {
+                progress.show(&format!("node {} {}: {left} {} left", self.node, wish.doing, wish.unit), left == 0);
+                if left == 0 {
+                    return Ok(());
+                }
+            }
+            ensure!(
+                begun.elapsed() < Duration::from_secs(self.timeout),
+                "node {} {}, but is not done after {} s: `weir node list` shows how far it is",
+                self.node,
+                wish.doing,
+                self.timeout
+            );
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// One line that is written over on a terminal, and a line for each change elsewhere.
+struct Progress {
+    last: String,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { last: String::new(), terminal: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, line: &str, last: bool) {
+        if self.last == line {
+            return;
+        }
+        let mut stderr = std::io::stderr().lock();
+        // Nobody may be there to see it.
+        let _ = match (self.terminal, last) {
+            (true, false) => write!(stderr, "\r{line}\x1b[K").and_then(|()| stderr.flush()),
+            (true, true) => writeln!(stderr, "\r{line}\x1b[K"),
+            (false, _) => writeln!(stderr, "{line}"),
+        };
+        self.last = line.to_owned();
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::NodeShown;
+    use super::*;
+
+    fn cluster_of(nodes: Vec<NodeShown>) -> Cluster {
+        Cluster { id: "c".to_owned(), nodes, under_replicated: 0, leaderless: 0, reassigning: 0 }
+    }
+
+    fn node(id: i32) -> NodeShown {
+        NodeShown { id, address: "h:1".to_owned(), duty: "full".to_owned(), ..NodeShown::default() }
+    }
+
+    #[test]
+    fn a_node_is_drained_when_it_leads_nothing_and_decommissioned_when_it_holds_nothing() {
+        let cluster =
+            cluster_of(vec![NodeShown { replicas: 3, ..node(1) }, NodeShown { leaders: 2, ..node(2) }, node(3)]);
+        let left = |wish: &Wish| [1, 2, 3, 4].map(|node| (wish.left)(&cluster, node));
+        assert_eq!(left(&DRAIN), [0, 2, 0, 0]);
+        assert_eq!(left(&DECOMMISSION), [3, 2, 0, 0]);
+        assert_eq!(left(&REMOVE), [1, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_node_is_added_when_it_lives_and_has_its_share() {
+        let joining = NodeShown { duty: "joining".to_owned(), ..node(2) };
+        let cluster = cluster_of(vec![node(1), joining, NodeShown { fenced: true, ..node(3) }]);
+        assert_eq!([1, 2, 3, 4].map(|node| (ADD.left)(&cluster, node)), [0, 1, 1, 1]);
+    }
+}
