@@ -88,8 +88,9 @@ impl Liveness {
     }
 
     /// Who was not seen dying has the whole time again: a new controller begins like that, since others' sessions are not known to it.
-    pub(crate) fn begin_afresh(&mut self, now: Duration) {
-        for peer in self.peers.values_mut() {
+    /// But not the controller before it, whose silence is why there is a new one.
+    pub(crate) fn begin_afresh(&mut self, now: Duration, but: Option<NodeId>) {
+        for (_, peer) in self.peers.iter_mut().filter(|(node, _)| Some(**node) != but) {
             if let Some((_, since)) = &mut peer.named {
                 *since = now.max(*since);
             }
@@ -320,11 +321,15 @@ mod tests {
     #[test]
     fn a_new_controller_gives_everybody_the_whole_time_but_those_it_saw_dying() {
         let mut liveness = seen("0 first, 1400 look");
-        liveness.begin_afresh(ms(1_400));
+        liveness.begin_afresh(ms(1_400), None);
         liveness.look(ms(1_600));
         assert!(!liveness.is_dead(NODE, FIRST));
+        let mut led = seen("0 first, 1400 look");
+        led.begin_afresh(ms(1_400), Some(NODE));
+        led.look(ms(1_500));
+        assert!(led.is_dead(NODE, FIRST));
         let mut dead = seen("0 first, 10 closed, 11 refused, 61 refused");
-        dead.begin_afresh(ms(70));
+        dead.begin_afresh(ms(70), None);
         assert!(dead.is_dead(NODE, FIRST));
     }
 

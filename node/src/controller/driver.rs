@@ -31,6 +31,7 @@ use super::members::Role;
 use super::propose::ProducerIds;
 use super::quorum::CaughtUp;
 use super::register::Registration;
+use super::upkeep::Upkeep;
 use crate::config::NodeConfig;
 use crate::effects::ReplyTo;
 use crate::liveness::Liveness;
@@ -135,8 +136,11 @@ pub(crate) struct ControllerDriver {
     pub(super) caught_up: CaughtUp,
     /// As it was last looked at.
     pub(super) role: Role,
+    /// Who led before, when nobody does.
+    pub(super) led_last: Option<NodeId>,
     /// Which start of the leader became it.
     pub(super) leader_start: Option<Incarnation>,
+    pub(super) upkeep: Upkeep,
     /// What Raft wants persisted and no unit holds yet: it stands behind a snapshot that is being written.
     pub(super) backlog: VecDeque<Persist>,
     pub(super) installing: bool,
@@ -204,7 +208,9 @@ impl ControllerDriver {
             leave: Leave::default(),
             caught_up: CaughtUp::default(),
             role: Role::default(),
+            led_last: None,
             leader_start: None,
+            upkeep: Upkeep::default(),
             backlog: VecDeque::new(),
             installing: false,
             snapshot_in_flight: false,
@@ -288,7 +294,9 @@ impl ControllerDriver {
     pub(crate) fn due(&self) -> Option<Duration> {
         let tick = self.is_clustered().then(|| self.last_tick + RAFT_TICK);
         let registration = self.registration.due().filter(|_| self.is_born());
-        [tick, registration, self.asks.due(), self.elections.due(), self.leave.due()].into_iter().flatten().min()
+        let upkeep = (self.is_clustered() && self.controller.is_active()).then(|| self.upkeep.due());
+        let all = [tick, registration, upkeep, self.asks.due(), self.elections.due(), self.leave.due()];
+        all.into_iter().flatten().min()
     }
 
     /// Whether there is anybody else to listen to.

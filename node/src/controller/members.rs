@@ -30,9 +30,11 @@ impl ControllerDriver {
         if role != self.role {
             if active && !self.role.active {
                 tracing::info!(term = role.term, "this node is the active controller");
-                self.liveness.begin_afresh(now.mono);
+                self.liveness.begin_afresh(now.mono, self.led_last);
+                self.upkeep.begin(now.mono);
                 self.repair();
             }
+            self.led_last = leader.or(self.led_last);
             // Whoever leads has just been heard.
             self.leader_start = leader.and_then(|leader| self.liveness.heard(leader));
             self.role = role;
@@ -98,6 +100,7 @@ impl ControllerDriver {
                 tracing::info!(?request, "the controller acts by itself");
             }
         }
+        self.look_after(now);
 
     }
 

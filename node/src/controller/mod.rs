@@ -15,6 +15,7 @@ mod persist;
 mod propose;
 mod quorum;
 mod register;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;
