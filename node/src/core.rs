@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{Now, TopicPartition};
+use model::{Now, TopicId, TopicPartition};
+use replication::controller::requests::{ControllerAnswer, Refusal};
+use storage::{Journal, Store};
 use storage::disk::{Disk, Lane};
 use storage::log::DirectWrite;
-use storage::{Journal, Store};
 
 use crate::budget::{Budget, TailMemory};
 use crate::commit::Commit;
@@ -20,6 +21,7 @@ use crate::controller::driver::MetadataDisk;
 use crate::effects::Effects;
 use crate::partition::handle::Partition;
 use crate::partition::table::Table;
+use crate::replica::Replicas;
 use crate::requests::{AppendError, Appended};
 use crate::room::Room;
 use crate::tickets::{Tickets, Timer};
@@ -39,15 +41,23 @@ pub(crate) struct Core {
     pub(crate) timer: Timer,
     pub(crate) commit: Commit,
     pub(crate) table: Table,
+    pub(crate) replicas: Replicas,
     /// A log that is not journalled was synced since the last checkpoint.
     relaxed_sync: AtomicBool,
     inbox: Mutex<VecDeque<Inward>>,
     retries: Mutex<Vec<(Duration, Pending)>>,
-    active: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
+    active: Mutex<Active>,
     /// Deleted, but the journal does not hold that yet.
     leaving: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
     /// Folders of deleted logs whose files are not gone yet. A new log of that name waits.
     folders: Mutex<BTreeSet<String>>,
+}
+
+/// Partitions that a tick looks at.
+#[derive(Debug, Default)]
+struct Active {
+    partitions: BTreeMap<TopicPartition, Arc<Partition>>,
+    look_at: Option<Duration>,
 }
 
 /// What a disk operation in flight is for.
@@ -92,6 +102,10 @@ pub(crate) enum Inward {
     Written,
     /// The journal has no room.
     CheckpointWanted,
+    /// What the leaders of partitions asked of the controller.
+    ReplicasAnswered(Result<ControllerAnswer, Refusal>),
+    /// The image may be followed where it could not be before: the log of a replica that was taken away is gone.
+    Follow(TopicId),
 }
 
 impl Core {
@@ -107,6 +121,7 @@ impl Core {
             timer: Timer::new(),
             commit: Commit::new(journal),
             table: Table::default(),
+            replicas: Replicas::default(),
             relaxed_sync: AtomicBool::new(false),
             inbox: Mutex::default(),
             retries: Mutex::default(),
@@ -167,14 +182,30 @@ impl Core {
 
     /// From now on the ticks look at this partition, until it has nothing due.
     pub(crate) fn activate(&self, partition: &Arc<Partition>, now: Now, fx: &mut Effects) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.insert(partition.id, Arc::clone(partition));
+        let mut active = self.active();
+        active.partitions.insert(partition.id, Arc::clone(partition));
+        let at = *active.look_at.get_or_insert(now.mono.saturating_add(ACTIVE_TICK));
         drop(active);
-        self.timer.by(now.mono.saturating_add(ACTIVE_TICK), fx);
+        self.timer.by(at, fx);
     }
 
-    pub(crate) fn take_active(&self) -> BTreeMap<TopicPartition, Arc<Partition>> {
-        std::mem::take(&mut *self.active.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Those that were activated, when it is time to look at them.
+    pub(crate) fn take_active(&self, now: Now) -> BTreeMap<TopicPartition, Arc<Partition>> {
+        let mut active = self.active();
+        if active.look_at.is_none_or(|at| now.mono < at) {
+            return BTreeMap::new();
+        }
+        active.look_at = None;
+        std::mem::take(&mut active.partitions)
+    }
+
+    /// When the active partitions are looked at next.
+    pub(crate) fn active_at(&self) -> Option<Duration> {
+        self.active().look_at
+    }
+
+    fn active(&self) -> MutexGuard<'_, Active> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn leaves(&self, partition: &Arc<Partition>, folder: &str) {
@@ -194,11 +225,13 @@ impl Core {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition.id);
     }
 
+    /// Whether the log of an earlier replica of this partition is still in the journal.
+    pub(crate) fn is_leaving(&self, partition: TopicPartition) -> bool {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&partition)
+    }
+
     pub(crate) fn leaving(&self) -> Vec<Arc<Partition>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
     }
 
-    pub(crate) fn is_any_active(&self) -> bool {
-        !self.active.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
 }

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use model::NodeId;
 use storage::disk::DiskOp;
 
+use crate::peer::{Frame, PeerAddress, PeerLane};
+use crate::replica::ReadWork;
 use crate::requests::Answer;
 
 #[derive(Debug)]
@@ -20,10 +21,14 @@ pub enum Effect {
     Wake { waiter: ReplyTo },
     /// Do this and call `Node::disk_done` with its ticket.
     Disk(DiskOp),
+    /// Run this where waiting for the disk harms nobody, and call `Node::read_done` with what it gives.
+    Read(ReadWork),
     /// Call `Node::tick` at the latest then: something began that cannot wait for the next tick that was agreed on.
     TickBy { mono: Duration },
-    /// To another node's peer listener.
-    Send { to: NodeId, frame: Bytes },
+    /// To another node, in order within its lane. Lost when that link does not stand: `PeerEvent::Lost` was or will be told.
+    Send { to: NodeId, lane: PeerLane, frame: Frame },
+    /// The links that are wanted from now on, in place of those of the earlier effect.
+    Link { peers: Vec<PeerAddress> },
     /// The node answers clients from now on. Emitted once.
     Ready,
     /// The node cannot go on (its metadata log is lost to it, or an invariant of the controller failed): end the process.

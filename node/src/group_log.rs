@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::batch::Batch;
 use model::{LeaderEpoch, Now, Offset, PartitionIndex, TopicId, TopicPartition};
-use replication::partition::leader::Origin;
+use replication::partition::replica::Origin;
 use storage::disk::ReadMode;
 
 use crate::coordinator::{Committed, GroupLog, LogEnds, LogError};
@@ -17,7 +17,7 @@ use crate::effects::Effects;
 use crate::partition::driver::Append;
 use crate::partition::handle::{Partition, PublishedRole};
 use crate::partition::produce::Waiter;
-use crate::requests::{Acks, AppendError, FetchError, FetchPart};
+use crate::requests::{Acks, AppendError, FetchError, FetchLimits, FetchPart};
 
 /// Records of groups are committed or the disk fails: nothing else ends the wait.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -60,10 +60,13 @@ impl GroupLog for GroupLogs<'_> {
             current_epoch: None,
             last_fetched_epoch: None,
         };
-        let read = partition.fetch(&part, false, bytes_max, true, &*self.core.disk, ReadMode::Blocking);
+        let limits = FetchLimits { bytes_max: u64::from(bytes_max), committed_only: false, at_follower: false };
+        let read = partition.fetch(&part, limits, true, &*self.core.disk, ReadMode::Blocking);
         let read = read.ok_or_else(|| LogError::Unreadable { reason: "a blocking read did not wait".to_owned() })?;
         match read.error {
             None => Ok(Committed { pieces: read.records }),
+            // A leader that is new waits for its followers.
+            Some(FetchError::OffsetNotAvailable { .. }) => Ok(Committed::default()),
             Some(FetchError::NotLeader { .. } | FetchError::UnknownPartition) => Err(LogError::NotLeader),
             Some(FetchError::OutOfRange { start, .. }) => Err(LogError::Gone { start }),
             Some(other) => Err(LogError::Unreadable { reason: other.to_string() }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use model::limits::FETCH_BYTES_MAX;
 use model::{LeaderEpoch, Now, TopicPartition};
-use replication::partition::leader::Origin;
+use replication::partition::replica::Origin;
 use storage::disk::ReadMode;
 
 use crate::effects::Effects;
@@ -69,9 +69,9 @@ impl Node {
                 read.parts.push(nothing(Some(FetchError::UnknownPartition)));
                 continue;
             };
-            let bytes_max = u32::try_from(left).unwrap_or(u32::MAX);
             let whole_batch = read.record_bytes == 0 && read.cold.is_empty();
-            let fetched = partition.fetch(part, limits.committed_only, bytes_max, whole_batch, &*self.core.disk, mode);
+            let here = FetchLimits { bytes_max: left, ..limits };
+            let fetched = partition.fetch(part, here, whole_batch, &*self.core.disk, mode);
             let Some(fetched) = fetched else {
                 read.cold.push(at);
                 read.parts.push(nothing(None));

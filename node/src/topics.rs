@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::batch::TimestampType;
 use model::{LogId, NodeId, Now, Offset, PartitionIndex, TopicId, TopicPartition};
 use replication::metadata::{Fact, Image, PartitionInfo, Resource, Topic};
-use replication::partition::leader::{Event, Leader, Recovered, Settings};
+use replication::partition::replica::{Event, Leadership, Recovered, Replica, Settings};
 use replication::partition::producers::{Producers, Sequenced};
 use storage::store::partition_folder;
 use storage::{Log, LogConfig, RecoveredLog, Store, Unit};
@@ -42,6 +42,8 @@ pub(crate) fn changed_topics(facts: &[Fact]) -> Option<BTreeSet<TopicId>> {
             | Fact::NodeFenced { .. }
             | Fact::NodeUnfenced { .. }
             | Fact::NodeUnregistered { .. }
+            | Fact::NodeOrdered { .. }
+            | Fact::UncleanLeaderElected { .. }
             | Fact::FeatureLevelSet { .. }
             | Fact::ProducerIdsAllocated { .. } => continue,
         };
@@ -72,23 +74,20 @@ impl Follow<'_> {
             here.keys().copied().chain(self.image.topics().map(|topic| topic.id)).collect()
         });
         let mut changes = Vec::new();
+        let mut gone: Vec<Arc<Partition>> = Vec::new();
         for id in changed {
-            match self.image.topic_by_id(id) {
-                Some(topic) => {
-                    if let Some(partitions) = self.follow_topic(topic, unclaimed, now) {
-                        changes.push((id, Some(Arc::new(partitions))));
-                    }
-                }
-                None if self.core.table.topic(id).is_some() => changes.push((id, None)),
-                None => {}
+            let known = self.core.table.topic(id);
+            let before = known.as_deref().cloned().unwrap_or_default();
+            let after = match self.image.topic_by_id(id) {
+                Some(topic) => self.follow_topic(topic, &before, unclaimed, now),
+                None => BTreeMap::new(),
+            };
+            if known.is_none() && after.is_empty() {
+                continue;
             }
+            gone.extend(before.into_iter().filter(|(index, _)| !after.contains_key(index)).map(|(_, gone)| gone));
+            changes.push((id, (!after.is_empty()).then(|| Arc::new(after))));
         }
-        let gone = changes
-            .iter()
-            .filter(|(_, partitions)| partitions.is_none())
-            .filter_map(|(id, _)| self.core.table.topic(*id));
-        let gone: Vec<Arc<Partition>> =
-            gone.flat_map(|topic| topic.values().map(Arc::clone).collect::<Vec<_>>()).collect();
         let touched: Vec<TopicId> = changes.iter().map(|(id, _)| *id).collect();
         self.core.table.change(changes);
         for partition in gone {
@@ -99,23 +98,27 @@ impl Follow<'_> {
         }
     }
 
-    /// The topic's partitions here, new ones included.
+    /// The topic's replicas here: those that were here `before` and stay, and new ones.
     fn follow_topic(
         &self,
         topic: &Arc<Topic>,
+        before: &BTreeMap<PartitionIndex, Arc<Partition>>,
         unclaimed: &mut Unclaimed,
         now: Now,
-    ) -> Option<BTreeMap<PartitionIndex, Arc<Partition>>> {
-        let known = self.core.table.topic(topic.id);
-        let mut partitions = known.as_deref().cloned().unwrap_or_default();
+    ) -> BTreeMap<PartitionIndex, Arc<Partition>> {
         let config = Arc::new(log_config(topic));
+        let mut after = BTreeMap::new();
         for (index, info) in topic.partitions() {
-            if info.is_replica(self.core.config.id) && !partitions.contains_key(&index) {
-                let made = self.make(topic, index, &config, unclaimed, now);
-                partitions.insert(index, made);
+            if !info.is_replica(self.core.config.id) {
+                continue;
+            }
+            if let Some(known) = before.get(&index) {
+                after.insert(index, Arc::clone(known));
+            } else if !self.core.is_leaving(TopicPartition { topic: topic.id, partition: index }) {
+                after.insert(index, self.make(topic, index, &config, unclaimed, now));
             }
         }
-        (!partitions.is_empty()).then_some(partitions)
+        after
     }
 
     fn make(
@@ -138,7 +141,7 @@ impl Follow<'_> {
                 log.set_journalled(topic.config.is_journalled());
                 self.core.inward(Inward::CheckpointWanted);
             }
-            let partition = Partition::new(id, Leader::new(node, recovered, settings), log);
+            let partition = Partition::new(id, Replica::new(node, recovered, settings), log);
             partition.lock().held = held;
             return Arc::new(partition);
         }
@@ -151,9 +154,10 @@ impl Follow<'_> {
             log_start: Offset::ZERO,
             log_end: Offset::ZERO,
             high_watermark: Offset::ZERO,
+            latest_epoch: None,
             producers: Producers::new(self.core.budget.limits().producers),
         };
-        let partition = Arc::new(Partition::new(id, Leader::new(node, recovered, settings), log));
+        let partition = Arc::new(Partition::new(id, Replica::new(node, recovered, settings), log));
         let told = Told::Partition { partition: Arc::clone(&partition), operation, end: None };
         self.core.commit.push(Unit::one(entry), told);
         partition
@@ -173,17 +177,24 @@ impl Follow<'_> {
 
     fn assign(&self, partition: &Arc<Partition>, info: &PartitionInfo, now: Now, fx: &mut Effects) {
         let node = self.core.config.id;
+        let held = partition.lock().held;
         if info.leader != Some(node) {
-            return partition.step_down(self.core, now, info.leader_epoch, info.leader, fx);
+            let leader = info.leader.filter(|_| !held);
+            return partition.follow(self.core, now, info.leader_epoch, leader, fx);
         }
-        if self.registered && !partition.lock().held {
+        if self.registered && !held {
             let isr: BTreeSet<NodeId> = info.isr.iter().copied().collect();
-            let event = Event::Lead { epoch: info.leader_epoch, replicas: info.replicas.len(), isr };
-            partition.step(self.core, now, event, fx);
+            let leadership = Leadership {
+                epoch: info.leader_epoch,
+                partition_epoch: info.partition_epoch,
+                replicas: info.replicas.iter().copied().collect(),
+                isr,
+            };
+            partition.step(self.core, now, Event::Lead(leadership), fx);
         }
     }
 
-    /// The metadata has deleted it: who waits is answered, then the journal is told, then the files go.
+    /// The metadata has deleted it, or has given it to other nodes: who waits is answered, then the journal is told, then the files go.
     fn delete(&self, partition: &Arc<Partition>, now: Now, fx: &mut Effects) {
         partition.delete(self.core, now, fx);
     }
@@ -202,8 +213,8 @@ impl Follow<'_> {
                 producer_expiry: Duration::MAX,
                 waiters_max: 0,
             };
-            let leader = Leader::new(self.core.config.id, recovered, settings);
-            let partition = Arc::new(Partition::new(id.partition, leader, log));
+            let replica = Replica::new(self.core.config.id, recovered, settings);
+            let partition = Arc::new(Partition::new(id.partition, replica, log));
             partition.lock().set_aside = true;
             self.delete(&partition, now, fx);
         }
@@ -253,6 +264,12 @@ fn recovered(found: RecoveredLog, producers_max: usize, now: Now) -> (Log, Recov
             producers.replayed(sequenced, base, header.max_timestamp, now.wall_ms);
         }
     }
-    let recovered = Recovered { log_start: log.log_start(), log_end: log.log_end(), high_watermark, producers };
+    let recovered = Recovered {
+        log_start: log.log_start(),
+        log_end: log.log_end(),
+        high_watermark,
+        latest_epoch: log.epochs().latest(),
+        producers,
+    };
     (log, recovered)
 }

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod durable;
 pub mod epochs;
 mod fields;
+mod headers;
 mod index_reader;
 pub mod journal;
 pub mod lock;
@@ -22,6 +23,7 @@ pub mod time_index;
 pub mod time_reader;
 
 pub use epochs::LeaderEpochs;
+pub use headers::HeaderPlan;
 pub use journal::carry::{Carried, Carry};
 pub use journal::entry::{Entry, LogChange, LogEntry, Unit};
 pub use journal::{Durable, Group, GroupPart, Journal, JournalFull};

@@ -229,6 +229,11 @@ impl Log {
         self.synced.end
     }
 
+    /// What lies below the journal holds, or the files for good: by the last `durable_to`.
+    pub fn durable_end(&self) -> Offset {
+        self.tail.end_of(self.durable_operation).unwrap_or(self.log_end)
+    }
+
     pub fn epochs(&self) -> &LeaderEpochs {
         &self.epochs
     }

@@ -83,6 +83,25 @@ impl ReadPlan {
         self.files.is_empty()
     }
 
+    /// Behind the last batch that it takes from memory; a plan that needs no file gives all of these.
+    pub fn memory_end(&self) -> Option<Offset> {
+        self.tail.last().map(StoredBatch::next_offset)
+    }
+
+    /// Of the batches that it takes from memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.tail.iter().map(|batch| u64::try_from(batch.size()).unwrap_or(u64::MAX)).sum()
+    }
+
+    /// What a plan that needs no file gives, small batches copied together.
+    ///
+    /// # Panics
+    /// When it needs a file.
+    pub fn memory_pieces(self) -> Vec<Bytes> {
+        assert!(self.is_in_memory());
+        parts(&self.tail)
+    }
+
     /// Reads. With `CachedOnly` it fails with `NotCached` when a byte is not in the page cache; run it again on a thread that may wait.
     ///
     /// # Errors

@@ -86,6 +86,12 @@ impl Tail {
         self.batches.back()
     }
 
+    /// Where the first batch begins whose operation comes behind `operation`. `None`: there is none.
+    pub(crate) fn end_of(&self, operation: u64) -> Option<Offset> {
+        let first = self.batches.partition_point(|batch| batch.operation <= operation);
+        self.batches.get(first).map(|batch| batch.batch.base_offset())
+    }
+
     /// Drops written batches from the front until at most `keep_bytes` of memory are held.
     pub(crate) fn evict(&mut self, keep_bytes: u64) -> u64 {
         let before = self.bytes;

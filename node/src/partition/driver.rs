@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::batch::Batch;
 use model::{Now, Offset};
-use replication::partition::leader::{Action, Event, Origin};
+use replication::partition::replica::{Action, Event, Origin};
 use storage::Unit;
 use storage::disk::{DiskError, Lane};
 
@@ -36,8 +36,10 @@ impl Partition {
         let Append { batch, acks, timeout, origin, waiter } = append;
         let spare = waiter.clone();
         let done = self.guarded(core, fx, |state, fx| {
-            if state.full_until.is_some_and(|until| now.mono < until) {
-                return answer(core, waiter, Err(AppendError::Disk { reason: "no space left".to_owned() }), fx);
+            if let Some(until) = state.full_until.filter(|until| now.mono < *until) {
+                let (waiting, wait) = (state.log.unwritten_bytes(), until.saturating_sub(now.mono).as_millis());
+                let reason = format!("no space left for {waiting} bytes that wait; it is tried again in {wait} ms");
+                return answer(core, waiter, Err(AppendError::Disk { reason }), fx);
             }
             if state.closed {
                 let refused = AppendError::NotLeader { leader: None, epoch: self.published.epoch() };
@@ -57,7 +59,7 @@ impl Partition {
         let _offline = self.guarded(core, fx, |state, fx| self.step_locked(core, now, state, event, fx));
     }
 
-    /// The journal holds the log's operations up to `operation`, and so the records below `end`.
+    /// The journal holds the log's operations up to `operation`; `end` says that there were records among them.
     pub(crate) fn journalled(
         self: &Arc<Self>,
         core: &Core,
@@ -68,7 +70,8 @@ impl Partition {
     ) {
         let _offline = self.guarded(core, fx, |state, fx| {
             state.log.durable_to(operation);
-            let event = end.map_or(Event::Tick, |end| Event::Synced { end });
+            // Not `end`: the log may have been cut since.
+            let event = end.map_or(Event::Tick, |_| Event::Synced { end: state.log.durable_end() });
             self.step_locked(core, now, state, event, fx);
         });
     }
@@ -77,7 +80,7 @@ impl Partition {
     ///
     /// # Errors
     /// When an assertion failed: the partition is offline by then, and who waited is answered.
-    pub(super) fn guarded<T>(
+    pub(crate) fn guarded<T>(
         self: &Arc<Self>,
         core: &Core,
         fx: &mut Effects,
@@ -95,7 +98,7 @@ impl Partition {
         done
     }
 
-    pub(super) fn step_locked(
+    pub(crate) fn step_locked(
         self: &Arc<Self>,
         core: &Core,
         now: Now,
@@ -104,11 +107,24 @@ impl Partition {
         fx: &mut Effects,
     ) {
         let mut actions = std::mem::take(&mut state.actions);
-        state.leader.step(now, event, &mut actions);
+        state.replica.step(now, event, &mut actions);
+        self.carry_out_all(core, now, state, actions, fx);
+    }
+
+    /// Carries out what a step of the replica asked for. `actions` is given back to the state for the next one.
+    pub(crate) fn carry_out_all(
+        self: &Arc<Self>,
+        core: &Core,
+        now: Now,
+        state: &mut State,
+        mut actions: Vec<Action<Waiter>>,
+        fx: &mut Effects,
+    ) {
         for action in actions.drain(..) {
             self.carry_out(core, now, state, action, fx);
         }
         state.actions = actions;
+        self.published.set_fresh(state.replica.is_fresh());
         self.write_if_due(core, now, state);
         self.activate_if_needed(core, now, state, fx);
     }
@@ -118,6 +134,9 @@ impl Partition {
             Action::StartEpoch { epoch, start } => {
                 // The log notes the epoch with its first batch; readers know it from now on.
                 assert!(start == state.log.log_end());
+                self.stop_pulling(core, state, false);
+                self.end_outflows(core, state);
+                self.published.set_fresh(state.replica.is_fresh());
                 self.published.set_epoch(epoch);
                 self.published.set_role(PublishedRole::Leading, Some(core.config.id));
                 state.registrations.moved(fx);
@@ -132,11 +151,20 @@ impl Partition {
                 }
                 self.published.set_log_end(end);
                 state.dirty_since.get_or_insert(now.mono);
+                self.mark_to_send(core, state);
             }
+            Action::DeleteBefore { start } => self.delete_before(core, state, start),
             Action::Reply { waiter, result } => answer(core, waiter, result, fx),
             Action::Publish(limits) => {
                 self.published.set_limits(limits);
                 state.registrations.moved(fx);
+                self.mark_lazily(core, now, state, fx);
+            }
+            Action::Report(position) => self.report(core, state, position),
+            Action::AlterIsr(wish) => core.replicas.asks().alter_isr(self.id, wish),
+            Action::HandOver => {
+                tracing::warn!(partition = %self.id, "the disk of this leader hangs: another replica is to lead");
+                core.replicas.asks().hand_over(self.id);
             }
         }
     }
@@ -145,16 +173,24 @@ impl Partition {
     fn abandon(&self, core: &Core, state: &mut State, reason: &str, fx: &mut Effects) {
         self.published.set_role(PublishedRole::Failed, None);
         let mut actions = Vec::new();
-        state.leader.abandon(reason, &mut actions);
+        state.replica.abandon(reason, &mut actions);
         for action in actions {
             match action {
                 Action::Reply { waiter: Waiter::Client { request, part }, result } => {
                     request.answer_once(part, result, fx);
                 }
                 Action::Reply { waiter, result } => answer(core, waiter, result, fx),
-                Action::StartEpoch { .. } | Action::Append { .. } | Action::Publish(_) => {}
+                Action::StartEpoch { .. }
+                | Action::Append { .. }
+                | Action::DeleteBefore { .. }
+                | Action::Publish(_)
+                | Action::Report(_)
+                | Action::AlterIsr(_)
+                | Action::HandOver => {}
             }
         }
+        self.stop_pulling(core, state, true);
+        self.end_outflows(core, state);
         state.registrations.moved(fx);
     }
 
@@ -169,6 +205,8 @@ impl Partition {
     ) {
         tracing::error!(partition = %self.id, %error, "the partition is offline until the next start");
         self.published.set_role(PublishedRole::Failed, None);
+        self.stop_pulling(core, state, true);
+        self.end_outflows(core, state);
         self.step_locked(core, now, state, Event::Failed { reason: error.to_string() }, fx);
         state.registrations.moved(fx);
     }
@@ -186,8 +224,9 @@ impl Partition {
     }
 
     pub(super) fn activate_if_needed(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, fx: &mut Effects) {
-        let failed = state.leader.failure().is_some();
-        let due = state.leader.waiting() > 0
+        let failed = state.replica.failure().is_some();
+        let due = state.replica.waiting() > 0
+            || state.replica.is_measuring()
             || (!failed && (state.log.unwritten_bytes() > 0 || state.unsynced_since.is_some()));
         if due && !state.active {
             state.active = true;
@@ -205,7 +244,7 @@ impl Partition {
         let write = state.write_out.take();
         let sync = state.sync_out.take();
         let removal = take_removal(core, &mut state);
-        if state.leader.failure().is_some() {
+        if state.replica.failure().is_some() {
             // The next start has it from the journal; nobody reads it before.
             state.log.let_go();
         }

@@ -5,19 +5,20 @@
 //! records below it in the log.
 //! Invariant: no system call is made with the lock held.
 
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use model::{LeaderEpoch, NodeId, Offset, TopicPartition};
-use replication::partition::leader::{Action, Leader, Limits};
+use replication::partition::replica::{Action, Limits, Replica};
 use storage::log::{Log, SegmentWrite, SyncWork};
 
 use super::produce::Waiter;
 use super::waiters::Registrations;
 use crate::budget::Counted;
 use crate::core::Core;
+use crate::replica::{Outflow, Pull};
 use crate::requests::FetchError;
 
 #[derive(Debug)]
@@ -32,8 +33,16 @@ pub(crate) struct Partition {
 /// Under the lock.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) leader: Leader<Waiter>,
+    pub(crate) replica: Replica<Waiter>,
     pub(crate) log: Log,
+    /// Whom we follow, and by which stream.
+    pub(crate) pull: Option<Pull>,
+    /// Who follows us.
+    pub(crate) outflows: Vec<Outflow>,
+    /// It is among those that have something to send; among those whose limits are told later; they are to be told now.
+    pub(crate) marked: bool,
+    pub(crate) marked_lazily: bool,
+    pub(crate) tell_limits: bool,
     pub(crate) registrations: Registrations,
     /// A write of the tail is under way.
     pub(crate) writing: bool,
@@ -96,11 +105,16 @@ pub(crate) struct Snapshot {
 }
 
 impl Partition {
-    pub(crate) fn new(id: TopicPartition, leader: Leader<Waiter>, log: Log) -> Partition {
-        let published = Published::new(leader.limits(), leader.log_end());
+    pub(crate) fn new(id: TopicPartition, replica: Replica<Waiter>, log: Log) -> Partition {
+        let published = Published::new(replica.limits(), replica.log_end());
         let state = State {
-            leader,
+            replica,
             log,
+            pull: None,
+            outflows: Vec::new(),
+            marked: false,
+            marked_lazily: false,
+            tell_limits: false,
             registrations: Registrations::default(),
             writing: false,
             write_target: None,
@@ -174,14 +188,18 @@ pub(crate) struct Published {
     log_end: AtomicI64,
     epoch: AtomicI32,
     role: AtomicU8,
+    /// A leader that does not know yet how much was acknowledged before it led.
+    fresh: AtomicBool,
     /// −1: nobody.
     leader: AtomicI32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PublishedRole {
+    /// The image has not said anything yet, or nobody leads that could be followed.
     NotLeading,
     Leading,
+    Following,
     Failed,
 }
 
@@ -194,6 +212,7 @@ impl Published {
             log_end: AtomicI64::new(log_end.get()),
             epoch: AtomicI32::new(0),
             role: AtomicU8::new(0),
+            fresh: AtomicBool::new(false),
             leader: AtomicI32::new(-1),
         }
     }
@@ -217,7 +236,8 @@ impl Published {
         let role = match role {
             PublishedRole::NotLeading => 0,
             PublishedRole::Leading => 1,
-            PublishedRole::Failed => 2,
+            PublishedRole::Following => 2,
+            PublishedRole::Failed => 3,
         };
         self.role.store(role, Ordering::Release);
     }
@@ -226,8 +246,18 @@ impl Published {
         match self.role.load(Ordering::Acquire) {
             0 => PublishedRole::NotLeading,
             1 => PublishedRole::Leading,
+            2 => PublishedRole::Following,
             _ => PublishedRole::Failed,
         }
+    }
+
+    pub(crate) fn set_fresh(&self, fresh: bool) {
+        self.fresh.store(fresh, Ordering::Release);
+    }
+
+    /// The high watermark is none that may be told as the end: more may have been acknowledged (K7, K9).
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_failed(&self) -> bool {
@@ -255,18 +285,26 @@ impl Published {
         LeaderEpoch::new(self.epoch.load(Ordering::Acquire))
     }
 
-    /// Whether a reader who believes in `current_epoch` may read here.
-    pub(crate) fn check_reader(&self, current_epoch: Option<LeaderEpoch>) -> Result<(), FetchError> {
+    /// Whether a reader who believes in `current_epoch` may read here. `at_follower`: a replica that follows will do (KIP-392).
+    pub(crate) fn check_reader(
+        &self,
+        current_epoch: Option<LeaderEpoch>,
+        at_follower: bool,
+    ) -> Result<PublishedRole, FetchError> {
         let current = self.epoch();
-        match self.role() {
+        let role = self.role();
+        match role {
             PublishedRole::Failed => return Err(FetchError::Disk { reason: "the partition is offline".to_owned() }),
-            PublishedRole::NotLeading => return Err(FetchError::NotLeader { leader: self.leader(), epoch: current }),
             PublishedRole::Leading => {}
+            PublishedRole::Following if at_follower => {}
+            PublishedRole::NotLeading | PublishedRole::Following => {
+                return Err(FetchError::NotLeader { leader: self.leader(), epoch: current });
+            }
         }
         match current_epoch {
             Some(got) if got < current => Err(FetchError::FencedEpoch { current, got }),
             Some(got) if got > current => Err(FetchError::UnknownEpoch { current, got }),
-            Some(_) | None => Ok(()),
+            Some(_) | None => Ok(role),
         }
     }
 }

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use model::{LeaderEpoch, NodeId, Now};
+use model::{Now, Offset};
 use replication::partition::isr::Durability;
-use replication::partition::leader::{Event, Settings};
+use replication::partition::replica::{Event, Settings};
 use storage::disk::Step;
 use storage::{LogConfig, Unit};
 
 use super::handle::{Deletion, Partition, PublishedRole, State};
 use crate::commit::Told;
-use crate::core::Core;
+use crate::core::{Core, Inward};
 use crate::effects::Effects;
 
 impl Partition {
@@ -32,35 +32,17 @@ impl Partition {
             // The log's own policy holds until it is opened anew.
             let durability = durability(state.log.journalled());
             let settings = Settings { durability, ..settings };
-            if *state.leader.settings() != settings {
+            if *state.replica.settings() != settings {
                 self.step_locked(core, now, state, Event::Configured(settings), fx);
             }
         });
     }
 
-    /// Another node leads, or none does.
-    pub(crate) fn step_down(
-        self: &Arc<Self>,
-        core: &Core,
-        now: Now,
-        epoch: LeaderEpoch,
-        leader: Option<NodeId>,
-        fx: &mut Effects,
-    ) {
-        let _offline = self.guarded(core, fx, |state, fx| {
-            self.step_locked(core, now, state, Event::StepDown { epoch, leader }, fx);
-            if state.leader.failure().is_none() {
-                self.published.set_epoch(epoch);
-                self.published.set_role(PublishedRole::NotLeading, leader);
-            }
-            state.registrations.moved(fx);
-        });
-    }
-
     /// The metadata has deleted it: who waits is answered, then the journal is told, then the files go.
     pub(crate) fn delete(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) {
-        self.step_down(core, now, self.published.epoch(), None, fx);
+        self.follow(core, now, self.published.epoch(), None, fx);
         let _offline = self.guarded(core, fx, |state, _| {
+            self.published.set_role(PublishedRole::NotLeading, None);
             assert!(state.deletion == Deletion::No, "a topic's id is never used again");
             state.deletion = Deletion::Asked;
             core.leaves(self, state.log.folder());
@@ -77,25 +59,35 @@ impl Partition {
             state.log.durable_to(operation);
             state.deletion = Deletion::Durable;
             core.has_left(self);
+            // The replica may be wanted here again by now.
+            core.inward(Inward::Follow(self.id.topic));
         });
     }
 
-    /// Lets go what is older or more than the topic keeps.
+    /// Lets go what is older or more than the topic keeps. Followers lose what their leader lost.
     pub(crate) fn retain(self: &Arc<Self>, core: &Core, now: Now, fx: &mut Effects) {
         let _offline = self.guarded(core, fx, |state, fx| {
-            if state.leader.failure().is_some() || state.deletion != Deletion::No {
+            if !state.replica.leads() || state.deletion != Deletion::No {
                 return;
             }
-            let high_watermark = state.leader.high_watermark();
+            let high_watermark = state.replica.high_watermark();
             let Some(start) = state.log.retention_start(now.wall_ms, high_watermark) else { return };
-            let Some(entry) = state.log.delete_before(start) else { return };
+            if start <= state.log.log_start() {
+                return;
+            }
             tracing::info!(partition = %self.id, %start, "records below are older or more than the topic keeps");
-            let operation = state.log.last_operation();
-            state.files_go = true;
-            let told = Told::Partition { partition: Arc::clone(self), operation, end: None };
-            core.commit.push(Unit::one(entry), told);
+            self.delete_before(core, state, start);
             self.step_locked(core, now, state, Event::LogStartMoved { start }, fx);
         });
+    }
+
+    /// The log begins at `start` from now on.
+    pub(super) fn delete_before(self: &Arc<Self>, core: &Core, state: &mut State, start: Offset) {
+        let Some(entry) = state.log.delete_before(start) else { return };
+        let operation = state.log.last_operation();
+        state.files_go = true;
+        let told = Told::Partition { partition: Arc::clone(self), operation, end: None };
+        core.commit.push(Unit::one(entry), told);
     }
 }
 

@@ -1,28 +1,29 @@
 //! Reads of a partition: records below a published limit, positions by time, ends of epochs.
 //!
 //! Owns which limit holds for whom and what is an error. Does not own where bytes are: `storage::log` plans, its plan reads.
-//! Invariant: nothing at or above the high watermark is handed out. The lock is held to plan, never to read.
+//! Invariant: nothing at or above the high watermark is handed out, by a leader or by a follower, which knows one that is not larger.
+//! The lock is held to plan, never to read.
+//! Invariant: an end that may be too low is not told: a reader who believed it would begin anew (K7, K9).
 
 use model::{LeaderEpoch, Offset};
 use storage::disk::{Disk, DiskError, ReadMode};
 use storage::reader::{Learned, Read, ReadError};
 use storage::time_reader::TimeTarget;
 
-use super::handle::Partition;
-use crate::requests::{EpochEnd, FetchError, FetchPart, FetchedPart, FoundOffset, ListError, Position};
+use super::handle::{Partition, PublishedRole};
+use crate::requests::{EpochEnd, FetchError, FetchLimits, FetchPart, FetchedPart, FoundOffset, ListError, Position};
 
 impl Partition {
-    /// At most `bytes_max` bytes, or one batch if that is larger and `whole_batch` says so. `None`: the disk must be waited for.
+    /// At most as many bytes as both limits allow, or one batch if that is larger and `whole_batch` says so. `None`: the disk must be waited for.
     pub(crate) fn fetch(
         &self,
         part: &FetchPart,
-        committed_only: bool,
-        bytes_max: u32,
+        limits: FetchLimits,
         whole_batch: bool,
         disk: &dyn Disk,
         mode: ReadMode,
     ) -> Option<FetchedPart> {
-        match self.try_fetch(part, committed_only, bytes_max, whole_batch, disk, mode) {
+        match self.try_fetch(part, limits, whole_batch, disk, mode) {
             Ok(fetched) => fetched,
             Err(error) => Some(self.refused(error)),
         }
@@ -31,24 +32,35 @@ impl Partition {
     fn try_fetch(
         &self,
         part: &FetchPart,
-        committed_only: bool,
-        bytes_max: u32,
+        asked: FetchLimits,
         whole_batch: bool,
         disk: &dyn Disk,
         mode: ReadMode,
     ) -> Result<Option<FetchedPart>, FetchError> {
-        self.published.check_reader(part.current_epoch)?;
+        let role = self.published.check_reader(part.current_epoch, asked.at_follower)?;
+        let (limits, log_end) = (self.published.limits(), self.published.log_end());
+        let unknown = || FetchError::OffsetNotAvailable { end: limits.high_watermark, got: part.from };
+        if role == PublishedRole::Following && part.from > log_end.get() {
+            // The leader has it; it is not here yet (K10).
+            return Err(unknown());
+        }
         if let Some(epoch) = part.last_fetched_epoch
             && let Some(diverging) = self.diverging(part.from, epoch)?
         {
-            return Ok(Some(FetchedPart { diverging: Some(diverging), ..self.empty() }));
+            return match role {
+                // Perhaps it is we who have parted from the leader, and not been told yet.
+                PublishedRole::Following => Err(unknown()),
+                _ => Ok(Some(FetchedPart { diverging: Some(diverging), ..self.empty() })),
+            };
         }
-        let (limits, log_end) = (self.published.limits(), self.published.log_end());
         let outside = || FetchError::OutOfRange { start: limits.log_start, end: log_end, got: part.from };
         let from = Offset::from_wire(part.from).filter(|from| *from >= limits.log_start && *from <= log_end);
         let from = from.ok_or_else(outside)?;
-        let limit = if committed_only { limits.last_stable } else { limits.high_watermark };
-        let bytes_max = bytes_max.min(part.bytes_max);
+        let limit = if asked.committed_only { limits.last_stable } else { limits.high_watermark };
+        if from >= limit && self.published.is_fresh() {
+            return Err(unknown());
+        }
+        let bytes_max = u32::try_from(asked.bytes_max).unwrap_or(u32::MAX).min(part.bytes_max);
         if from >= limit || (bytes_max == 0 && !whole_batch) {
             return Ok(Some(self.empty()));
         }
@@ -85,10 +97,12 @@ impl Partition {
 
     fn empty(&self) -> FetchedPart {
         let limits = self.published.limits();
+        // Readers have seen a larger one, perhaps: it never goes back (I11).
+        let known = !self.published.is_fresh();
         FetchedPart {
             error: None,
-            high_watermark: Some(limits.high_watermark),
-            last_stable: Some(limits.last_stable),
+            high_watermark: known.then_some(limits.high_watermark),
+            last_stable: known.then_some(limits.last_stable),
             log_start: Some(limits.log_start),
             records: Vec::new(),
             record_bytes: 0,
@@ -123,11 +137,11 @@ impl Partition {
         let state = self.lock();
         let log_end = state.log.log_end();
         // The log notes an epoch with its first batch; ours may have none yet.
-        if epoch == state.leader.epoch() {
+        if epoch == state.replica.epoch() {
             return Some(EpochEnd { epoch, end: log_end });
         }
         let found = state.log.epochs().end_offset_for(epoch, log_end);
-        let latest = || state.log.epochs().latest().filter(|latest| *latest < epoch && epoch < state.leader.epoch());
+        let latest = || state.log.epochs().latest().filter(|latest| *latest < epoch && epoch < state.replica.epoch());
         let (epoch, end) = found.or_else(|| latest().map(|latest| (latest, log_end)))?;
         Some(EpochEnd { epoch, end })
     }
@@ -137,7 +151,7 @@ impl Partition {
         current_epoch: Option<LeaderEpoch>,
         epoch: LeaderEpoch,
     ) -> Result<Option<EpochEnd>, FetchError> {
-        self.published.check_reader(current_epoch)?;
+        self.published.check_reader(current_epoch, false)?;
         Ok(self.end_of_epoch(epoch))
     }
 
@@ -148,14 +162,18 @@ impl Partition {
         disk: &dyn Disk,
         mode: ReadMode,
     ) -> Result<FoundOffset, ListError> {
-        self.published.check_reader(current_epoch).map_err(list_refused)?;
+        self.published.check_reader(current_epoch, false).map_err(list_refused)?;
         let limits = self.published.limits();
+        let fresh = self.published.is_fresh();
         let at =
             |offset: Offset, epoch: Option<LeaderEpoch>| FoundOffset { offset: Some(offset), timestamp_ms: -1, epoch };
         let target = match position {
             Position::Earliest | Position::EarliestLocal => {
                 let epoch = self.lock().log.epochs().epoch_at(limits.log_start);
                 return Ok(at(limits.log_start, epoch));
+            }
+            Position::Latest { .. } if fresh => {
+                return Err(ListError::OffsetNotAvailable { end: limits.high_watermark });
             }
             Position::Latest { committed_only } => {
                 let end = if committed_only { limits.last_stable } else { limits.high_watermark };
@@ -173,6 +191,7 @@ impl Partition {
             Some(found) => {
                 FoundOffset { offset: Some(found.offset), timestamp_ms: found.timestamp_ms, epoch: found.epoch }
             }
+            None if fresh => return Err(ListError::OffsetNotAvailable { end: limits.high_watermark }),
             None => FoundOffset { offset: None, timestamp_ms: -1, epoch: None },
         })
     }
@@ -202,6 +221,7 @@ fn list_refused(error: FetchError) -> ListError {
         FetchError::UnknownEpoch { current, got } => ListError::UnknownEpoch { current, got },
         FetchError::UnknownPartition => ListError::UnknownPartition,
         FetchError::Corrupt { at } => ListError::Corrupt { at },
+        FetchError::OffsetNotAvailable { end, .. } => ListError::OffsetNotAvailable { end },
         other @ (FetchError::Disk { .. } | FetchError::OutOfRange { .. }) => {
             ListError::Disk { reason: other.to_string() }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::batch::BatchBuilder;
 use model::{LeaderEpoch, NodeId, Now, PartitionIndex, TopicName, TopicPartition};
-use replication::partition::leader::Event;
+use replication::partition::replica::{Event, Leadership};
 use storage::disk::{Disk, RealDisk};
 
 use crate::config::NodeConfig;
@@ -75,7 +75,11 @@ fn a_failed_assertion_takes_one_partition_offline_and_answers_who_waits() {
     let mut fx = Effects::new();
     node.produce(now, produce(bad, 1), &mut fx);
     let partition = node.core.table.get(bad).expect("here");
-    let lead = |epoch| Event::Lead { epoch: LeaderEpoch::new(epoch), replicas: 1, isr: BTreeSet::from([NodeId(1)]) };
+    let alone = BTreeSet::from([NodeId(1)]);
+    let lead = |epoch| {
+        let epoch = LeaderEpoch::new(epoch);
+        Event::Lead(Leadership { epoch, partition_epoch: 0, replicas: alone.clone(), isr: alone.clone() })
+    };
     partition.step(&node.core, now, lead(7), &mut fx);
     // The image never goes back: an assertion says so.
     partition.step(&node.core, now, lead(3), &mut fx);

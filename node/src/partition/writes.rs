@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::Now;
-use replication::partition::leader::Event;
+use replication::partition::replica::Event;
 use storage::disk::DiskError;
 use storage::log::Log;
 
@@ -24,7 +24,7 @@ impl Partition {
     pub(super) fn write_if_due(&self, core: &Core, now: Now, state: &mut State) {
         let unwritten = state.log.unwritten_bytes();
         let resting = state.full_until.is_some_and(|until| now.mono < until);
-        if state.writing || resting || state.leader.failure().is_some() || state.awaits_folder(core) {
+        if state.writing || resting || state.replica.failure().is_some() || state.awaits_folder(core) {
             return;
         }
         let old = state.dirty_since.is_some_and(|since| now.mono >= since.saturating_add(core.config.flush_age));
@@ -48,7 +48,7 @@ impl Partition {
     /// `last`: nothing is appended any more; in a log that is not journalled it would come behind the checkpoint unseen.
     pub(crate) fn begin_checkpoint(self: &Arc<Self>, core: &Core, now: Now, last: bool, fx: &mut Effects) -> Began {
         let began = self.guarded(core, fx, |state, _| {
-            if state.leader.failure().is_some() {
+            if state.replica.failure().is_some() {
                 return Began::Offline;
             }
             state.in_checkpoint = true;
@@ -57,7 +57,7 @@ impl Partition {
             // What the producers sent by now is in the files when the checkpoint is written, never more than that: a batch that
             // a crash takes away must not be known as a duplicate.
             if state.snapshot.as_ref().is_none_or(|snapshot| snapshot.operation != operation) {
-                let bytes = state.leader.producers().encode();
+                let bytes = state.replica.producers().encode();
                 let before = state.usable_snapshot().cloned();
                 state.snapshot_before = before;
                 state.snapshot = Some(Snapshot { operation, end: state.log.log_end(), bytes });
@@ -160,9 +160,7 @@ impl Partition {
         let released = self.guarded(core, fx, |state, _| {
             state.in_checkpoint = false;
             state.write_target = None;
-            if state.usable_snapshot().map(|usable| usable.operation)
-                == state.snapshot.as_ref().map(|newest| newest.operation)
-            {
+            if state.usable_snapshot().map(|usable| usable.operation) == state.snapshot.as_ref().map(|newest| newest.operation) {
                 state.snapshot_before = None;
             }
             saved && std::mem::take(&mut state.held)
@@ -196,7 +194,7 @@ fn start_write(now: Now, state: &mut State) {
 /// Whether the log has just reached what a checkpoint waits for, or has failed and never will: the checkpoint finds that out
 /// and gives up, where it would wait for ever.
 pub(super) fn take_reached(state: &mut State) -> bool {
-    let failed = state.leader.failure().is_some();
+    let failed = state.replica.failure().is_some();
     let over = state.write_target.is_some_and(|target| failed || state.log.written_operation() >= target);
     let reached = over && !state.syncing;
     if reached {

@@ -110,6 +110,7 @@ impl World {
                 Effect::Wake { waiter } => self.woken.push(waiter.request),
                 Effect::Disk(op) => self.operations.push_back(op),
                 Effect::TickBy { mono } => self.tick_at = self.tick_at.min(mono),
+                Effect::Read(_) => panic!("there is nobody to read for"),
                 Effect::Send { .. } => panic!("there is no other node"),
                 Effect::Ready => self.ready = true,
                 Effect::Fatal { reason } => self.fatal = Some(reason),
@@ -205,7 +206,7 @@ impl World {
     pub fn fetch(&self, partition: TopicPartition, from: i64) -> FetchedPart {
         let bytes_max = 1 << 20;
         let part = FetchPart { partition, from, bytes_max, current_epoch: None, last_fetched_epoch: None };
-        let limits = FetchLimits { bytes_max: 50 << 20, committed_only: false };
+        let limits = FetchLimits { bytes_max: 50 << 20, committed_only: false, at_follower: false };
         let mut read = self.node.fetch(&[part], limits, ReadMode::Blocking);
         read.parts.pop().expect("one part")
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use model::Offset;
+use model::batch::StoredBatch;
 
 use super::{Log, Place};
 use crate::reader::{FilePart, Learned, ReadError, ReadPlan};
@@ -85,6 +86,11 @@ impl Log {
     pub(crate) fn parts_from(&self, from: Offset) -> Vec<FilePart> {
         let first = self.segments.partition_point(|segment| segment.facts.base <= from).saturating_sub(1);
         self.segments.iter().skip(first).filter_map(|segment| self.file_part(segment)).collect()
+    }
+
+    /// The batches in memory that lie at `from` and behind.
+    pub(crate) fn tail_from(&self, from: Offset) -> Vec<StoredBatch> {
+        self.tail.from(from).map(|item| item.batch.clone()).collect()
     }
 
     /// Plans the search for a record by its time, among the records below `limit`.

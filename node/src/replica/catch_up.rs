@@ -1,0 +1,175 @@
+//! Records for followers that are behind, read from the disk.
+//!
+//! Owns the queue of reads and what is done with their bytes. Does not own the reading: it is an effect, since it may wait.
+//! Invariant: at most one read of a stream is under way, and few for one node. No lock is held while one runs.
+
+use std::sync::Arc;
+
+use model::{NodeId, Now};
+use replication::partition::follower::LeaderLimits;
+use storage::disk::{Disk, DiskError, ReadMode};
+use storage::reader::{Read, ReadError};
+use storage::ReadPlan;
+
+use super::outflow::Flow;
+use super::serve::{Built, FRAME_RECORD_BYTES};
+use super::wire::RecordLane;
+use super::{ReadKind, ReadWork};
+use crate::core::Core;
+use crate::effects::{Effect, Effects};
+use crate::partition::handle::Partition;
+use crate::peer::PeerLane;
+
+/// Reads for one node at a time.
+const READS_MAX: usize = 2;
+/// Streams that one read serves: after a restart most of them lack little.
+const PARTS_MAX: usize = 32;
+
+/// Reads of several streams to one node.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    node: NodeId,
+    generation: u64,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    stream: u32,
+    partition: Arc<Partition>,
+    plan: ReadPlan,
+}
+
+#[derive(Debug)]
+pub(crate) struct CaughtUp {
+    node: NodeId,
+    generation: u64,
+    parts: Vec<(u32, Arc<Partition>, Result<Read, ReadError>)>,
+}
+
+impl CatchUp {
+    /// May wait for the disk.
+    pub(super) fn run(self, disk: &dyn Disk) -> CaughtUp {
+        let CatchUp { node, generation, parts } = self;
+        let read = |part: Part| (part.stream, part.partition, part.plan.run(disk, ReadMode::Blocking));
+        CaughtUp { node, generation, parts: parts.into_iter().map(read).collect() }
+    }
+}
+
+/// Starts the reads that there is credit for.
+pub(super) fn start_reads(core: &Core, fx: &mut Effects) {
+    loop {
+        let mut serve = core.replicas.serve();
+        let found = serve.peers.iter_mut().find(|(_, peer)| {
+            !peer.cold.is_empty() && peer.reads < READS_MAX && peer.credit(RecordLane::CatchUp) > 0
+        });
+        let Some((node, peer)) = found else { return };
+        let (node, generation) = (*node, peer.generation);
+        let count = peer.cold.len().min(PARTS_MAX);
+        let streams: Vec<(u32, Arc<Partition>)> = peer.cold.drain(..count).collect();
+        peer.reads += 1;
+        drop(serve);
+        let bytes_max = FRAME_RECORD_BYTES / u64::try_from(count).expect("a few").max(1);
+        let bytes_max = u32::try_from(bytes_max).expect("it is small");
+        let parts: Vec<Part> = streams
+            .into_iter()
+            .filter_map(|(stream, partition)| {
+                let plan = partition.plan_catch_up(core, node, stream, bytes_max)?;
+                Some(Part { stream, partition, plan })
+            })
+            .collect();
+        if parts.is_empty() {
+            if let Some(peer) = core.replicas.serve().peers.get_mut(&node) {
+                peer.reads -= 1;
+            }
+            continue;
+        }
+        let work = CatchUp { node, generation, parts };
+        fx.push(Effect::Read(ReadWork(ReadKind::CatchUp(work))));
+    }
+}
+
+/// A read is done: its records go on their way.
+pub(super) fn read_done(core: &Core, now: Now, done: CaughtUp, fx: &mut Effects) {
+    let CaughtUp { node, generation, parts } = done;
+    if let Some(peer) = core.replicas.serve().peers.get_mut(&node) {
+        peer.reads -= 1;
+    }
+    let mut built = Built::default();
+    for (stream, partition, read) in parts {
+        match read {
+            Ok(read) => partition.was_read(core, node, stream, read, &mut built),
+            Err(error) => partition.was_not_read(core, now, node, stream, &error, fx),
+        }
+    }
+    let mut serve = core.replicas.serve();
+    if built.is_empty() {
+        return;
+    }
+    if let Some(peer) = serve.current(node, generation) {
+        let frame = peer.seal(RecordLane::CatchUp, built);
+        fx.push(Effect::Send { to: node, lane: PeerLane::CatchUp, frame });
+    }
+}
+
+impl Partition {
+    fn plan_catch_up(self: &Arc<Self>, core: &Core, node: NodeId, stream: u32, bytes_max: u32) -> Option<ReadPlan> {
+        let mut state = self.lock();
+        let (log_start, log_end) = (state.log.log_start(), state.log.log_end());
+        let outflow = state.outflows.iter_mut().find(|outflow| outflow.node == node && outflow.stream == stream)?;
+        let from = outflow.next;
+        if from < log_start {
+            // What it needs is gone: the next look at its streams says so.
+            self.mark_to_send(core, &mut state);
+            return None;
+        }
+        assert!(outflow.flow == Flow::Cold);
+        outflow.flow = Flow::Reading;
+        state.log.plan_read(from, log_end, bytes_max).ok()
+    }
+
+    fn was_read(self: &Arc<Self>, core: &Core, node: NodeId, stream: u32, read: Read, built: &mut Built) {
+        let mut state = self.lock();
+        read.learned.iter().for_each(|learned| state.log.learn(learned.clone()));
+        let (log_end, limits) = (state.log.log_end(), state.replica.limits());
+        let found = state.outflows.iter_mut().find(|outflow| outflow.node == node && outflow.stream == stream);
+        let Some(outflow) = found else { return };
+        let base = outflow.next;
+        outflow.was_read(read.next.unwrap_or(base), log_end);
+        let limits = LeaderLimits { high_watermark: limits.high_watermark, log_start: limits.log_start };
+        outflow.told = Some(limits);
+        let flow = outflow.flow;
+        match flow {
+            Flow::Cold => {
+                if let Some(peer) = core.replicas.serve().peers.get_mut(&node) {
+                    peer.cold.push_back((stream, Arc::clone(self)));
+                }
+            }
+            Flow::Hot => self.mark_to_send(core, &mut state),
+            Flow::Changing | Flow::Reading => {}
+        }
+        built.add(stream, base, limits, read.pieces);
+    }
+
+    fn was_not_read(
+        self: &Arc<Self>,
+        core: &Core,
+        now: Now,
+        node: NodeId,
+        stream: u32,
+        error: &ReadError,
+        fx: &mut Effects,
+    ) {
+        let mut state = self.lock();
+        let found = state.outflows.iter_mut().find(|outflow| outflow.node == node && outflow.stream == stream);
+        let Some(outflow) = found else { return };
+        outflow.flow = Flow::Cold;
+        drop(state);
+        // Retention may have taken the file between plan and read: then the next plan says so.
+        if !matches!(error, ReadError::Disk(DiskError::NotFound { .. })) {
+            tracing::error!(partition = %self.id, follower = %node, %error, "records for a follower cannot be read");
+        }
+        core.replicas.retry_read(now, node, stream, self);
+        core.timer.by(now.mono.saturating_add(super::RETRY), fx);
+    }
+}

@@ -1,0 +1,429 @@
+//! Several nodes in one process: how records get to all replicas, what an acknowledgement waits for, and what a new leader has.
+//!
+//! All time is the time of that world.
+
+mod cluster;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::{Cluster, name};
+use model::batch::{Batch, BatchBuilder, split_stored};
+use model::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
+use node::requests::{
+    Acks, Answer, AppendError, Appended, ControllerAnswer, ControllerRequest, FetchError, FetchLimits, FetchPart,
+    FetchedPart, Produce, ProducePart,
+};
+use replication::controller::requests::{NamedPartition, Reassignment};
+use replication::metadata::PartitionInfo;
+use storage::disk::ReadMode;
+
+const THREE: [i32; 3] = [1, 2, 3];
+
+struct Bed {
+    cluster: Cluster,
+    partition: TopicPartition,
+    sequence: i32,
+}
+
+impl Bed {
+    /// Three nodes, and a topic of one partition on all of them.
+    fn new() -> Bed {
+        Bed::with_partitions(1)
+    }
+
+    fn with_partitions(count: u32) -> Bed {
+        let mut cluster = Cluster::founded(&THREE);
+        let request = cluster.create_topic(1, "t", count);
+        match cluster.answer(request, 2_000) {
+            Answer::TopicsCreated(answers) => assert!(answers.iter().all(Result::is_ok), "{answers:?}"),
+            other => panic!("{other:?}"),
+        }
+        let topic = cluster.image(1).topic(&name("t")).expect("created").id;
+        let partition = TopicPartition { topic, partition: PartitionIndex::new(0) };
+        let mut bed = Bed { cluster, partition, sequence: 0 };
+        bed.until_in_sync(&THREE, 2_000);
+        bed
+    }
+
+    fn info(&self, seen_by: i32) -> PartitionInfo {
+        PartitionInfo::clone(self.cluster.image(seen_by).partition(self.partition).expect("it is there"))
+    }
+
+    fn leader(&self) -> i32 {
+        let running = self.cluster.running();
+        self.info(*running.first().expect("one runs")).leader.expect("somebody leads").0
+    }
+
+    fn followers(&self) -> Vec<i32> {
+        let leader = self.leader();
+        THREE.into_iter().filter(|node| *node != leader).collect()
+    }
+
+    /// Until every running node sees this in-sync set.
+    fn until_in_sync(&mut self, nodes: &[i32], millis: u64) -> Duration {
+        let partition = self.partition;
+        let want: Vec<NodeId> = nodes.iter().map(|node| NodeId(*node)).collect();
+        self.cluster.until("the in-sync set is as it should be", millis, |cluster| {
+            cluster.running().into_iter().all(|node| {
+                let image = cluster.image(node);
+                let Some(info) = image.partition(partition) else { return false };
+                let mut isr = info.isr.clone();
+                isr.sort();
+                isr == want && info.leader.is_some()
+            })
+        })
+    }
+
+    fn batch(&mut self, value: &str) -> Batch {
+        let batch = BatchBuilder::new().producer(7, 0, self.sequence).record(1_000, None, Some(value.as_bytes()), &[]);
+        self.sequence += 1;
+        batch.finish()
+    }
+
+    fn send(&mut self, node: i32, acks: Acks, batch: Batch) -> u64 {
+        let partition = self.partition;
+        self.cluster.ask(node, |node, now, reply, fx| {
+            let parts = vec![ProducePart { partition, batch }];
+            node.produce(now, Produce { acks, timeout: Duration::from_secs(30), parts, reply }, fx);
+        })
+    }
+
+    fn result(&mut self, request: u64, millis: u64) -> Result<Appended, AppendError> {
+        match self.cluster.answer(request, millis) {
+            Answer::Produced(mut answer) => answer.parts.pop().expect("one part"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Appends to whoever leads, with acks=all.
+    fn append(&mut self, value: &str) -> i64 {
+        let batch = self.batch(value);
+        let leader = self.leader();
+        let request = self.send(leader, Acks::All, batch);
+        self.result(request, 1_000).expect("acknowledged").base_offset.get()
+    }
+
+    fn fetch(&self, node: i32, from: i64, at_follower: bool, epoch: Option<LeaderEpoch>) -> FetchedPart {
+        let part = FetchPart {
+            partition: self.partition,
+            from,
+            bytes_max: 1 << 20,
+            current_epoch: epoch,
+            last_fetched_epoch: None,
+        };
+        let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower };
+        self.cluster.node(node).fetch(&[part], limits, ReadMode::Blocking).parts.pop().expect("one part")
+    }
+
+    /// Everything that a node hands out, as bytes and as values.
+    fn read(&self, node: i32) -> (Bytes, Vec<String>) {
+        let (mut next, mut all, mut values) = (0, Vec::new(), Vec::new());
+        loop {
+            let fetched = self.fetch(node, next, true, None);
+            assert_eq!(fetched.error, None, "node {node} at {next}");
+            if fetched.records.is_empty() {
+                return (all.into(), values);
+            }
+            let bytes = fetched.records.concat();
+            all.extend_from_slice(&bytes);
+            for batch in split_stored(bytes.into()) {
+                let batch = batch.expect("a whole batch");
+                next = batch.next_offset().get();
+                let records = batch.records();
+                let limits = storage::record::ReadLimits::default();
+                let mut reader = storage::record::RecordReader::new(batch.header(), &records, limits).expect("records");
+                while let Some(record) = reader.next().expect("a record") {
+                    values.push(String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned());
+                }
+            }
+        }
+    }
+
+    fn high_watermark(&self, node: i32) -> i64 {
+        self.cluster.node(node).partition_status(self.partition).expect("it is here").high_watermark.get()
+    }
+
+    fn log_end(&self, node: i32) -> Offset {
+        self.cluster.node(node).partition_status(self.partition).expect("it is here").log_end
+    }
+
+    /// All running replicas hand out the same bytes, with these values.
+    fn until_equal(&mut self, values: &[&str], millis: u64) {
+        let count = i64::try_from(values.len()).expect("few");
+        let partition = self.partition;
+        self.cluster.until("all replicas know what is committed", millis, |cluster| {
+            let end = |node| cluster.node(node).partition_status(partition).expect("it is here").high_watermark.get();
+            cluster.running().into_iter().all(|node| end(node) == count)
+        });
+        let running = self.cluster.running();
+        let first = self.read(running[0]);
+        assert_eq!(first.1, values);
+        for node in running {
+            assert_eq!(self.read(node), first, "node {node}");
+        }
+    }
+}
+
+#[test]
+fn an_acknowledged_record_is_on_the_disk_of_all_replicas() {
+    let mut bed = Bed::new();
+    let batch = bed.batch("a");
+    let leader = bed.leader();
+    let request = bed.send(leader, Acks::All, batch);
+    let took = bed.cluster.until("it is acknowledged", 1_000, |cluster| cluster.answers.contains_key(&request));
+    // Two trips and a write, while the leader writes itself.
+    assert!(took < Duration::from_millis(3), "{took:?}");
+    for node in THREE {
+        assert_eq!(bed.log_end(node), Offset::new(1), "node {node}");
+    }
+    bed.until_equal(&["a"], 100);
+}
+
+#[test]
+fn followers_learn_what_is_committed_soon_after_the_last_record() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.append("a"), 0);
+    for follower in bed.followers() {
+        assert_eq!(bed.high_watermark(follower), 0);
+    }
+    bed.until_equal(&["a"], 15);
+}
+
+#[test]
+fn nothing_is_acknowledged_while_a_member_of_the_isr_is_silent_and_then_it_leaves() {
+    let mut bed = Bed::new();
+    bed.append("a");
+    let silent = bed.followers()[1];
+    bed.cluster.pause(silent);
+    let batch = bed.batch("b");
+    let leader = bed.leader();
+    let request = bed.send(leader, Acks::All, batch);
+    let took = bed.cluster.until("it is acknowledged", 3_000, |cluster| cluster.answers.contains_key(&request));
+    assert!(took > Duration::from_millis(1_000), "{took:?}");
+    bed.result(request, 1).expect("acknowledged by the two that are left");
+    bed.append("c");
+    bed.cluster.resume(silent);
+    bed.until_in_sync(&THREE, 3_000);
+    bed.until_equal(&["a", "b", "c"], 100);
+}
+
+#[test]
+fn the_next_leader_has_what_was_acknowledged_and_knows_its_producers() {
+    let mut bed = Bed::new();
+    for value in ["a", "b", "c"] {
+        bed.append(value);
+    }
+    let (gone, epoch) = (bed.leader(), bed.info(1).leader_epoch);
+    bed.cluster.kill(gone);
+    let partition = bed.partition;
+    let took = bed.cluster.until("another one leads", 1_000, |cluster| {
+        cluster.running().into_iter().all(|node| {
+            let image = cluster.image(node);
+            image.partition(partition).is_some_and(|info| info.leader.is_some_and(|leader| leader.0 != gone))
+        })
+    });
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    assert!(bed.info(bed.leader()).leader_epoch > epoch);
+    // A retry of the last batch, whose answer may have been lost.
+    bed.sequence -= 1;
+    assert_eq!(bed.append("c"), 2, "it is known already");
+    assert_eq!(bed.append("d"), 3);
+    bed.cluster.start(gone);
+    bed.until_in_sync(&THREE, 3_000);
+    bed.until_equal(&["a", "b", "c", "d"], 1_000);
+}
+
+#[test]
+fn what_only_a_dead_leader_had_is_cut_when_it_comes_back() {
+    let mut bed = Bed::new();
+    bed.append("a");
+    let leader = bed.leader();
+    for follower in bed.followers() {
+        bed.cluster.pause(follower);
+    }
+    let batch = bed.batch("lost");
+    bed.send(leader, Acks::Leader, batch);
+    bed.cluster.pass(20);
+    assert_eq!(bed.log_end(leader), Offset::new(2));
+    bed.cluster.kill(leader);
+    for follower in bed.cluster.running() {
+        bed.cluster.resume(follower);
+    }
+    let partition = bed.partition;
+    bed.cluster.until("another one leads", 5_000, |cluster| {
+        let running = cluster.running();
+        let image = cluster.image(running[0]);
+        image.partition(partition).is_some_and(|info| info.leader.is_some_and(|other| other.0 != leader))
+    });
+    bed.sequence -= 1;
+    let batch = bed.batch("kept");
+    let next = bed.leader();
+    let request = bed.send(next, Acks::All, batch);
+    assert_eq!(bed.result(request, 3_000).expect("acknowledged").base_offset, Offset::new(1));
+    bed.cluster.start(leader);
+    bed.until_in_sync(&THREE, 3_000);
+    bed.until_equal(&["a", "kept"], 1_000);
+}
+
+#[test]
+fn all_of_them_killed_at_once_lose_nothing() {
+    let mut bed = Bed::new();
+    let values: Vec<String> = (0..50).map(|at| format!("v{at}")).collect();
+    for value in &values {
+        bed.append(value);
+    }
+    THREE.into_iter().for_each(|node| bed.cluster.kill(node));
+    THREE.into_iter().for_each(|node| bed.cluster.start(node));
+    bed.cluster.until("all are ready", 3_000, |cluster| THREE.into_iter().all(|node| cluster.is_ready(node)));
+    bed.until_in_sync(&THREE, 3_000);
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    bed.until_equal(&values, 1_000);
+}
+
+#[test]
+fn a_follower_serves_what_it_knows_to_be_committed_to_those_that_may_read_there() {
+    let mut bed = Bed::new();
+    bed.append("a");
+    bed.until_equal(&["a"], 100);
+    let follower = bed.followers()[0];
+    let epoch = bed.info(follower).leader_epoch;
+    let refused = bed.fetch(follower, 0, false, None);
+    assert!(matches!(refused.error, Some(FetchError::NotLeader { .. })), "{refused:?}");
+    assert!(bed.fetch(follower, 0, true, Some(epoch)).record_bytes > 0);
+    let ahead = bed.fetch(follower, 5, true, Some(epoch));
+    assert!(matches!(ahead.error, Some(FetchError::OffsetNotAvailable { .. })), "{ahead:?}");
+    let fenced = bed.fetch(follower, 0, true, Some(LeaderEpoch::ZERO));
+    assert!(epoch == LeaderEpoch::ZERO || matches!(fenced.error, Some(FetchError::FencedEpoch { .. })), "{fenced:?}");
+    let unknown = bed.fetch(follower, 0, true, Some(epoch.next()));
+    assert!(matches!(unknown.error, Some(FetchError::UnknownEpoch { .. })), "{unknown:?}");
+}
+
+#[test]
+fn a_replica_that_was_wiped_is_filled_from_the_disk_of_its_leader() {
+    let mut bed = Bed::new();
+    let values: Vec<String> = (0..300).map(|at| format!("{at:0>9000}")).collect();
+    for value in &values {
+        bed.append(value);
+    }
+    let gone = bed.followers()[0];
+    bed.cluster.kill(gone);
+    bed.cluster.pass(3_000);
+    bed.append("last");
+    // Idle partitions let their tails go: what is needed is on the disk only.
+    bed.cluster.pass(20_000);
+    bed.cluster.wipe(gone);
+    bed.cluster.start(gone);
+    bed.until_in_sync(&THREE, 10_000);
+    let mut values: Vec<&str> = values.iter().map(String::as_str).collect();
+    values.push("last");
+    bed.until_equal(&values, 1_000);
+}
+
+#[test]
+fn a_replica_moves_to_another_node_and_its_log_goes() {
+    let mut bed = Bed::new();
+    bed.append("a");
+    bed.cluster.start(4);
+    bed.cluster.until("the fourth is ready", 3_000, |cluster| cluster.is_ready(4));
+    let leaves = bed.followers()[0];
+    let stays = bed.followers()[1];
+    let replicas = vec![NodeId(bed.leader()), NodeId(stays), NodeId(4)];
+    let partition = NamedPartition { topic: name("t"), partition: PartitionIndex::new(0) };
+    let request = ControllerRequest::Reassign {
+        partitions: vec![Reassignment { partition, replicas: Some(replicas.clone()) }],
+        allow_factor_change: true,
+    };
+    let asked = bed.cluster.ask(1, |node, now, reply, fx| {
+        node.ask_controller(now, request, Duration::from_secs(5), reply, fx);
+    });
+    match bed.cluster.answer(asked, 5_000) {
+        Answer::Controller(Ok(ControllerAnswer::Reassigned(answers))) => assert_eq!(answers, [Ok(())]),
+        other => panic!("{other:?}"),
+    }
+    let id = bed.partition;
+    let took = bed.cluster.until("it has moved", 5_000, |cluster| {
+        let image = cluster.image(1);
+        let info = image.partition(id).expect("it is there");
+        let here = |node: i32| cluster.node(node).partition_status(id).is_some();
+        info.replicas == replicas && info.adding.is_empty() && info.removing.is_empty() && !here(leaves) && here(4)
+    });
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let batch = bed.batch("b");
+    let leader = bed.leader();
+    let request = bed.send(leader, Acks::All, batch);
+    bed.result(request, 1_000).expect("acknowledged");
+    bed.cluster.pass(50);
+    assert_eq!(bed.read(4).1, ["a", "b"]);
+    // And back again: a new log under the old name.
+    let partition = NamedPartition { topic: name("t"), partition: PartitionIndex::new(0) };
+    let back: Vec<NodeId> = vec![NodeId(leader), NodeId(stays), NodeId(leaves)];
+    let request = ControllerRequest::Reassign {
+        partitions: vec![Reassignment { partition, replicas: Some(back.clone()) }],
+        allow_factor_change: true,
+    };
+    bed.cluster.ask(1, |node, now, reply, fx| node.ask_controller(now, request, Duration::from_secs(5), reply, fx));
+    bed.cluster.until("it is back", 5_000, |cluster| {
+        let image = cluster.image(1);
+        let info = image.partition(id).expect("it is there");
+        info.replicas == back && info.isr.len() == 3
+    });
+    bed.cluster.pass(50);
+    assert_eq!(bed.read(leaves).1, ["a", "b"]);
+}
+
+#[test]
+fn a_leader_that_is_alone_below_the_minimum_takes_no_acks_all_and_readers_see_no_end() {
+    let mut bed = Bed::new();
+    bed.append("a");
+    let followers = bed.followers();
+    followers.iter().for_each(|node| bed.cluster.kill(*node));
+    bed.cluster.pass(300);
+    let leader = bed.leader();
+    let batch = bed.batch("b");
+    let request = bed.send(leader, Acks::All, batch);
+    // Without a quorum of the controllers nobody can shrink the set: what is not acknowledged is not answered.
+    bed.cluster.pass(1_000);
+    assert!(!bed.cluster.answers.contains_key(&request));
+    followers.iter().for_each(|node| bed.cluster.start(*node));
+    bed.until_in_sync(&THREE, 5_000);
+    let values = bed.read(bed.leader()).1;
+    assert_eq!(values.first().map(String::as_str), Some("a"));
+}
+
+#[test]
+fn many_partitions_are_replicated_at_once() {
+    let mut bed = Bed::with_partitions(60);
+    let image = bed.cluster.image(1);
+    let topic = image.topic(&name("t")).expect("created");
+    let mut requests = Vec::new();
+    for (index, info) in topic.partitions() {
+        let partition = TopicPartition { topic: topic.id, partition: index };
+        let batch = BatchBuilder::new().record(1_000, None, Some(b"v"), &[]).finish();
+        let leader = info.leader.expect("led").0;
+        requests.push(bed.cluster.ask(leader, |node, now, reply, fx| {
+            let parts = vec![ProducePart { partition, batch }];
+            node.produce(now, Produce { acks: Acks::All, timeout: Duration::from_secs(9), parts, reply }, fx);
+        }));
+    }
+    for request in requests {
+        assert!(bed.result(request, 1_000).is_ok());
+    }
+}
+
+#[test]
+fn two_runs_of_one_script_are_the_same_to_the_byte() {
+    let run = || {
+        let mut bed = Bed::new();
+        for value in ["a", "b", "c"] {
+            bed.append(value);
+        }
+        let gone = bed.leader();
+        bed.cluster.kill(gone);
+        bed.cluster.pass(500);
+        bed.cluster.start(gone);
+        bed.until_in_sync(&THREE, 3_000);
+        bed.cluster.trace
+    };
+    assert_eq!(run(), run());
+}
