@@ -108,6 +108,8 @@ impl Node {
                 Some(Ok(hello)) => self.announced(now, origin, &hello, fx),
                 other => tracing::warn!(node = %origin.from, ?other, "an announcement cannot be read"),
             },
+            // Of no harm to a node that has no partitions yet: it learns that the links of the other one stand.
+            Ok(Kind::Replica(frame)) => self.replica_arrived(now, origin, frame, body, fx),
             // Who belongs to no cluster yet has no part in one.
             Ok(_) if !self.peers.is_born() => {}
             Ok(Kind::Raft(_)) => self.raft_arrived(now, origin, body, fx),
@@ -116,7 +118,6 @@ impl Node {
             }
             Ok(Kind::ControllerAnswer(answer)) => self.controller_answer_arrived(now, origin, answer.id, body, fx),
             Ok(Kind::Alive(_)) => self.alive_arrived(now, origin, fx),
-            Ok(Kind::Replica(frame)) => self.replica_arrived(now, origin, frame, body, fx),
             Err(error) => tracing::warn!(node = %origin.from, lane = ?origin.lane, "a frame was dropped: {error}"),
         }
     }
