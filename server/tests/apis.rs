@@ -236,6 +236,14 @@ fn join(member: &str) -> JoinGroupRequest {
 }
 
 #[test]
+fn a_server_properties_of_a_cluster_of_three_does_not_keep_groups_from_one_node() {
+    let server = Server::start_with(&["offsets.topic.replication.factor=3", "default.replication.factor=3"]);
+    let request = FindCoordinatorRequest::default().with_key_type(0).with_coordinator_keys(vec![text("group")]);
+    let found = server.client().call(4, &request);
+    assert_eq!(found.coordinators[0].error_code, 0, "{:?}", found.coordinators[0].error_message);
+}
+
+#[test]
 fn a_group_forms_commits_is_described_and_ends() {
     let server = Server::start();
     let mut client = server.client();

@@ -116,6 +116,11 @@ impl Journal {
         self.durable
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_salt(&mut self, salt: u64) {
+        self.salt = salt;
+    }
+
     pub(crate) fn salt(&self) -> u64 {
         self.salt
     }

@@ -10,3 +10,4 @@ mod log;
 mod mem_disk;
 mod model_test;
 mod power;
+mod samples;
