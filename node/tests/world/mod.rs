@@ -111,6 +111,7 @@ impl World {
                 Effect::Disk(op) => self.operations.push_back(op),
                 Effect::TickBy { mono } => self.tick_at = self.tick_at.min(mono),
                 Effect::Read(_) => panic!("there is nobody to read for"),
+                Effect::Link { .. } => {}
                 Effect::Send { .. } => panic!("there is no other node"),
                 Effect::Ready => self.ready = true,
                 Effect::Fatal { reason } => self.fatal = Some(reason),
