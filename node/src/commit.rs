@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use model::planted::{self, Bug};
 use model::{LogId, LogKind, Now, Offset, TopicPartition};
 use storage::disk::{DiskError, Lane};
 use storage::log::DirectWrite;
@@ -204,7 +205,7 @@ impl Commit {
         result: Result<(), DiskError>,
         fx: &mut Effects,
     ) {
-        if let Err(error) = result {
+        if let Err(error) = result.or_else(|error| planted::is(Bug::FailedSyncBelieved).then_some(()).ok_or(error)) {
             fx.push(Effect::Fatal { reason: format!("the journal cannot be written: {error}") });
             return;
         }
