@@ -124,9 +124,12 @@ impl<'a> Draft<'a> {
 
     /// The new state, whole; `None`: nothing changes.
     pub(super) fn finish(mut self) -> Option<PartitionInfo> {
-        self.complete_reassignment();
-        self.fill_elr();
-        self.choose_leader();
+        // Twice: a leader from the ELR is a new ISR, which may complete a reassignment.
+        for _ in 0..2 {
+            self.complete_reassignment();
+            self.fill_elr();
+            self.choose_leader();
+        }
         self.fill_elr();
         if self.unclean {
             // What they hold may be what the new leader lacks: they follow it like everybody else.
@@ -223,7 +226,7 @@ impl<'a> Draft<'a> {
             .or_else(|| find(&|node| elr.contains(&node) && view.is_live(node)))
             .or_else(|| self.last_leader_of_relaxed());
         let forced = if chosen.is_none() && self.mode == Mode::Unclean { self.any_live() } else { None };
-        self.unclean = forced.is_some();
+        self.unclean |= forced.is_some();
         self.after.leader = chosen.or(forced);
         if let Some(leader) = self.after.leader {
             // The others follow anew and come back one by one.

@@ -7,7 +7,6 @@ use model::{ErrorCode, Now};
 
 use super::random::Random;
 use super::requests::{ControllerAnswer, ControllerRequest, Refusal};
-use super::voters::VoterChange;
 use super::{configs, election, features, isr, nodes, orders, partitions, reassign, topics, voters};
 use crate::metadata::{Fact, Image};
 
@@ -16,8 +15,6 @@ use crate::metadata::{Fact, Image};
 pub struct Decision {
     /// Each group is one entry of the log or shares one; it is never split. Empty: nothing changes.
     pub groups: Vec<Vec<Fact>>,
-    /// Proposed after the facts (`Controller::propose_decision` does both).
-    pub voters: Option<VoterChange>,
     /// True once the facts are committed.
     pub answer: ControllerAnswer,
 }
@@ -25,7 +22,7 @@ pub struct Decision {
 impl Decision {
     pub(super) fn new(groups: Vec<Vec<Fact>>, answer: ControllerAnswer) -> Decision {
         let groups = groups.into_iter().filter(|group| !group.is_empty()).collect();
-        Decision { groups, voters: None, answer }
+        Decision { groups, answer }
     }
 }
 
@@ -84,8 +81,8 @@ pub fn decide(image: &Image, random: &mut Random, now: Now, request: &Controller
             let decided = features::update(image, updates);
             Decision::new(topics_of(!validate_only, decided.facts), Answer::FeaturesUpdated(decided.answers))
         }
-        Request::AddVoter { node, directory } => voters::add(image, *node, *directory)?,
-        Request::RemoveVoter { node, directory } => voters::remove(image, *node, *directory)?,
+        Request::AddVoter { node, directory } => done(voters::add(image, *node, *directory)?),
+        Request::RemoveVoter { node, directory } => done(voters::remove(image, *node, *directory)?),
         Request::SetDuty { node, duty } => done(orders::set_duty(image, *node, *duty)?),
         Request::HandOver { node, incarnation, what } => {
             let (groups, left) = orders::hand_over(image, *node, *incarnation, what)?;

@@ -39,9 +39,7 @@ use crate::metadata::record::{FactError, batches, decode_batch};
 use crate::metadata::snapshot::SnapshotError;
 use crate::metadata::{BrokerConfig, Fact, Image};
 pub use decide::{Decision, decide};
-use raft_node::{
-    Committed, MembersRefused, NotLeader, Persist, RaftError, RaftNode, RaftOptions, RaftOutput, SnapshotPoint,
-};
+use raft_node::{Committed, NotLeader, Persist, RaftError, RaftNode, RaftOptions, RaftOutput, SnapshotPoint};
 pub use raft_node::{LogEntry, Recovered};
 pub use random::Random;
 pub use requests::{ControllerAnswer, ControllerRequest, CreatedTopic, NewTopic, Refusal, TopicRef};
@@ -68,15 +66,6 @@ pub enum ControllerError {
     Record { index: u64, source: FactError },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-}
-
-/// Why a decision was not proposed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ProposeError {
-    #[error(transparent)]
-    NotLeader(#[from] NotLeader),
-    #[error(transparent)]
-    Members(#[from] MembersRefused),
 }
 
 /// Names a proposal; chosen by the caller.
@@ -234,15 +223,16 @@ impl Controller {
         self.admit_if_voter();
     }
 
-    /// A node that began empty may vote once the group has made it a voter with this very disk: what an earlier process under its id
-    /// voted for is not known here.
+    /// A node that began empty may vote once the group knows it with this very disk, and no longer as the member that it was before: what
+    /// an earlier process under its id voted for is not known here. It need not know yet that it was made a voter: whoever made it one
+    /// may depend on its vote.
     fn admit_if_voter(&mut self) {
         if !self.raft.is_newcomer() {
             return;
         }
         let image = &self.image;
         let same_disk = image.node(self.node).is_some_and(|info| Some(info.directory) == self.directory);
-        if same_disk && image.voters().contains(&self.node) && !image.is_replaced_member(self.node) {
+        if same_disk && !image.is_replaced_member(self.node) {
             self.raft.admit();
         }
     }
@@ -311,26 +301,12 @@ impl Controller {
         Ok(())
     }
 
-    /// As `propose`, and then what the decision changes in the members of the group. The outcome is for all of it.
+    /// As `propose`.
     ///
     /// # Errors
-    /// When this node is not active, or the members are changing already: then nothing was proposed.
-    pub fn propose_decision(&mut self, decision: &Decision, token: Token) -> Result<(), ProposeError> {
-        let Some(change) = &decision.voters else { return Ok(self.propose(&decision.groups, token)?) };
-        if self.raft.membership().changing {
-            return Err(MembersRefused::Changing.into());
-        }
-        let mut ahead = self.ahead.clone().ok_or(NotLeader { leader: self.raft.leader() })?;
-        for fact in decision.groups.iter().flatten() {
-            ahead.apply(fact).expect("what was decided on an image applies to it");
-        }
-        for batch in batches(&decision.groups) {
-            self.raft.propose(batch)?;
-        }
-        self.ahead = Some(ahead);
-        let (index, term) = self.raft.propose_members(change)?;
-        self.proposals.push_back(Proposal { token, index, term });
-        Ok(())
+    /// When this node is not active.
+    pub fn propose_decision(&mut self, decision: &Decision, token: Token) -> Result<(), NotLeader> {
+        self.propose(&decision.groups, token)
     }
 
     /// Everything up to this `Persist::number` is on disk.
@@ -350,6 +326,7 @@ impl Controller {
             self.raft.collect(&mut raft_out);
             if raft_out.snapshot_wanted {
                 self.raft.offer_snapshot(self.image.encode());
+                self.raft.collect(&mut raft_out);
             }
             out.persist.append(&mut raft_out.persist);
             out.messages.append(&mut raft_out.messages);

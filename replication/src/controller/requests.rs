@@ -43,7 +43,8 @@ pub enum ControllerRequest {
     AlterConfigs { resources: Vec<ConfigAlteration>, validate_only: bool },
     /// `FeaturesUpdated`: all hold, or none.
     UpdateFeatures { updates: Vec<FeatureUpdate>, validate_only: bool },
-    /// `Done` when it is decided; the image shows the voters once the change is committed. `directory`: checked where it is given.
+    /// `Done` once it is decided. The members of the group follow soon after, when the node has caught up; the image shows them.
+    /// `directory`: checked where it is given.
     AddVoter { node: NodeId, directory: Option<[u8; 16]> },
     /// `Done`. It stays out until it is added by hand.
     RemoveVoter { node: NodeId, directory: Option<[u8; 16]> },

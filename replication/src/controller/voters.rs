@@ -9,11 +9,10 @@ use std::collections::BTreeSet;
 
 use model::{ErrorCode, NodeId};
 
-use super::decide::Decision;
 use super::nodes::known;
 use super::orders::needs_level_2;
-use super::requests::{ControllerAnswer, Refusal};
-use crate::metadata::{Duty, Fact, Image, NodeOrders};
+use super::requests::Refusal;
+use crate::metadata::{Duty, Fact, Image, NodeOrders, Voting};
 
 /// So many are chosen where there are as many nodes.
 pub const VOTERS_WANTED: usize = 3;
@@ -49,8 +48,9 @@ pub struct Membership {
 /// AddRaftVoter.
 ///
 /// # Errors
-/// BrokerIdNotRegistered, DuplicateVoter, InvalidVoterKey (another directory), InvalidRequest (dead, or too many).
-pub fn add(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<Decision, Refusal> {
+/// BrokerIdNotRegistered, DuplicateVoter, InvalidVoterKey (another directory), InvalidRequest (dead, or too many), UnsupportedVersion
+/// before level 2.
+pub fn add(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<Vec<Vec<Fact>>, Refusal> {
     let info = known(image, node)?;
     let refuse = |code, message: String| Err(Refusal::new(code, message));
     if image.voters().contains(&node) {
@@ -65,14 +65,14 @@ pub fn add(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<D
     if image.voters().len() >= VOTERS_MAX {
         return refuse(ErrorCode::InvalidRequest, format!("{VOTERS_MAX} voters are the most"));
     }
-    decision(image, node, false, VoterStep::Vote(node))
+    wanted(image, node, Voting::Always)
 }
 
 /// RemoveRaftVoter.
 ///
 /// # Errors
 /// VoterNotFound; InvalidRequest for the last; UnsupportedVersion before level 2.
-pub fn remove(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<Decision, Refusal> {
+pub fn remove(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Result<Vec<Vec<Fact>>, Refusal> {
     let refuse = |code, message: String| Err(Refusal::new(code, message));
     let other = |directory| image.node(node).is_some_and(|info| info.directory != directory);
     if !image.voters().contains(&node) || directory.is_some_and(other) {
@@ -81,20 +81,15 @@ pub fn remove(image: &Image, node: NodeId, directory: Option<[u8; 16]>) -> Resul
     if image.voters().len() == 1 {
         return refuse(ErrorCode::InvalidRequest, "the last voter cannot be removed".to_owned());
     }
-    let step = if image.node(node).is_some() { VoterStep::Learn(node) } else { VoterStep::Leave(node) };
-    decision(image, node, true, step)
+    wanted(image, node, Voting::Never)
 }
 
-fn decision(image: &Image, node: NodeId, no_voter: bool, step: VoterStep) -> Result<Decision, Refusal> {
+/// The members follow (`choose`), one change after the other.
+fn wanted(image: &Image, node: NodeId, voting: Voting) -> Result<Vec<Vec<Fact>>, Refusal> {
+    needs_level_2(image, "voters by hand")?;
     let before = image.orders(node);
-    let mut groups = Vec::new();
-    if before.no_voter != no_voter {
-        needs_level_2(image, "voters that stay out")?;
-        groups.push(vec![Fact::NodeOrdered { node, orders: NodeOrders { no_voter, ..before } }]);
-    }
-    let mut decision = Decision::new(groups, ControllerAnswer::Done);
-    decision.voters = Some(VoterChange(vec![step]));
-    Ok(decision)
+    let fact = Fact::NodeOrdered { node, orders: NodeOrders { voting, ..before } };
+    Ok(if before.voting == voting { Vec::new() } else { vec![vec![fact]] })
 }
 
 /// The change that is due; `None`: all is as it should be, or another change is on its way.
@@ -111,20 +106,26 @@ pub fn choose(image: &Image, members: &Membership, leader: NodeId) -> Option<Vot
         return one(VoterStep::Learn(node));
     }
     let candidates = candidates(image, members);
-    let voters = members.voters.len();
-    let eligible = members.voters.len() + candidates.len();
-    if voters < VOTERS_WANTED {
-        let missing = VOTERS_WANTED - voters;
-        // From one to three at once: of two voters, the death of either stops the cluster.
-        let enough = eligible >= VOTERS_WANTED;
-        return enough.then(|| VoterChange(candidates.iter().take(missing).copied().map(VoterStep::Vote).collect()));
+    let (voters, by_hand) = (members.voters.len(), |node: &NodeId| image.orders(*node).voting);
+    if let Some(node) = candidates.iter().find(|node| by_hand(node) == Voting::Always)
+        && voters < VOTERS_MAX
+    {
+        return one(VoterStep::Vote(*node));
     }
-    let goes = members.voters.iter().copied().find(|node| {
-        members.silent.contains(node) || image.duty(*node) == Duty::Leaving && image.node(*node).is_some()
-    })?;
-    let comes = candidates.first().copied()?;
-    let step = if image.node(goes).is_some() { VoterStep::Learn(goes) } else { VoterStep::Leave(goes) };
-    Some(VoterChange(vec![VoterStep::Vote(comes), step]))
+    let unwanted = members.voters.iter().copied().find(|node| by_hand(node) == Voting::Never && voters > 1);
+    let gone = || {
+        let goes = |node: &NodeId| members.silent.contains(node) || image.duty(*node) == Duty::Leaving;
+        members.voters.iter().copied().find(goes).filter(|_| !candidates.is_empty())
+    };
+    if let Some(node) = unwanted.or_else(gone) {
+        let step = if image.node(node).is_some() { VoterStep::Learn(node) } else { VoterStep::Leave(node) };
+        let instead = candidates.first().copied().filter(|_| voters <= VOTERS_WANTED).map(VoterStep::Vote);
+        return Some(VoterChange(instead.into_iter().chain([step]).collect()));
+    }
+    // From one to three at once: of two voters, the death of either stops the cluster.
+    let missing = VOTERS_WANTED.saturating_sub(voters);
+    let enough = missing > 0 && candidates.len() >= missing;
+    enough.then(|| VoterChange(candidates.into_iter().take(missing).map(VoterStep::Vote).collect()))
 }
 
 /// A member that must go: its log is not what it was, or nobody knows it any more. A voter only while others remain; one that never
@@ -146,7 +147,7 @@ fn candidates(image: &Image, members: &Membership) -> Vec<NodeId> {
         members.voters.iter().filter(|node| image.is_live(**node)).filter_map(|node| rack(*node)).collect();
     let able = |node: &NodeId| {
         let orders = image.orders(*node);
-        image.may_hold(*node) && !orders.no_voter && members.caught_up.contains(node)
+        image.may_hold(*node) && orders.voting != Voting::Never && members.caught_up.contains(node)
     };
     let mut able: Vec<NodeId> = members.learners.iter().copied().filter(able).collect();
     able.sort_by_key(|node| (rack(*node).is_some_and(|rack| used.contains(&rack)), *node));

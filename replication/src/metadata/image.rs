@@ -83,14 +83,25 @@ pub enum Duty {
     Leaving,
 }
 
+/// Whether a node votes in the metadata group, as far as somebody said so by hand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Voting {
+    /// The cluster chooses.
+    #[default]
+    AsChosen,
+    /// It was removed by hand and is not chosen again.
+    Never,
+    /// It was added by hand.
+    Always,
+}
+
 /// What a node was asked to do or not to do. Outlives its registrations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeOrders {
     pub duty: Duty,
     /// This incarnation is about to stop: it is not elected again.
     pub stopping: Option<Incarnation>,
-    /// It was removed from the voters by hand and is not chosen again.
-    pub no_voter: bool,
+    pub voting: Voting,
 }
 
 /// An election that may have lost acknowledged records: who was made leader, and when.

@@ -15,7 +15,7 @@ pub mod topic_keys;
 
 pub use broker_config::BrokerConfig;
 pub use image::{
-    Duty, Image, Listener, NodeInfo, NodeOrders, PEER_LISTENER, PartitionInfo, Resource, Topic, UncleanElection,
+    Duty, Image, Listener, NodeInfo, NodeOrders, PEER_LISTENER, PartitionInfo, Resource, Topic, UncleanElection, Voting,
 };
 pub use record::{Fact, Incarnation};
 pub use topic_config::TopicConfig;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use prost::Message;
 
-use super::image::{Duty, Listener, NodeInfo, NodeOrders, PartitionInfo, Resource, UncleanElection};
+use super::image::{Duty, Listener, NodeInfo, NodeOrders, PartitionInfo, Resource, UncleanElection, Voting};
 
 /// The generated shapes of `proto/metadata.proto`.
 pub mod proto {
@@ -273,18 +273,35 @@ pub(crate) fn duty_from_proto(raw: i32) -> Result<Duty, FactError> {
     }
 }
 
+fn voting_to_proto(voting: Voting) -> proto::node_ordered::Voting {
+    match voting {
+        Voting::AsChosen => proto::node_ordered::Voting::AsChosen,
+        Voting::Never => proto::node_ordered::Voting::Never,
+        Voting::Always => proto::node_ordered::Voting::Always,
+    }
+}
+
+fn voting_from_proto(raw: i32) -> Result<Voting, FactError> {
+    match proto::node_ordered::Voting::try_from(raw) {
+        Ok(proto::node_ordered::Voting::AsChosen) => Ok(Voting::AsChosen),
+        Ok(proto::node_ordered::Voting::Never) => Ok(Voting::Never),
+        Ok(proto::node_ordered::Voting::Always) => Ok(Voting::Always),
+        Err(_) => Err(FactError::Number { field: "voting", value: i64::from(raw) }),
+    }
+}
+
 pub(super) fn orders_to_proto(node: NodeId, orders: &NodeOrders) -> proto::NodeOrdered {
     proto::NodeOrdered {
         node: node.0,
         duty: duty_to_proto(orders.duty).into(),
         stopping: orders.stopping.map(|incarnation| id_bytes(&incarnation.0)).unwrap_or_default(),
-        no_voter: orders.no_voter,
+        voting: voting_to_proto(orders.voting).into(),
     }
 }
 
 pub(super) fn orders_from_proto(fact: proto::NodeOrdered) -> Result<(NodeId, NodeOrders), FactError> {
     let stopping = (!fact.stopping.is_empty()).then(|| incarnation(&fact.stopping)).transpose()?;
-    let orders = NodeOrders { duty: duty_from_proto(fact.duty)?, stopping, no_voter: fact.no_voter };
+    let orders = NodeOrders { duty: duty_from_proto(fact.duty)?, stopping, voting: voting_from_proto(fact.voting)? };
     Ok((node_id(fact.node)?, orders))
 }
 

@@ -1,6 +1,8 @@
 //! Tests of the controller: Raft on one and three nodes in memory, and its decisions as tables.
 
 mod chaos;
+mod decisions;
+mod members;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,0 +1,130 @@
+//! IncrementalAlterConfigs: operations, refusals, and what a lower minimum of the ISR does.
+
+use super::*;
+
+fn alter(target: ConfigTarget, operations: &[(&str, &str, &str)], replace: bool) -> ControllerRequest {
+    let operation = |(how, key, value): &(&str, &str, &str)| {
+        let (key, value) = ((*key).to_owned(), (*value).to_owned());
+        match *how {
+            "set" => ConfigOperation::Set { key, value },
+            "delete" => ConfigOperation::Delete { key },
+            "append" => ConfigOperation::Append { key, value },
+            _ => ConfigOperation::Subtract { key, value },
+        }
+    };
+    let operations = operations.iter().map(operation).collect();
+    let resources = vec![ConfigAlteration { target, operations, replace }];
+    ControllerRequest::AlterConfigs { resources, validate_only: false }
+}
+
+fn topic_t() -> ConfigTarget {
+    ConfigTarget::Topic(name("t"))
+}
+
+fn overrides(world: &World) -> Vec<String> {
+    let topic = world.image.topic(&name("t")).expect("it is there");
+    topic.overrides.iter().map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+#[test]
+fn operations_on_a_topic_hold_together() {
+    // What is set before, what is asked, whether all else goes back to its default; what is set then.
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str, &'a str)], bool, &'a [&'a str]);
+    let table: [Row<'_>; 9] = [
+        (&[], &[("set", "retention.ms", "5")], false, &["retention.ms=5"]),
+        (&[("retention.ms", "5")], &[("delete", "retention.ms", "")], false, &[]),
+        (&[("retention.ms", "5")], &[("set", "segment.ms", "7")], false, &["retention.ms=5", "segment.ms=7"]),
+        (&[("retention.ms", "5")], &[("set", "segment.ms", "7")], true, &["segment.ms=7"]),
+        (&[], &[("append", "cleanup.policy", "compact")], false, &["cleanup.policy=delete,compact"]),
+        (&[], &[("append", "cleanup.policy", "delete")], false, &["cleanup.policy=delete"]),
+        (
+            &[("cleanup.policy", "compact,delete")],
+            &[("subtract", "cleanup.policy", "delete")],
+            false,
+            &["cleanup.policy=compact"],
+        ),
+        (
+            &[("leader.replication.throttled.replicas", "0:1")],
+            &[("append", "leader.replication.throttled.replicas", "1:2, 0:1")],
+            false,
+            &["leader.replication.throttled.replicas=0:1,1:2"],
+        ),
+        (&[("retention.ms", "5")], &[], true, &[]),
+    ];
+    for (before, operations, replace, expected) in table {
+        let mut world = World::new(1).topic("t", before, &["1 isr 1 led 1"]);
+        assert_eq!(world.refused(&alter(topic_t(), operations, replace)), None, "{operations:?}");
+        assert_eq!(overrides(&world), expected, "{operations:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_set_is_refused_and_nothing_of_it_holds() {
+    let node = || ConfigTarget::Node(NodeId(1));
+    let every = || ConfigTarget::EveryNode;
+    let table = [
+        (topic_t(), ("set", "retention.ms", "x"), ErrorCode::InvalidConfig),
+        (topic_t(), ("set", "no.such.key", "1"), ErrorCode::InvalidConfig),
+        (topic_t(), ("append", "retention.ms", "1"), ErrorCode::InvalidConfig),
+        (topic_t(), ("append", "cleanup.policy", "keep"), ErrorCode::InvalidConfig),
+        (ConfigTarget::Topic(name("x")), ("set", "retention.ms", "1"), ErrorCode::UnknownTopicOrPartition),
+        (node(), ("set", "log.dirs", "/x"), ErrorCode::InvalidRequest),
+        (node(), ("set", "log.retention.ms", "1000"), ErrorCode::InvalidRequest),
+        (node(), ("set", "no.such.key", "1"), ErrorCode::InvalidConfig),
+        (node(), ("set", "leader.replication.throttled.rate", "-1"), ErrorCode::InvalidConfig),
+        (every(), ("set", "num.partitions", "3"), ErrorCode::InvalidRequest),
+        (every(), ("set", "log.retention.ms", "x"), ErrorCode::InvalidConfig),
+        (every(), ("set", "message.max.bytes", "2000000000"), ErrorCode::InvalidConfig),
+        (
+            ConfigTarget::Node(NodeId(9)),
+            ("set", "leader.replication.throttled.rate", "1"),
+            ErrorCode::BrokerIdNotRegistered,
+        ),
+        (ConfigTarget::Group("g".into()), ("set", "consumer.session.timeout.ms", "1"), ErrorCode::InvalidRequest),
+    ];
+    for (target, operation, code) in table {
+        let mut world = World::new(1).topic("t", &[], &["1 isr 1 led 1"]);
+        let request = alter(target, &[("set", "segment.ms", "7"), operation], false);
+        assert_eq!(world.refused(&request), Some(code), "{operation:?}");
+    }
+    let mut world = World::new(1).topic("t", &[], &["1 isr 1 led 1"]);
+    let twice = alter(topic_t(), &[("set", "retention.ms", "1"), ("delete", "retention.ms", "")], false);
+    assert_eq!(world.refused(&twice), Some(ErrorCode::InvalidRequest));
+}
+
+#[test]
+fn throttles_are_set_for_a_node_and_defaults_of_topics_for_all_nodes() {
+    let mut world = World::new(2).topic("t", &[], &["1 isr 1 led 1"]);
+    let throttle = "follower.replication.throttled.rate";
+    assert_eq!(world.refused(&set(ConfigTarget::Node(NodeId(2)), throttle, "1000")), None);
+    let set_for_two = world.image.overrides(&crate::metadata::Resource::Node(NodeId(2)));
+    assert_eq!(set_for_two.get(throttle).map(String::as_str), Some("1000"));
+    assert_eq!(world.refused(&set(ConfigTarget::EveryNode, "log.retention.ms", "60000")), None);
+    let topic = world.image.topic(&name("t")).expect("it is there");
+    assert_eq!(topic.config.retention_ms, Some(60_000));
+}
+
+#[test]
+fn a_lower_minimum_that_the_isr_meets_empties_the_elr() {
+    let before = ["123 isr 1 elr 23 led 1", "123 elr 23", "123 isr 12 led 1"];
+    let changes = [
+        (topic_t(), "min.insync.replicas", "1", ["123 isr 1 led 1", "123 elr 23", "123 isr 12 led 1"]),
+        (ConfigTarget::EveryNode, "min.insync.replicas", "1", ["123 isr 1 led 1", "123 elr 23", "123 isr 12 led 1"]),
+        // A higher one frees nobody, and makes nobody eligible that was not.
+        (topic_t(), "min.insync.replicas", "3", before),
+        (topic_t(), "retention.ms", "1", before),
+    ];
+    for (target, key, value, expected) in changes {
+        let mut world = World::new(3).topic("t", &[], &before).dead("23");
+        assert_eq!(world.refused(&set(target, key, value)), None);
+        assert_eq!(world.show("t"), expected, "{key}={value}");
+    }
+}
+
+#[test]
+fn the_minimum_and_what_it_frees_are_one_entry_of_the_log() {
+    let world = World::new(3).topic("t", &[], &["123 isr 1 elr 23 led 1"; 3]);
+    let request = set(topic_t(), "min.insync.replicas", "1");
+    let decision = decide(&world.image, &mut Random::new(1), Now::default(), &request).expect("it is allowed");
+    assert_eq!((decision.groups.len(), decision.groups[0].len()), (1, 4));
+}
