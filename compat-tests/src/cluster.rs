@@ -213,6 +213,11 @@ impl Cluster {
         }
         let binary = self.plan.binary.clone().map_or_else(paths::weir, Ok)?;
         let mut command = Command::new(binary);
+        // what is ours is no setting of Weir's
+        let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_COMPAT_"));
+        for (name, _) in ours {
+            command.env_remove(name);
+        }
         command.args(["serve", "--node-id", &id.to_string(), "--listen", &node.kafka, "--http", &node.http]);
         command.args(["--peer-listen", &node.peer, "--join", &self.join, "--data-dir"]).arg(&node.data);
         self.plan.settings.iter().for_each(|setting| {

@@ -216,7 +216,7 @@ fn features_are_described_upgraded_and_downgraded(cluster: &mut Cluster) -> Resu
         Ok((*found).to_owned())
     };
     ensure!(!level(&table, "metadata.version", "FinalizedVersionLevel")?.is_empty(), "{table:?}");
-    let feature = "group.version";
+    let feature = "eligible.leader.replicas.version";
     let newest = level(&table, feature, "SupportedMaxVersion")?;
     ensure!(level(&table, feature, "FinalizedVersionLevel")? == newest, "{table:?}");
     let down = ask(cluster, "features", &["downgrade", "--feature", &format!("{feature}=0")])?.out;
@@ -224,7 +224,8 @@ fn features_are_described_upgraded_and_downgraded(cluster: &mut Cluster) -> Resu
     ensure!(level(&ask(cluster, "features", &["describe"])?, feature, "FinalizedVersionLevel")? == "0");
     let up = ask(cluster, "features", &["upgrade", "--feature", &format!("{feature}={newest}")])?.out;
     ensure!(up.contains(&format!("{feature} was upgraded to {newest}.")), "{up}");
-    let beyond = ["features", "--bootstrap-server", &cluster.bootstrap(), "upgrade", "--feature", "group.version=99"];
+    let beyond = format!("{feature}=99");
+    let beyond = ["features", "--bootstrap-server", &cluster.bootstrap(), "upgrade", "--feature", &beyond];
     let beyond = tool(&beyond, "")?;
     ensure!(beyond.code == Some(1), "{beyond:?}");
     Ok(())

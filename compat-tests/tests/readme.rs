@@ -40,6 +40,13 @@ fn run_block(block: &str, broker: &Broker) -> Result<()> {
         // The first is the broker that all the others talk to; the second is running now.
         return Ok(());
     }
+    if block.starts_with("deploy/three-nodes") {
+        return three_nodes_start(block);
+    }
+    if block.starts_with("weir serve --node-id 4") || block.starts_with("kafka-topics.sh") {
+        // both need the three nodes, and are run while they are there
+        return Ok(());
+    }
     if block.starts_with("cargo run --release -- serve") {
         return serve_starts(block);
     }
@@ -70,6 +77,68 @@ fn serve_starts(block: &str) -> Result<()> {
     let status = started.terminate(LIMIT)?;
     ensure!(status.success(), "ended with {status}\n{}", started.tail());
     Ok(())
+}
+
+/// The first client port of the three nodes in the README, and the step from one node to the next.
+const README_PORTS: [u16; 4] = [9092, 9192, 9292, 9392];
+
+/// The addresses of the README moved to free ones: all ports that belong to one node by the same distance.
+fn moved(block: &str, first: u16) -> String {
+    README_PORTS.iter().fold(block.to_owned(), |text, port| {
+        let moved = first + (port - README_PORTS[0]);
+        [0, 1, 5].iter().fold(text, |text, step| {
+            text.replace(&format!("127.0.0.1:{}", port + step), &format!("127.0.0.1:{}", moved + step))
+        })
+    })
+}
+
+/// `deploy/three-nodes`, then, while it runs, a fourth node and Kafka's tools as the README has them; a Ctrl-C ends all.
+fn three_nodes_start(block: &str) -> Result<()> {
+    let (data, weir) = (tempfile::tempdir()?, paths::weir()?);
+    let folder = data.path().display().to_string();
+    let first = (20_092..31_000).step_by(500).find(|first| all_free(*first)).context("no free ports")?;
+    let root = paths::suites().join("..");
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("exec {}", block.replace("/tmp/weir-three", &folder))]).current_dir(&root);
+    command.env("THREE_NODES_BINARY", &weir).env("THREE_NODES_PORT", first.to_string());
+    let mut three = program::Program::start("readme-three", &mut command)?;
+    let ready = program::wait_until("three nodes", LIMIT, || {
+        ensure!(three.has_ended()?.is_none(), "it ended");
+        Ok(three.output()?.contains("three nodes ready bootstrap=127.0.0.1:"))
+    });
+    ready.with_context(|| three.tail())?;
+    let readme = std::fs::read_to_string(Path::new(README))?;
+    let tools = paths::suites().join("kafka-tools/run.sh");
+    for block in blocks(&readme) {
+        let script = moved(&block.replace("/tmp/weir-three", &folder), first);
+        if block.starts_with("weir serve --node-id 4") {
+            let mut fourth = Command::new(&weir);
+            fourth.args(script.split_whitespace().skip(1));
+            let mut fourth = program::Program::start("readme-fourth", &mut fourth)?;
+            program::wait_until("the fourth node", LIMIT, || Ok(fourth.output()?.contains("weir ready ")))
+                .with_context(|| fourth.tail())?;
+            ensure!(fourth.terminate(LIMIT)?.success(), "the fourth node\n{}", fourth.tail());
+        }
+        if block.starts_with("kafka-topics.sh") {
+            let words = |line: &str| line.replacen("kafka-", "", 1).replacen(".sh", "", 1);
+            let script =
+                script.lines().map(|line| format!("'{}' {}\n", tools.display(), words(line))).collect::<String>();
+            let output = shell("readme-tools", &script)?;
+            for text in ["Created topic orders.", "ReplicationFactor: 3", "Elr:", "LeaderId:"] {
+                ensure!(output.contains(text), "{block}\nprinted\n{output}\nand not {text:?}");
+            }
+        }
+    }
+    three.terminate(LIMIT)?;
+    let left = (1..=3).filter_map(|node| std::fs::read_to_string(data.path().join(format!("node{node}.pid"))).ok());
+    let alive: Vec<String> = left.filter(|pid| Path::new("/proc").join(pid.trim()).exists()).collect();
+    ensure!(alive.is_empty(), "the script has left {alive:?}");
+    Ok(())
+}
+
+fn all_free(first: u16) -> bool {
+    let steps = [0, 100, 200, 300].iter().flat_map(|node| [0, 1, 5].map(|step| node + step));
+    steps.map(|step| first + step).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
 #[test]
