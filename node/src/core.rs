@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use model::{Now, TopicId, TopicPartition};
 use replication::controller::requests::{ControllerAnswer, Refusal};
-use storage::{Journal, Store};
 use storage::disk::{Disk, Lane};
 use storage::log::DirectWrite;
+use storage::{Journal, Store};
 
 use crate::budget::{Budget, TailMemory};
 use crate::commit::Commit;
@@ -25,6 +25,7 @@ use crate::replica::Replicas;
 use crate::requests::{AppendError, Appended};
 use crate::room::Room;
 use crate::tickets::{Tickets, Timer};
+use crate::wall::TrustedWall;
 
 /// How often a partition is looked at while something waits in it.
 pub(crate) const ACTIVE_TICK: Duration = Duration::from_millis(100);
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) room: Room,
     pub(crate) tickets: Tickets<Pending>,
     pub(crate) timer: Timer,
+    pub(crate) wall: TrustedWall,
     pub(crate) commit: Commit,
     pub(crate) table: Table,
     pub(crate) replicas: Replicas,
@@ -119,6 +121,7 @@ impl Core {
             memory: TailMemory::new(limits),
             tickets: Tickets::new(),
             timer: Timer::new(),
+            wall: TrustedWall::default(),
             commit: Commit::new(journal),
             table: Table::default(),
             replicas: Replicas::default(),
@@ -233,5 +236,4 @@ impl Core {
     pub(crate) fn leaving(&self) -> Vec<Arc<Partition>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
     }
-
 }

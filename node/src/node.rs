@@ -286,24 +286,24 @@ impl Node {
 
     fn take_inward(&self, now: Now, message: Inward, fx: &mut Effects) {
         let core = &self.core;
-            match message {
-                Inward::Appended { token, result } => {
-                    self.coordinators.appended(now, token, result.map(|_| ()), &self.group_logs(), fx);
-                }
-                Inward::MetadataDurable { number, operation } => {
-                    self.with_controller(now, fx, |driver, out| driver.persisted(now, number, operation, out));
-                }
-                Inward::LogDeleted(partition) => partition.deletion_durable(core, fx),
-                Inward::Released => self.lead_released(now, fx),
-                Inward::Written => self.checkpointer.log_written(&mut self.parts(&mut self.cold()), now, fx),
-                Inward::CheckpointWanted => {
-                    self.checkpointer.want();
-                    self.begin_checkpoint(now, fx);
-                    self.checkpointer.relax(&mut self.parts(&mut self.cold()), fx);
-                }
-                Inward::ReplicasAnswered(answer) => self.replica_ask_answered(now, answer, fx),
-                Inward::Follow(topic) => self.follow_again(now, topic, fx),
+        match message {
+            Inward::Appended { token, result } => {
+                self.coordinators.appended(now, token, result.map(|_| ()), &self.group_logs(), fx);
             }
+            Inward::MetadataDurable { number, operation } => {
+                self.with_controller(now, fx, |driver, out| driver.persisted(now, number, operation, out));
+            }
+            Inward::LogDeleted(partition) => partition.deletion_durable(core, fx),
+            Inward::Released => self.lead_released(now, fx),
+            Inward::Written => self.checkpointer.log_written(&mut self.parts(&mut self.cold()), now, fx),
+            Inward::CheckpointWanted => {
+                self.checkpointer.want();
+                self.begin_checkpoint(now, fx);
+                self.checkpointer.relax(&mut self.parts(&mut self.cold()), fx);
+            }
+            Inward::ReplicasAnswered(answer) => self.replica_ask_answered(now, answer, fx),
+            Inward::Follow(topic) => self.follow_again(now, topic, fx),
+        }
     }
 
     fn retry(&self, pending: Pending, fx: &mut Effects) {

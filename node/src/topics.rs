@@ -12,8 +12,8 @@ use std::time::Duration;
 use model::batch::TimestampType;
 use model::{LogId, NodeId, Now, Offset, PartitionIndex, TopicId, TopicPartition};
 use replication::metadata::{Fact, Image, PartitionInfo, Resource, Topic};
-use replication::partition::replica::{Event, Leadership, Recovered, Replica, Settings};
 use replication::partition::producers::{Producers, Sequenced};
+use replication::partition::replica::{Event, Leadership, Recovered, Replica, Settings};
 use storage::store::partition_folder;
 use storage::{Log, LogConfig, RecoveredLog, Store, Unit};
 

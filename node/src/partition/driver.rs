@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::batch::Batch;
+use model::planted::{self, Bug};
 use model::{Now, Offset};
 use replication::partition::replica::{Action, Event, Origin};
 use storage::Unit;
@@ -47,6 +48,9 @@ impl Partition {
             }
             let event = Event::Produced { batch, acks, timeout, origin, waiter };
             self.step_locked(core, now, state, event, fx);
+            if planted::is(Bug::AckBeforeJournalSync) {
+                self.step_locked(core, now, state, Event::Synced { end: state.log.log_end() }, fx);
+            }
         });
         if let Err(reason) = done {
             answer_unless_done(core, spare, AppendError::Disk { reason }, fx);

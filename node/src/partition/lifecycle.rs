@@ -71,7 +71,7 @@ impl Partition {
                 return;
             }
             let high_watermark = state.replica.high_watermark();
-            let Some(start) = state.log.retention_start(now.wall_ms, high_watermark) else { return };
+            let Some(start) = state.log.retention_start(core.wall.read(now), high_watermark) else { return };
             if start <= state.log.log_start() {
                 return;
             }

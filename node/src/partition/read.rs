@@ -5,6 +5,7 @@
 //! The lock is held to plan, never to read.
 //! Invariant: an end that may be too low is not told: a reader who believed it would begin anew (K7, K9).
 
+use model::planted::{self, Bug};
 use model::{LeaderEpoch, Offset};
 use storage::disk::{Disk, DiskError, ReadMode};
 use storage::reader::{Learned, Read, ReadError};
@@ -57,6 +58,8 @@ impl Partition {
         let from = Offset::from_wire(part.from).filter(|from| *from >= limits.log_start && *from <= log_end);
         let from = from.ok_or_else(outside)?;
         let limit = if asked.committed_only { limits.last_stable } else { limits.high_watermark };
+        let beyond = role == PublishedRole::Following && planted::is(Bug::FollowerServesBeyond);
+        let limit = if beyond { log_end } else { limit };
         if from >= limit && self.published.is_fresh() {
             return Err(unknown());
         }

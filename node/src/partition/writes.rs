@@ -160,7 +160,9 @@ impl Partition {
         let released = self.guarded(core, fx, |state, _| {
             state.in_checkpoint = false;
             state.write_target = None;
-            if state.usable_snapshot().map(|usable| usable.operation) == state.snapshot.as_ref().map(|newest| newest.operation) {
+            if state.usable_snapshot().map(|usable| usable.operation)
+                == state.snapshot.as_ref().map(|newest| newest.operation)
+            {
                 state.snapshot_before = None;
             }
             saved && std::mem::take(&mut state.held)

@@ -63,7 +63,11 @@ impl ReplicaAsks {
                 partition,
                 leader_epoch: wish.epoch,
                 partition_epoch: wish.partition_epoch,
-                isr: wish.isr.into_iter().map(|(node, seen)| (node, seen.unwrap_or_else(|| incarnation(node)))).collect(),
+                isr: wish
+                    .isr
+                    .into_iter()
+                    .map(|(node, seen)| (node, seen.unwrap_or_else(|| incarnation(node))))
+                    .collect(),
             })
             .collect();
         Some(ControllerRequest::AlterIsr { node, incarnation: own, changes })

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use model::{NodeId, Now};
 use replication::partition::follower::LeaderLimits;
+use storage::ReadPlan;
 use storage::disk::{Disk, DiskError, ReadMode};
 use storage::reader::{Read, ReadError};
-use storage::ReadPlan;
 
 use super::outflow::Flow;
 use super::serve::{Built, FRAME_RECORD_BYTES};
@@ -60,9 +60,10 @@ impl CatchUp {
 pub(super) fn start_reads(core: &Core, fx: &mut Effects) {
     loop {
         let mut serve = core.replicas.serve();
-        let found = serve.peers.iter_mut().find(|(_, peer)| {
-            !peer.cold.is_empty() && peer.reads < READS_MAX && peer.credit(RecordLane::CatchUp) > 0
-        });
+        let found = serve
+            .peers
+            .iter_mut()
+            .find(|(_, peer)| !peer.cold.is_empty() && peer.reads < READS_MAX && peer.credit(RecordLane::CatchUp) > 0);
         let Some((node, peer)) = found else { return };
         let (node, generation) = (*node, peer.generation);
         let count = peer.cold.len().min(PARTS_MAX);

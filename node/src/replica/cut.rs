@@ -23,6 +23,15 @@ use crate::effects::{Effect, Effects};
 use crate::partition::handle::{Partition, State};
 use crate::partition::produce::Waiter;
 
+/// A leader's word that our log is none of its.
+pub(super) struct Parting<'a> {
+    pub(super) leader: NodeId,
+    pub(super) stream: u32,
+    pub(super) what: CutWhat,
+    /// Whether what is committed here may have been lost in an unclean election.
+    pub(super) lost: &'a dyn Fn(&State) -> bool,
+}
+
 /// What must be read before a log can be cut.
 #[derive(Debug)]
 pub(crate) struct CutWork {
@@ -62,16 +71,8 @@ impl CutWork {
 
 impl Partition {
     /// The leader has said that our log is none of its.
-    pub(super) fn parts_ways(
-        self: &Arc<Self>,
-        core: &Core,
-        now: Now,
-        leader: NodeId,
-        stream: u32,
-        what: CutWhat,
-        lost: &dyn Fn(&State) -> bool,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn parts_ways(self: &Arc<Self>, core: &Core, now: Now, parting: Parting<'_>, fx: &mut Effects) {
+        let Parting { leader, stream, what, lost } = parting;
         let _offline = self.guarded(core, fx, |state, fx| {
             let ours = state.pull.as_ref().is_some_and(|pull| pull.leader == leader && pull.stream == Some(stream));
             if !ours {

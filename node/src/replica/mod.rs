@@ -32,8 +32,8 @@ use crate::peer::{Origin, PeerEvent, PeerLane};
 use asks::ReplicaAsks;
 pub(crate) use outflow::Outflow;
 pub(crate) use pull::{Pull, Pulls};
-pub(crate) use serve::Serve;
 use serve::KnownNodes;
+pub(crate) use serve::Serve;
 use wire::{CutWhat, FollowPart, LaneBytes, RecordLane, ReplicaFrameError};
 
 /// How long after something went wrong it is tried again.
@@ -228,7 +228,8 @@ impl Node {
                     let partition = core.replicas.pulls().stream(part.stream);
                     if let Some(partition) = partition {
                         let lost = |state: &State| self.was_lost(partition.id, state);
-                        partition.parts_ways(core, now, from, part.stream, what, &lost, fx);
+                        let parting = cut::Parting { leader: from, stream: part.stream, what, lost: &lost };
+                        partition.parts_ways(core, now, parting, fx);
                     }
                 }
             }
@@ -312,12 +313,7 @@ impl Node {
         self.core.replicas.asks().next(self.id(), own, &image)
     }
 
-    pub(crate) fn replica_ask_answered(
-        &self,
-        now: Now,
-        answer: Result<ControllerAnswer, Refusal>,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn replica_ask_answered(&self, now: Now, answer: Result<ControllerAnswer, Refusal>, fx: &mut Effects) {
         asks::answered(&self.core, now, answer, fx);
     }
 

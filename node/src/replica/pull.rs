@@ -351,16 +351,9 @@ impl Partition {
     }
 
     /// The leader is asked for a stream from our log's end on.
-    fn wish(
-        self: &Arc<Self>,
-        core: &Core,
-        leader: NodeId,
-        generation: u64,
-        fx: &mut Effects,
-    ) -> Option<FollowPart> {
+    fn wish(self: &Arc<Self>, core: &Core, leader: NodeId, generation: u64, fx: &mut Effects) -> Option<FollowPart> {
         let wish = self.guarded(core, fx, |state, _| {
-            let (bounds, position, epoch) =
-                (state.replica.bounds(), state.replica.position(), state.replica.epoch());
+            let (bounds, position, epoch) = (state.replica.bounds(), state.replica.position(), state.replica.epoch());
             let follows = state.replica.other_leader() == Some(leader);
             let pull = state.pull.as_mut().filter(|pull| follows && pull.leader == leader && !pull.cutting)?;
             let mut pulls = core.replicas.pulls();
@@ -417,6 +410,10 @@ impl Partition {
         // Checked without the lock.
         let batches: Result<Vec<StoredBatch>, _> = split_stored(records).collect();
         let taken = self.guarded(core, fx, |state, fx| {
+            // A stop's last checkpoint has begun: what came behind it could be reported, and be gone at the next start.
+            if state.closed {
+                return false;
+            }
             let ours = |pull: &&mut Pull| pull.leader == node && pull.stream == Some(stream);
             let Some(pull) = state.pull.as_mut().filter(ours) else { return false };
             pull.took(lane, bytes);

@@ -231,7 +231,7 @@ impl Serve {
     }
 
     /// What is to be sent, and the credit that there is; `None` when there is nothing, or another thread sends.
-    fn begin_flush(&mut self) -> Option<(VecDeque<Arc<Partition>>, BTreeMap<NodeId, u64>)> {
+    fn begin_flush(&mut self) -> Option<ToSend> {
         if self.flushing || self.dirty.is_empty() {
             return None;
         }
@@ -239,16 +239,22 @@ impl Serve {
         Some(self.take_dirty())
     }
 
-    fn take_dirty(&mut self) -> (VecDeque<Arc<Partition>>, BTreeMap<NodeId, u64>) {
+    fn take_dirty(&mut self) -> ToSend {
         let credit = self.peers.iter().map(|(node, peer)| (*node, peer.credit(RecordLane::InSync))).collect();
-        (std::mem::take(&mut self.dirty), credit)
+        ToSend { partitions: std::mem::take(&mut self.dirty), credit }
     }
 
     /// More that came meanwhile; else this thread sends no more.
-    fn go_on_flushing(&mut self) -> Option<(VecDeque<Arc<Partition>>, BTreeMap<NodeId, u64>)> {
+    fn go_on_flushing(&mut self) -> Option<ToSend> {
         self.flushing = !self.dirty.is_empty();
         self.flushing.then(|| self.take_dirty())
     }
+}
+
+/// Partitions that have something to send, and the credit on the in-sync lanes.
+struct ToSend {
+    partitions: VecDeque<Arc<Partition>>,
+    credit: BTreeMap<NodeId, u64>,
 }
 
 /// One part that is to be sent, its records still to be gathered.
@@ -273,7 +279,7 @@ enum Wished {
 /// Sends what the partitions have that are marked.
 pub(super) fn flush(core: &Core, now: Now, fx: &mut Effects) {
     let mut work = core.replicas.serve().begin_flush();
-    while let Some((partitions, mut credit)) = work {
+    while let Some(ToSend { partitions, mut credit }) = work {
         let mut built: BTreeMap<NodeId, Built> = BTreeMap::new();
         for partition in partitions {
             for sending in partition.sendings(core, now, &mut credit, fx) {
@@ -305,7 +311,14 @@ fn send(core: &Core, node: NodeId, built: Built, fx: &mut Effects) {
 }
 
 /// A follower's wishes for streams.
-pub(super) fn follow(core: &Core, now: Now, node: NodeId, parts: Vec<FollowPart>, known: &KnownNodes, fx: &mut Effects) {
+pub(super) fn follow(
+    core: &Core,
+    now: Now,
+    node: NodeId,
+    parts: Vec<FollowPart>,
+    known: &KnownNodes,
+    fx: &mut Effects,
+) {
     let incarnation = core.replicas.serve().incarnation(node);
     let mut cuts = Vec::new();
     for part in parts {
@@ -507,8 +520,7 @@ impl Partition {
             return None;
         }
         let now_published = state.replica.limits();
-        let limits =
-            LeaderLimits { high_watermark: now_published.high_watermark, log_start: now_published.log_start };
+        let limits = LeaderLimits { high_watermark: now_published.high_watermark, log_start: now_published.log_start };
         let (base, log_end) = (outflow.next, state.log.log_end());
         let mut plan = None;
         if base < log_end {

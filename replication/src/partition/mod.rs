@@ -12,4 +12,7 @@ pub mod producers;
 pub mod replica;
 mod types;
 
+#[cfg(test)]
+mod schedule_tests;
+
 pub use types::{Acks, AppendError, Appended};
