@@ -9,12 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::{Cluster, name};
 use model::batch::{Batch, BatchBuilder, split_stored};
-use model::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
+use model::{GroupId, LeaderEpoch, NodeId, Offset, PartitionIndex, TopicPartition};
 use node::requests::{
     Acks, Answer, AppendError, Appended, ControllerAnswer, ControllerRequest, FetchError, FetchLimits, FetchPart,
-    FetchedPart, Produce, ProducePart,
+    FetchedPart, NewTopic, Produce, ProducePart,
 };
-use replication::controller::requests::{NamedPartition, Reassignment};
+use replication::controller::requests::{Election, NamedPartition, Reassignment};
+use replication::group::{
+    CommitOffset, CommitOffsets, FetchOffsets, FetchTopic, FetchedTopic, GroupAnswer, GroupRequest,
+};
 use replication::metadata::PartitionInfo;
 use storage::disk::ReadMode;
 
@@ -29,12 +32,19 @@ struct Bed {
 impl Bed {
     /// Three nodes, and a topic of one partition on all of them.
     fn new() -> Bed {
-        Bed::with_partitions(1)
+        Bed::with(1, &[])
     }
 
-    fn with_partitions(count: u32) -> Bed {
+    fn with(count: u32, config: &[(&str, &str)]) -> Bed {
+        let topic = NewTopic { partitions: Some(count), ..NewTopic::with_defaults(name("t")) };
+        Bed::of(topic, config, &THREE)
+    }
+
+    fn of(topic: NewTopic, config: &[(&str, &str)], replicas: &[i32]) -> Bed {
         let mut cluster = Cluster::founded(&THREE);
-        let request = cluster.create_topic(1, "t", count);
+        let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let topic = NewTopic { config, ..topic };
+        let request = cluster.ask(1, |node, now, reply, fx| node.create_topics(now, vec![topic], false, reply, fx));
         match cluster.answer(request, 2_000) {
             Answer::TopicsCreated(answers) => assert!(answers.iter().all(Result::is_ok), "{answers:?}"),
             other => panic!("{other:?}"),
@@ -42,7 +52,7 @@ impl Bed {
         let topic = cluster.image(1).topic(&name("t")).expect("created").id;
         let partition = TopicPartition { topic, partition: PartitionIndex::new(0) };
         let mut bed = Bed { cluster, partition, sequence: 0 };
-        bed.until_in_sync(&THREE, 2_000);
+        bed.until_in_sync(replicas, 2_000);
         bed
     }
 
@@ -138,6 +148,20 @@ impl Bed {
                 }
             }
         }
+    }
+
+    fn ask_controller(&mut self, node: i32, request: ControllerRequest) -> ControllerAnswer {
+        let asked = self.cluster.ask(node, |node, now, reply, fx| {
+            node.ask_controller(now, request, Duration::from_secs(5), reply, fx);
+        });
+        match self.cluster.answer(asked, 6_000) {
+            Answer::Controller(Ok(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn named(&self) -> NamedPartition {
+        NamedPartition { topic: name("t"), partition: self.partition.partition }
     }
 
     fn high_watermark(&self, node: i32) -> i64 {
@@ -329,16 +353,9 @@ fn a_replica_moves_to_another_node_and_its_log_goes() {
     let leaves = bed.followers()[0];
     let stays = bed.followers()[1];
     let replicas = vec![NodeId(bed.leader()), NodeId(stays), NodeId(4)];
-    let partition = NamedPartition { topic: name("t"), partition: PartitionIndex::new(0) };
-    let request = ControllerRequest::Reassign {
-        partitions: vec![Reassignment { partition, replicas: Some(replicas.clone()) }],
-        allow_factor_change: true,
-    };
-    let asked = bed.cluster.ask(1, |node, now, reply, fx| {
-        node.ask_controller(now, request, Duration::from_secs(5), reply, fx);
-    });
-    match bed.cluster.answer(asked, 5_000) {
-        Answer::Controller(Ok(ControllerAnswer::Reassigned(answers))) => assert_eq!(answers, [Ok(())]),
+    let partitions = vec![Reassignment { partition: bed.named(), replicas: Some(replicas.clone()) }];
+    match bed.ask_controller(1, ControllerRequest::Reassign { partitions, allow_factor_change: true }) {
+        ControllerAnswer::Reassigned(answers) => assert_eq!(answers, [Ok(())]),
         other => panic!("{other:?}"),
     }
     let id = bed.partition;
@@ -356,13 +373,9 @@ fn a_replica_moves_to_another_node_and_its_log_goes() {
     bed.cluster.pass(50);
     assert_eq!(bed.read(4).1, ["a", "b"]);
     // And back again: a new log under the old name.
-    let partition = NamedPartition { topic: name("t"), partition: PartitionIndex::new(0) };
     let back: Vec<NodeId> = vec![NodeId(leader), NodeId(stays), NodeId(leaves)];
-    let request = ControllerRequest::Reassign {
-        partitions: vec![Reassignment { partition, replicas: Some(back.clone()) }],
-        allow_factor_change: true,
-    };
-    bed.cluster.ask(1, |node, now, reply, fx| node.ask_controller(now, request, Duration::from_secs(5), reply, fx));
+    let partitions = vec![Reassignment { partition: bed.named(), replicas: Some(back.clone()) }];
+    bed.ask_controller(1, ControllerRequest::Reassign { partitions, allow_factor_change: true });
     bed.cluster.until("it is back", 5_000, |cluster| {
         let image = cluster.image(1);
         let info = image.partition(id).expect("it is there");
@@ -392,8 +405,159 @@ fn a_leader_that_is_alone_below_the_minimum_takes_no_acks_all_and_readers_see_no
 }
 
 #[test]
+fn a_relaxed_topic_is_acknowledged_from_the_page_cache_of_all_replicas() {
+    let mut bed = Bed::with(1, &[("flush.messages", "1000")]);
+    for value in ["a", "b", "c"] {
+        bed.append(value);
+    }
+    bed.until_equal(&["a", "b", "c"], 1_000);
+    let gone = bed.leader();
+    bed.cluster.kill(gone);
+    let partition = bed.partition;
+    bed.cluster.until("another one leads", 1_000, |cluster| {
+        let image = cluster.image(cluster.running()[0]);
+        image.partition(partition).is_some_and(|info| info.leader.is_some_and(|leader| leader.0 != gone))
+    });
+    bed.append("d");
+    bed.cluster.start(gone);
+    bed.until_in_sync(&THREE, 3_000);
+    bed.until_equal(&["a", "b", "c", "d"], 1_000);
+}
+
+#[test]
+fn what_retention_takes_from_the_leader_goes_from_its_followers() {
+    let mut bed = Bed::with(1, &[("segment.bytes", "1048576"), ("retention.bytes", "1048576")]);
+    let value = "x".repeat(100_000);
+    for _ in 0..40 {
+        bed.append(&value);
+    }
+    bed.cluster.pass(400_000);
+    bed.append("last");
+    bed.cluster.pass(1_000);
+    let start = |bed: &Bed, node| bed.cluster.node(node).partition_status(bed.partition).expect("it is here").log_start;
+    let of_leader = start(&bed, bed.leader());
+    assert!(of_leader > Offset::ZERO);
+    for follower in bed.followers() {
+        assert_eq!(start(&bed, follower), of_leader, "node {follower}");
+    }
+    // One that begins anew begins where the leader does.
+    let gone = bed.followers()[0];
+    bed.cluster.kill(gone);
+    bed.cluster.pass(1_000);
+    bed.cluster.wipe(gone);
+    bed.cluster.start(gone);
+    bed.until_in_sync(&THREE, 10_000);
+    assert_eq!(start(&bed, gone), of_leader);
+    assert_eq!(bed.log_end(gone), Offset::new(41));
+}
+
+#[test]
+fn after_an_unclean_election_the_others_cut_what_was_acknowledged() {
+    let topic = NewTopic { assignment: vec![vec![NodeId(2), NodeId(3)]], ..NewTopic::with_defaults(name("t")) };
+    let mut bed = Bed::of(topic, &[("min.insync.replicas", "1")], &[2, 3]);
+    bed.append("a");
+    let leader = bed.leader();
+    let stale = 5 - leader;
+    bed.cluster.pause(stale);
+    let partition = bed.partition;
+    bed.cluster.until("the silent one is out", 5_000, |cluster| {
+        cluster.image(leader).partition(partition).is_some_and(|info| info.isr == [NodeId(leader)])
+    });
+    bed.append("b");
+    bed.append("c");
+    bed.cluster.kill(leader);
+    bed.cluster.resume(stale);
+    bed.cluster.until("the other two have a controller", 10_000, |cluster| cluster.controller().is_some());
+    bed.cluster.pass(1_000);
+    assert_eq!(bed.info(stale).leader, None, "it lacks what was acknowledged");
+    let partitions = Some(vec![bed.named()]);
+    bed.ask_controller(stale, ControllerRequest::ElectLeaders { election: Election::Unclean, partitions });
+    bed.cluster.until("the stale one leads", 5_000, |cluster| {
+        cluster.image(stale).partition(partition).is_some_and(|info| info.leader == Some(NodeId(stale)))
+    });
+    bed.sequence = 1;
+    assert_eq!(bed.append("d"), 1);
+    bed.cluster.start(leader);
+    bed.until_in_sync(&[2, 3], 10_000);
+    bed.cluster.pass(100);
+    for node in [2, 3] {
+        assert_eq!(bed.read(node).1, ["a", "d"], "node {node}");
+    }
+}
+
+fn commit(offset: i64) -> GroupRequest {
+    let offset = CommitOffset {
+        topic: name("t"),
+        partition: PartitionIndex::new(0),
+        offset,
+        leader_epoch: None,
+        metadata: String::new(),
+    };
+    GroupRequest::CommitOffsets(CommitOffsets {
+        member_id: None,
+        instance_id: None,
+        generation: None,
+        retention_ms: None,
+        offsets: vec![offset],
+    })
+}
+
+#[test]
+fn groups_go_on_at_another_node_when_their_coordinator_dies() {
+    let mut bed = Bed::new();
+    let group = GroupId::new("g");
+    let mut coordinator = None;
+    bed.cluster.until("the group has a coordinator", 5_000, |cluster| {
+        coordinator = cluster.call(1, |node, now, fx| node.group_coordinator(now, &group, fx));
+        coordinator.is_some()
+    });
+    let first = coordinator.expect("found").0;
+    let ask = |bed: &mut Bed, node: i32, request: GroupRequest| {
+        let group = GroupId::new("g");
+        let asked = bed.cluster.ask(node, |node, now, reply, fx| node.group(now, group, request, reply, fx));
+        match bed.cluster.answer(asked, 5_000) {
+            Answer::Group(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+    bed.cluster.pass(500);
+    for offset in [7, 8, 9] {
+        match ask(&mut bed, first, commit(offset)) {
+            GroupAnswer::CommitOffsets(Ok(errors)) => assert_eq!(errors, [None]),
+            other => panic!("{other:?}"),
+        }
+    }
+    let elsewhere = THREE.into_iter().find(|node| *node != first).expect("three");
+    let refused = ask(&mut bed, elsewhere, commit(10));
+    assert!(matches!(refused, GroupAnswer::CommitOffsets(Err(_))), "{refused:?}");
+    bed.cluster.kill(first);
+    let mut next = first;
+    let took = bed.cluster.until("another node coordinates", 2_000, |cluster| {
+        let group = GroupId::new("g");
+        let found = cluster.call(elsewhere, |node, now, fx| node.group_coordinator(now, &group, fx));
+        next = found.map_or(first, |found| found.0);
+        next != first
+    });
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    bed.cluster.pass(100);
+    let topics = Some(vec![FetchTopic { topic: name("t"), partitions: vec![PartitionIndex::new(0)] }]);
+    let fetch = FetchOffsets { member_id: None, member_epoch: -1, topics, require_stable: false };
+    match ask(&mut bed, next, GroupRequest::FetchOffsets(fetch)) {
+        GroupAnswer::FetchOffsets(Ok(topics)) => {
+            let of = |topic: &FetchedTopic| topic.partitions[0].committed.as_ref().map(|found| found.offset);
+            assert_eq!(topics.iter().map(of).collect::<Vec<_>>(), [Some(9)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    match ask(&mut bed, next, commit(11)) {
+        GroupAnswer::CommitOffsets(Ok(errors)) => assert_eq!(errors, [None]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn many_partitions_are_replicated_at_once() {
-    let mut bed = Bed::with_partitions(60);
+    let mut bed = Bed::with(60, &[]);
     let image = bed.cluster.image(1);
     let topic = image.topic(&name("t")).expect("created");
     let mut requests = Vec::new();
