@@ -23,9 +23,10 @@ mod serve;
 mod status;
 mod tickets;
 mod topics;
+mod wall;
 
 pub use coordinator::partition_of;
 pub use node::{Node, NodeStats, PartitionStatus};
 pub use open::OpenError;
 pub use replica::{ReadDone, ReadWork};
-pub use status::DiskSpace;
+pub use status::{DiskSpace, KnownProducer};

@@ -1,6 +1,9 @@
-//! What a node says of its data directory, for DescribeLogDirs. Owns nothing: it asks the disk.
+//! What a node says of its data directory and of the producers it knows, to those who administrate it. Owns nothing.
 
 use std::path::Path;
+
+use model::TopicPartition;
+pub use replication::partition::producers::KnownProducer;
 
 use crate::node::Node;
 
@@ -14,6 +17,11 @@ pub struct DiskSpace {
 impl Node {
     pub fn data_dir(&self) -> &Path {
         &self.core.config.data_dir
+    }
+
+    /// The producers of a partition. `None`: it is not on this node.
+    pub fn producers(&self, partition: TopicPartition) -> Option<Vec<KnownProducer>> {
+        Some(self.core.table.get(partition)?.lock().replica.producers().all().collect())
     }
 
     /// A system call. `None`: the file system does not say.

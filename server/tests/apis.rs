@@ -7,6 +7,7 @@ use model::batch::BatchBuilder;
 use server::wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use server::wire::messages::delete_topics_request::DeleteTopicState;
 use server::wire::messages::describe_configs_request::DescribeConfigsResource;
+use server::wire::messages::describe_producers_request::TopicRequest;
 use server::wire::messages::join_group_request::JoinGroupRequestProtocol;
 use server::wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use server::wire::messages::metadata_request::MetadataRequestTopic;
@@ -180,6 +181,12 @@ fn a_producer_that_repeats_itself_is_told_its_first_offset() {
         (partition.error_code, partition.base_offset)
     };
     assert_eq!([answer(0), answer(1), answer(0), answer(3), answer(2)], [(0, 0), (0, 1), (0, 0), (45, -1), (0, 2)]);
+    let topic = TopicRequest::default().with_name(text("idempotent").into()).with_partition_indexes(vec![0, 1]);
+    let known = client.call(0, &DescribeProducersRequest::default().with_topics(vec![topic]));
+    let [held, unknown] = &known.topics[0].partitions[..] else { panic!("two partitions were asked for") };
+    assert_eq!((held.error_code, unknown.error_code, held.active_producers.len()), (0, 3, 1));
+    let producer = &held.active_producers[0];
+    assert_eq!((producer.producer_id.0, producer.producer_epoch, producer.last_sequence), (id, 0, 2));
 }
 
 #[test]

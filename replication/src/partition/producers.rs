@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use model::Offset;
 use model::batch::BatchHeader;
+use model::{Offset, ProducerEpoch, ProducerId};
 
 /// Batches remembered of each producer: clients have at most five requests in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
@@ -119,6 +119,16 @@ impl Producer {
     }
 }
 
+/// What is told of a producer (DescribeProducers).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KnownProducer {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+    /// Of its newest batch.
+    pub last_sequence: i32,
+    pub last_timestamp_ms: i64,
+}
+
 /// All producers of one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Producers {
@@ -147,6 +157,19 @@ impl Producers {
 
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// Ascending by id.
+    pub fn all(&self) -> impl Iterator<Item = KnownProducer> {
+        self.by_id.iter().filter_map(|(id, producer)| {
+            let newest = producer.remembered().last()?;
+            Some(KnownProducer {
+                id: ProducerId(*id),
+                epoch: ProducerEpoch(producer.epoch),
+                last_sequence: newest.last,
+                last_timestamp_ms: newest.timestamp_ms,
+            })
+        })
     }
 
     /// Decides about a batch before it is appended. Changes nothing.

@@ -76,6 +76,7 @@ pub static SERVED: &[Served] = &[
     served::<super::describe_quorum::DescribeQuorum>(),
     served::<super::update_features::UpdateFeatures>(),
     served::<super::describe_cluster::DescribeCluster>(),
+    served::<super::describe_producers::DescribeProducers>(),
     served::<super::unregister::UnregisterBroker>(),
     served::<super::list_config_resources::ListConfigResources>(),
     served::<super::describe_topic_partitions::DescribeTopicPartitions>(),

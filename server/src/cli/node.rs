@@ -98,7 +98,7 @@ struct Wish {
     duty: &'static str,
     /// What is still to be done; 0: nothing.
     left: fn(&Cluster, i32) -> usize,
-    /// What is counted.
+    /// What is left, after its number.
     unit: &'static str,
     doing: &'static str,
     done: &'static str,
@@ -106,8 +106,10 @@ struct Wish {
 
 const ADD: Wish = Wish {
     duty: "joining",
-    left: |cluster, node| usize::from(cluster.node(node).is_none_or(|node| node.fenced || node.duty == "joining")),
-    unit: "share of the replicas",
+    left: |cluster, node| {
+        cluster.node(node).map_or(2, |node| usize::from(node.fenced) + usize::from(node.duty == "joining"))
+    },
+    unit: "steps (to live, to hold its share)",
     doing: "joins",
     done: "takes its share",
 };
@@ -131,7 +133,7 @@ const DECOMMISSION: Wish = Wish {
 const REMOVE: Wish = Wish {
     duty: "removed",
     left: |cluster, node| usize::from(cluster.node(node).is_some()),
-    unit: "registration",
+    unit: "registrations",
     doing: "is being removed",
     done: "is forgotten",
 };
@@ -240,6 +242,6 @@ mod tests {
     fn a_node_is_added_when_it_lives_and_has_its_share() {
         let joining = NodeShown { duty: "joining".to_owned(), ..node(2) };
         let cluster = cluster_of(vec![node(1), joining, NodeShown { fenced: true, ..node(3) }]);
-        assert_eq!([1, 2, 3, 4].map(|node| (ADD.left)(&cluster, node)), [0, 1, 1, 1]);
+        assert_eq!([1, 2, 3, 4].map(|node| (ADD.left)(&cluster, node)), [0, 1, 1, 2]);
     }
 }

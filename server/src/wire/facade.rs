@@ -134,6 +134,7 @@ by_crate! {
     DescribeQuorumRequest: 2, DescribeQuorumResponse: 2,
     UpdateFeaturesRequest: 2, UpdateFeaturesResponse: 2,
     DescribeClusterRequest: 2, DescribeClusterResponse: 2,
+    DescribeProducersRequest: 0, DescribeProducersResponse: 0,
     UnregisterBrokerRequest: 0, UnregisterBrokerResponse: 0,
     ListConfigResourcesRequest: 1, ListConfigResourcesResponse: 1,
     DescribeTopicPartitionsRequest: 0, DescribeTopicPartitionsResponse: 0,
@@ -172,6 +173,7 @@ requests! {
     55 DescribeQuorumRequest -> DescribeQuorumResponse 0..=2;
     57 UpdateFeaturesRequest -> UpdateFeaturesResponse 0..=2;
     60 DescribeClusterRequest -> DescribeClusterResponse 0..=2;
+    61 DescribeProducersRequest -> DescribeProducersResponse 0..=0;
     64 UnregisterBrokerRequest -> UnregisterBrokerResponse 0..=0;
     74 ListConfigResourcesRequest -> ListConfigResourcesResponse 0..=1;
     75 DescribeTopicPartitionsRequest -> DescribeTopicPartitionsResponse 0..=0;

@@ -83,10 +83,7 @@ impl Server {
     }
 
     pub fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).expect("the server listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
-        Client { stream, correlation_id: 0 }
+        Client::connect(self.address)
     }
 }
 
@@ -107,6 +104,13 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        Client { stream, correlation_id: 0 }
+    }
+
     /// Sends without waiting; gives the correlation id.
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.correlation_id += 1;
