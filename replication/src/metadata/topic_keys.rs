@@ -68,14 +68,14 @@ pub const KEYS: &[TopicKey] = &[
         Kind::GzipLevel,
         "-1",
         &[same("compression.gzip.level")],
-        "Level where compression.type is gzip; -1 is the codec's own default.",
+        "Level where compression.type is gzip; -1 is the codec's own default. Without effect in this version.",
     ),
     key(
         "compression.lz4.level",
         Kind::Int { min: 1, max: 17 },
         "9",
         &[same("compression.lz4.level")],
-        "Level where compression.type is lz4.",
+        "Level where compression.type is lz4. Without effect in this version.",
     ),
     key(
         "compression.type",
@@ -89,14 +89,14 @@ pub const KEYS: &[TopicKey] = &[
         Kind::Int { min: -131072, max: 22 },
         "3",
         &[same("compression.zstd.level")],
-        "Level where compression.type is zstd.",
+        "Level where compression.type is zstd. Without effect in this version.",
     ),
     key(
         "delete.retention.ms",
         Kind::long_at_least(0),
         "86400000",
         &[same("log.cleaner.delete.retention.ms")],
-        "How long a compacted topic keeps the tombstone of a deleted key.",
+        "How long a compacted topic keeps the tombstone of a deleted key. Without effect in this version.",
     ),
     key(
         "errors.deadletterqueue.group.enable",
@@ -110,7 +110,7 @@ pub const KEYS: &[TopicKey] = &[
         Kind::long_at_least(0),
         "60000",
         &[same("log.segment.delete.delay.ms")],
-        "How long a removed segment's file stays on disk.",
+        "How long a removed segment's file stays on disk. Without effect in this version.",
     ),
     key(
         "flush.messages",
@@ -124,7 +124,7 @@ pub const KEYS: &[TopicKey] = &[
         Kind::long_at_least(0),
         "9223372036854775807",
         &[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")],
-        "After this time written records are synced, in topics that are not journalled.",
+        "After this time written records are synced, in topics that are not journalled. Without effect in this version.",
     ),
     key(
         "follower.replication.throttled.replicas",
@@ -166,7 +166,7 @@ pub const KEYS: &[TopicKey] = &[
         Kind::long_at_least(1),
         "9223372036854775807",
         &[same("log.cleaner.max.compaction.lag.ms")],
-        "The longest time that a record of a compacted topic waits for compaction.",
+        "The longest time that a record of a compacted topic waits for compaction. Without effect in this version.",
     ),
     key(
         "max.decompressed.message.bytes",
@@ -208,14 +208,14 @@ pub const KEYS: &[TopicKey] = &[
         Kind::Double { min: 0.0, max: 1.0 },
         "0.5",
         &[same("log.cleaner.min.cleanable.ratio")],
-        "The share of records not yet compacted from which compaction starts.",
+        "The share of records not yet compacted from which compaction starts. Without effect in this version.",
     ),
     key(
         "min.compaction.lag.ms",
         Kind::long_at_least(0),
         "0",
         &[same("log.cleaner.min.compaction.lag.ms")],
-        "How long a record of a compacted topic is left alone.",
+        "How long a record of a compacted topic is left alone. Without effect in this version.",
     ),
     key(
         "min.insync.replicas",
@@ -229,7 +229,7 @@ pub const KEYS: &[TopicKey] = &[
         Kind::Boolean,
         "false",
         &[same("log.preallocate")],
-        "Accepted for compatibility; segment files grow as they are written.",
+        "Accepted for compatibility; segment files grow as they are written. Without effect in this version.",
     ),
     key(
         "remote.copy.lag.bytes",
@@ -280,14 +280,14 @@ pub const KEYS: &[TopicKey] = &[
         Kind::int_at_least(4),
         "10485760",
         &[same("log.index.size.max.bytes")],
-        "The largest size of a segment's offset index.",
+        "The largest size of a segment's offset index. Without effect in this version.",
     ),
     key(
         "segment.jitter.ms",
         Kind::long_at_least(0),
         "0",
         &[same("log.roll.jitter.ms"), hours("log.roll.jitter.hours")],
-        "The most by which the rolling of a segment by time is moved at random.",
+        "The most by which the rolling of a segment by time is moved at random. Without effect in this version.",
     ),
     key(
         "segment.ms",
@@ -301,6 +301,6 @@ pub const KEYS: &[TopicKey] = &[
         Kind::Boolean,
         "false",
         &[same("unclean.leader.election.enable")],
-        "Whether a replica that may lack acknowledged records may lead when no other is left.",
+        "Whether a replica that may lack acknowledged records may lead when no other is left. Without effect in this version: such an election happens by command only.",
     ),
 ];
