@@ -69,6 +69,13 @@ pub enum Waiting {
     TwoClusters { first: String, second: String },
 }
 
+impl Waiting {
+    /// It ends by itself when the others are started; else somebody has to correct something.
+    pub fn is_usual(&self) -> bool {
+        matches!(self, Waiting::Silent { .. } | Waiting::Founder { .. })
+    }
+}
+
 /// A node that belongs to no cluster and was given a join list.
 #[derive(Debug)]
 pub struct Unborn {

@@ -263,7 +263,10 @@ impl State {
             }
             Err(waiting) => {
                 if self.waiting.as_ref() != Some(&waiting) {
-                    tracing::info!("this node belongs to no cluster yet: {waiting}");
+                    // Who only waits for others to be started says so when it takes long: `waiting` is asked for it.
+                    if !waiting.is_usual() {
+                        tracing::warn!("this node belongs to no cluster: {waiting}");
+                    }
                     self.waiting = Some(waiting);
                 }
                 None
@@ -325,5 +328,142 @@ fn say(birth: &Birth) {
 impl Frame {
     fn announce(me: &Hello) -> Frame {
         Frame::new(proto::peer_frame::Kind::Announce(proto::Announce { hello: Some(me.to_proto()) }), Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use replication::metadata::{BrokerConfig, Fact, Listener};
+
+    use super::super::Lost;
+    use super::*;
+
+    const CLUSTER: &str = "cluster";
+
+    fn hello(node: i32, start: u8, directory: u8) -> Hello {
+        Hello {
+            node: NodeId(node),
+            incarnation: Incarnation([start; 16]),
+            directory: [directory; 16],
+            cluster_id: Some(CLUSTER.to_owned()),
+            join: Vec::new(),
+            levels: (1, 1),
+            founding: None,
+        }
+    }
+
+    fn registered(image: &mut Image, node: i32, start: u8, peer_port: u16) {
+        let listener = |name: &str, port| Listener { name: name.to_owned(), host: "h".to_owned(), port };
+        let info = NodeInfo {
+            incarnation: Incarnation([start; 16]),
+            listeners: vec![listener("PLAINTEXT", 1), listener(PEER_LISTENER, peer_port)],
+            ..NodeInfo::default()
+        };
+        image.apply(&Fact::NodeRegistered { node: NodeId(node), info }).expect("it applies");
+    }
+
+    /// Node 1 of the cluster, with nodes 1 to 3 registered.
+    fn member(join: &[&str]) -> (Peers, Image) {
+        let mut image = Image::empty(Arc::new(BrokerConfig::default()));
+        for node in 1..=3u8 {
+            registered(&mut image, node.into(), node, u16::from(node));
+        }
+        let join = join.iter().map(|address| (*address).to_owned()).collect();
+        let me = Hello { cluster_id: None, join, ..hello(1, 1, 1) };
+        let founding = Founding { cluster_id: CLUSTER.to_owned(), founders: Vec::new() };
+        let peers = Peers::new(me, Some(founding), &image, 1);
+        peers.lock().follow(&image);
+        (peers, image)
+    }
+
+    fn unborn(join: &[&str]) -> Peers {
+        let join = join.iter().map(|address| (*address).to_owned()).collect();
+        let image = Image::empty(Arc::new(BrokerConfig::default()));
+        Peers::new(Hello { cluster_id: None, join, ..hello(1, 1, 1) }, None, &image, 1)
+    }
+
+    fn opened(hello: &Hello, session: u64) -> PeerEvent {
+        PeerEvent::Opened { from: hello.node, lane: PeerLane::Control, session, hello: hello.clone() }
+    }
+
+    #[test]
+    fn another_cluster_is_refused_and_none_at_all_is_let_in() {
+        let (peers, _) = member(&[]);
+        let other = Hello { cluster_id: Some("other".to_owned()), ..hello(4, 4, 4) };
+        assert!(matches!(peers.lock().greet(&other, None), Err(Refused::OtherCluster { .. })));
+        let empty = Hello { cluster_id: None, ..hello(4, 4, 4) };
+        assert_eq!(peers.lock().greet(&empty, None), Ok(()));
+    }
+
+    #[test]
+    fn a_start_that_was_replaced_is_refused() {
+        let (peers, mut image) = member(&[]);
+        assert_eq!(peers.lock().greet(&hello(2, 2, 2), None), Ok(()));
+        registered(&mut image, 2, 22, 2);
+        peers.lock().follow(&image);
+        assert_eq!(peers.lock().greet(&hello(2, 2, 2), None), Err(Refused::Stale { node: NodeId(2) }));
+        assert_eq!(peers.lock().greet(&hello(2, 22, 2), None), Ok(()));
+        assert_eq!(peers.lock().greet(&hello(2, 23, 2), None), Ok(()), "a start that is newer still");
+    }
+
+    #[test]
+    fn a_second_process_with_a_living_nodes_id_is_refused_until_that_one_is_gone() {
+        let (peers, _) = member(&[]);
+        peers.lock().note(&opened(&hello(2, 2, 2), 7));
+        let second = hello(2, 9, 9);
+        assert_eq!(peers.lock().greet(&second, None), Err(Refused::Alive { node: NodeId(2) }));
+        assert_eq!(peers.lock().greet(&hello(2, 3, 2), None), Ok(()), "a restart has the same directory");
+        peers.lock().note(&PeerEvent::Closed { from: NodeId(2), lane: PeerLane::Control, session: 6 });
+        assert!(peers.lock().greet(&second, None).is_err(), "an older link ended");
+        peers.lock().note(&PeerEvent::Closed { from: NodeId(2), lane: PeerLane::Control, session: 7 });
+        assert_eq!(peers.lock().greet(&second, None), Ok(()));
+    }
+
+    #[test]
+    fn a_version_that_does_not_know_the_clusters_level_is_refused() {
+        let (peers, mut image) = member(&[]);
+        let level = Fact::FeatureLevelSet { name: LEVEL_FEATURE.to_owned(), level: 1 };
+        image.apply(&level).expect("it applies");
+        peers.lock().follow(&image);
+        let newer = Hello { levels: (2, 3), ..hello(2, 2, 2) };
+        assert!(matches!(peers.lock().greet(&newer, None), Err(Refused::Level { cluster: 1, min: 2, .. })));
+    }
+
+    #[test]
+    fn the_links_wanted_are_the_registered_ones_and_what_the_list_has_besides() {
+        let (peers, image) = member(&["h:1", "h:2", "elsewhere:9"]);
+        let wanted: Vec<(Option<i32>, String)> =
+            peers.lock().wanted(&image).into_iter().map(|peer| (peer.node.map(|node| node.0), peer.address)).collect();
+        let expected = [(Some(2), "h:2"), (Some(3), "h:3"), (None, "elsewhere:9")];
+        assert_eq!(wanted, expected.map(|(node, address)| (node, address.to_owned())));
+    }
+
+    #[test]
+    fn a_founder_announces_itself_to_those_whose_links_stand_and_to_those_that_come_later() {
+        let peers = unborn(&["a:1", "b:1", "c:1"]);
+        let join = vec!["a:1".to_owned(), "b:1".to_owned(), "c:1".to_owned()];
+        let empty = |node, id| Hello { cluster_id: None, join: join.clone(), ..hello(node, id, id) };
+        let connected = |address: &str, hello: Hello| PeerEvent::Connected {
+            to: hello.node,
+            lane: PeerLane::Control,
+            address: address.to_owned(),
+            hello,
+        };
+        let mut state = peers.lock();
+        for event in [connected("a:1", empty(1, 1)), connected("b:1", empty(2, 2))] {
+            state.note(&event);
+            assert!(state.try_birth().is_none());
+        }
+        let last = connected("c:1", empty(3, 3));
+        state.note(&last);
+        let (founding, _, told) = state.try_birth().expect("all have answered");
+        assert_eq!((founding.founders.len(), told), (3, vec![NodeId(2), NodeId(3)]));
+        assert!(state.announcement_for(&last).is_some(), "what it said in the handshake may be older");
+        let born = connected("c:1", Hello { cluster_id: Some(founding.cluster_id), ..empty(3, 3) });
+        assert!(state.announcement_for(&born).is_none());
+        state.note(&PeerEvent::Lost { to: NodeId(3), lane: PeerLane::Control, why: Lost::Closed });
+        assert_eq!(state.outgoing.len(), 1);
     }
 }
