@@ -34,8 +34,9 @@ impl Log {
         if from == limit {
             return Ok(plan);
         }
-        if self.tail.first_offset().is_none_or(|first| first > from) {
-            self.plan_files(&mut plan);
+        if self.tail.first_offset().is_none_or(|first| first > from) && !self.plan_files(&mut plan) {
+            // The tail stands behind segments that this read does not reach.
+            return Ok(plan);
         }
         let mut bytes = 0;
         for item in self.tail.from(from.max(if plan.files.is_empty() { from } else { self.written.end })) {
@@ -48,19 +49,24 @@ impl Log {
         Ok(plan)
     }
 
-    fn plan_files(&self, plan: &mut ReadPlan) {
+    /// Whether the plan has all that is in files up to its limit.
+    fn plan_files(&self, plan: &mut ReadPlan) -> bool {
         let after = self.segments.partition_point(|segment| segment.facts.base <= plan.from);
         let first = after.saturating_sub(1);
         let mut bytes = 0;
-        for segment in self.segments.iter().skip(first).take(SEGMENTS_MAX) {
-            if bytes > plan.bytes_max || segment.facts.base >= plan.limit {
-                break;
+        for segment in self.segments.iter().skip(first) {
+            if bytes > plan.bytes_max || plan.files.len() == SEGMENTS_MAX {
+                return false;
             }
-            let Some(part) = self.file_part(segment) else { break };
+            if segment.facts.base >= plan.limit {
+                return true;
+            }
+            let Some(part) = self.file_part(segment) else { return true };
             // Where in the first segment the read begins is not known yet, so it counts for nothing.
             bytes += if segment.facts.base > plan.from { part.end as usize } else { 0 };
             plan.files.push(part);
         }
+        true
     }
 
     /// The part of a segment that is in its file.

@@ -256,3 +256,21 @@ fn damage_in_a_segment_is_an_error_and_not_an_answer() {
         drop(node);
     }
 }
+
+#[test]
+fn a_read_that_does_not_reach_the_last_segment_does_not_go_on_with_the_tail() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &small_segments(300));
+    let expected: Vec<i64> = (0..60).collect();
+    for at in &expected {
+        if *at == 55 {
+            node.commit();
+            node.flush();
+            node.log(1).evict_tail(0);
+        }
+        node.push(1, 100);
+    }
+    node.commit();
+    assert_eq!(bases(&mut node), expected);
+}
