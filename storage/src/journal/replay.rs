@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
+use model::planted::{self, Bug};
 
 use super::carry::carried_path;
 use super::entry::Replayed;
@@ -66,7 +67,8 @@ pub(crate) fn read(disk: &dyn Disk, files: &[JournalFile], salt: u64, from: u64)
     }
     let known_durable = groups.values().map(|(head, _): &(Head, Bytes)| head.known_durable).max().unwrap_or(0);
     let mut replay = Replay { known_durable, ..Replay::default() };
-    let mut next = from;
+    let oldest = groups.keys().next().copied().filter(|_| planted::is(Bug::OldEntriesReplayed));
+    let mut next = oldest.unwrap_or(from);
     let total = groups.len() as u64;
     for (sequence, (head, bytes)) in groups {
         if sequence != next {
@@ -81,6 +83,7 @@ pub(crate) fn read(disk: &dyn Disk, files: &[JournalFile], salt: u64, from: u64)
         return Err(OpenError::Journal { missing: next, known: known_durable });
     }
     replay.groups_cut = total - replay.groups;
+    replay.units.truncate(replay.units.len() - usize::from(planted::is(Bug::CutBelowSynced) && replay.groups > 0));
     Ok(replay)
 }
 
@@ -134,10 +137,10 @@ pub(crate) fn scan<E: From<DiskError>>(
         at += match head {
             Some(head) => {
                 let bytes = read_bytes(disk, file.file, at, head.length as usize)?;
-                if !head.is_whole(&bytes) {
+                if !head.is_whole(&bytes) && !planted::is(Bug::TornTailAccepted) {
                     align
                 } else {
-                    if head.sequence >= from {
+                    if head.sequence >= from || planted::is(Bug::OldEntriesReplayed) {
                         found(head, bytes)?;
                     }
                     head.padded()

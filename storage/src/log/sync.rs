@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use model::planted::{self, Bug};
+
 use super::{Log, Position};
 use crate::disk::{DiskError, FileId, Step};
 use crate::offset_index::IndexFiles;
@@ -50,7 +52,7 @@ impl Log {
             segment.named = true;
             segment.dirty = false;
         }
-        if unnamed && self.files.folder_made {
+        if unnamed && self.files.folder_made && !planted::is(Bug::FolderNotSynced) {
             work.dirs.push(dir.clone());
         }
         if self.files.folder_made && !self.files.folder_named {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use model::batch::StoredBatch;
+use model::planted::{self, Bug};
 use model::{LogId, Offset};
 
 use super::Damage;
@@ -79,6 +80,11 @@ impl Folded {
         };
         self.operations = self.operations.max(operation);
         if let ReplayedChange::Create { start, journalled, folder } = what {
+            let namesake = self.logs.values().find(|known| known.log.folder == *folder && known.log.id != log).cloned();
+            if let Some(mut known) = namesake.filter(|_| planted::is(Bug::NamesakeServed)) {
+                (known.log.id, known.log.operation) = (log, operation);
+                return drop(self.logs.insert(log, known));
+            }
             if self.logs.get(&log).is_none_or(|known| known.log.operation < operation) {
                 self.logs.insert(log, Layout::new(LogCheckpoint::created(log, operation, *start, *journalled, folder)));
             }
@@ -86,11 +92,14 @@ impl Folded {
         }
         // A log that is in neither checkpoint nor journal was deleted before the checkpoint was taken.
         let Some(layout) = self.logs.get_mut(&log) else { return };
-        if operation <= layout.log.operation {
+        if operation <= layout.log.operation && !planted::is(Bug::OldEntriesReplayed) {
             return;
         }
         layout.log.operation = operation;
         if let ReplayedChange::Delete = what {
+            if planted::is(Bug::NamesakeServed) {
+                return;
+            }
             let gone = self.logs.remove(&log);
             self.deleted.extend(gone.map(|layout| layout.log.folder));
             return;
