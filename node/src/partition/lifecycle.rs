@@ -29,7 +29,12 @@ impl Partition {
             if state.log.config() != config {
                 state.log.configure(Arc::clone(config));
             }
-            // The log's own policy holds until it is opened anew.
+            // The log's own policy holds until a checkpoint says otherwise: before, its records would be looked for in the wrong place.
+            let journalled = settings.durability == Durability::Synced;
+            state.switch_to = (journalled != state.log.journalled()).then_some(journalled);
+            if state.switch_to.is_some() && !state.held {
+                core.inward(Inward::CheckpointWanted);
+            }
             let durability = durability(state.log.journalled());
             let settings = Settings { durability, ..settings };
             if *state.replica.settings() != settings {
