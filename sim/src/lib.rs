@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod disk;
 pub mod hunt;
 pub mod one_node;
+pub mod panics;
 pub mod rng;
 pub mod seeds;

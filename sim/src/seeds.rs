@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::cluster::hash::Hash;
 use crate::cluster::run::{Outcome, Plan, run};
+use crate::panics;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -65,23 +66,19 @@ impl fmt::Display for Totals {
 
 /// A run whose panic is a failure of its seed.
 pub fn run_caught(plan: Plan) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| run(plan))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Outcome {
-            seed: plan.seed,
-            nodes: 0,
-            hash: Hash::START,
-            simulated: Duration::ZERO,
-            acked: 0,
-            read: 0,
-            committed: 0,
-            faults: 0,
-            starts: 0,
-            events: 0,
-            struck: String::new(),
-            failure: Some(format!("panicked: {}", text.unwrap_or_default())),
-        }
+    catch_unwind(AssertUnwindSafe(|| run(plan))).unwrap_or_else(|_| Outcome {
+        seed: plan.seed,
+        nodes: 0,
+        hash: Hash::START,
+        simulated: Duration::ZERO,
+        acked: 0,
+        read: 0,
+        committed: 0,
+        faults: 0,
+        starts: 0,
+        events: 0,
+        failure: Some(format!("panicked: {}", panics::take().unwrap_or_default())),
+        struck: String::new(),
     })
 }
 

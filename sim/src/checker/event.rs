@@ -55,6 +55,8 @@ pub struct Read {
 pub struct FoundTime {
     pub place: TopicPartition,
     pub invoked: Duration,
+    /// As in `Read`.
+    pub epoch: i32,
     pub wanted_ms: i64,
     pub found: Option<(i64, i64)>,
 }
@@ -74,6 +76,8 @@ pub enum Event {
     Acked { sent: Sent, base: i64 },
     Read(Read),
     FoundTime(FoundTime),
+    /// A leader called an offset out of range.
+    OutOfRange { place: TopicPartition, invoked: Duration, epoch: i32, from: i64 },
     /// A group's commit is asked for.
     Committing { group: u32, place: TopicPartition, offset: i64 },
     /// It was answered.

@@ -151,9 +151,10 @@ impl Ideal {
     fn search(&mut self, place: TopicPartition) {
         let wanted_ms = i64::try_from(self.rng.below(self.at.as_millis() as u64)).expect("small");
         let invoked = self.at + Duration::from_nanos(1);
+        let epoch = self.logs[&place].epoch;
         let found = self.logs[&place].records.iter().find(|record| record.timestamp_ms >= wanted_ms);
         let found = found.map(|record| (record.offset, record.timestamp_ms));
-        self.note(Event::FoundTime(FoundTime { place, invoked, wanted_ms, found }));
+        self.note(Event::FoundTime(FoundTime { place, invoked, epoch, wanted_ms, found }));
     }
 
     fn commit(&mut self, place: TopicPartition) {

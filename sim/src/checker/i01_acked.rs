@@ -55,7 +55,11 @@ impl Acked {
         for (offset, value) in must {
             let got = there.get(offset);
             if got != Some(value) {
-                return Err(format!("{place}: offset {offset} held value {value}, at the end it holds {got:?}"));
+                let (first, last) = (records.first().map(|record| record.offset), records.last().map(|record| record.offset));
+                return Err(format!(
+                    "{place}: offset {offset} held value {value}, at the end it holds {got:?}; {} records from {first:?} to {last:?}",
+                    records.len()
+                ));
             }
         }
         Ok(())

@@ -32,6 +32,7 @@ impl Invariant for Watermarks {
     fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String> {
         match event {
             Event::Read(read) => self.on_read(at, read),
+            Event::OutOfRange { place, invoked, epoch, from } => self.on_out_of_range(*place, *invoked, *epoch, *from),
             Event::Final { place, log_start, high_watermark, .. } => {
                 let end = Told { at, epoch: i32::MAX, high_watermark: *high_watermark, log_start: *log_start };
                 self.compare(*place, at, end)
@@ -60,6 +61,24 @@ impl Watermarks {
             told.push(now);
         }
         Ok(())
+    }
+
+    fn on_out_of_range(
+        &self,
+        place: TopicPartition,
+        invoked: Duration,
+        epoch: i32,
+        from: i64,
+    ) -> Result<(), String> {
+        let known = |told: &&Told| told.at < invoked && told.epoch <= epoch;
+        let mut told = self.told.get(&place).into_iter().flatten().filter(known);
+        match told.find(|told| (told.log_start..=told.high_watermark).contains(&from)) {
+            Some(told) => Err(format!(
+                "{place}: epoch {epoch} refuses offset {from}, epoch {} told {} to {}",
+                told.epoch, told.log_start, told.high_watermark
+            )),
+            None => Ok(()),
+        }
     }
 
     fn compare(&self, place: TopicPartition, invoked: Duration, now: Told) -> Result<(), String> {

@@ -11,9 +11,8 @@ use super::{Event, FoundTime, Invariant, Record};
 
 #[derive(Default)]
 pub(super) struct Times {
-    /// By offset: timestamp, and since when a reader knew it.
-    known: BTreeMap<TopicPartition, BTreeMap<i64, (i64, Duration)>>,
-    start: BTreeMap<TopicPartition, i64>,
+    /// By offset: timestamp, since when a reader knew it, and of which leader epoch.
+    known: BTreeMap<TopicPartition, BTreeMap<i64, (i64, Duration, i32)>>,
 }
 
 impl Invariant for Times {
@@ -23,8 +22,11 @@ impl Invariant for Times {
 
     fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String> {
         match event {
-            Event::Read(read) => self.learn(at, read.place, read.log_start, &read.records),
-            Event::Final { place, log_start, records, .. } => self.learn(at, *place, *log_start, records),
+            Event::Read(read) => {
+                if let Some(epoch) = read.epoch {
+                    self.learn(at, read.place, epoch, &read.records);
+                }
+            }
             Event::FoundTime(found) => return self.judge(found),
             _ => {}
         }
@@ -33,24 +35,22 @@ impl Invariant for Times {
 }
 
 impl Times {
-    fn learn(&mut self, at: Duration, place: TopicPartition, log_start: i64, records: &[Record]) {
+    fn learn(&mut self, at: Duration, place: TopicPartition, epoch: i32, records: &[Record]) {
         let known = self.known.entry(place).or_default();
         for record in records {
-            known.entry(record.offset).or_insert((record.timestamp_ms, at));
+            known.entry(record.offset).or_insert((record.timestamp_ms, at, epoch));
         }
-        let start = self.start.entry(place).or_insert(log_start);
-        *start = (*start).max(log_start);
     }
 
     fn judge(&self, found: &FoundTime) -> Result<(), String> {
         let place = found.place;
         let Some(known) = self.known.get(&place) else { return Ok(()) };
         let end = found.found.map_or(i64::MAX, |(offset, _)| offset);
-        let start = self.start.get(&place).copied().unwrap_or(0).min(end);
-        let missed = known.range(start..end).find(|(_, (timestamp, since))| {
-            *timestamp >= found.wanted_ms && *since < found.invoked
+        // A leader that was deposed and does not know it has only what is of its epoch.
+        let missed = known.range(..end).find(|(_, (timestamp, since, epoch))| {
+            *timestamp >= found.wanted_ms && *since < found.invoked && *epoch <= found.epoch
         });
-        if let Some((offset, (timestamp, _))) = missed {
+        if let Some((offset, (timestamp, ..))) = missed {
             return Err(format!(
                 "{place}: offset {offset} has time {timestamp}, a search for {} found {:?}",
                 found.wanted_ms, found.found
@@ -61,7 +61,7 @@ impl Times {
             return Err(format!("{place}: a search for {} found {timestamp} at {offset}", found.wanted_ms));
         }
         match known.get(&offset) {
-            Some((real, _)) if *real != timestamp => {
+            Some((real, ..)) if *real != timestamp => {
                 Err(format!("{place}: offset {offset} has time {real}, a search gave {timestamp}"))
             }
             _ => Ok(()),

@@ -297,6 +297,20 @@ fn a_high_watermark_that_goes_back() {
 }
 
 #[test]
+fn an_offset_that_was_read_and_is_called_out_of_range() {
+    check("I11", |history, rng| {
+        let at = some(history, rng, |event| {
+            matches!(event, Event::Read(read) if read.epoch.is_some() && read.high_watermark > 2)
+        })?;
+        let (time, Event::Read(read)) = history[at].clone() else { return None };
+        let (invoked, epoch) = (time + Duration::from_nanos(1), read.epoch?);
+        let refused = Event::OutOfRange { place: read.place, invoked, epoch, from: read.high_watermark };
+        history.insert(at + 1, (time + Duration::from_nanos(3), refused));
+        Some(())
+    });
+}
+
+#[test]
 fn a_log_start_that_goes_back() {
     check("I11", |history, rng| {
         let at = some(history, rng, |event| {
@@ -454,13 +468,15 @@ fn a_deleted_topic_that_is_back() {
 
 fn search(found: Option<(i64, i64)>, wanted_ms: i64, after: Duration) -> Event {
     let invoked = after + Duration::from_nanos(1);
-    Event::FoundTime(FoundTime { place: place(0), invoked, wanted_ms, found })
+    Event::FoundTime(FoundTime { place: place(0), invoked, epoch: i32::MAX, wanted_ms, found })
 }
 
 /// A record that was read and is not the first, with the place of that poll in the history.
 fn read_record(history: &History) -> Option<(usize, Record)> {
     history.iter().enumerate().find_map(|(at, (_, event))| match event {
-        Event::Read(read) if read.place == place(0) && read.records.len() > 2 => Some((at, read.records[1])),
+        Event::Read(read) if read.place == place(0) && read.epoch.is_some() && read.records.len() > 2 => {
+            Some((at, read.records[1]))
+        }
         _ => None,
     })
 }

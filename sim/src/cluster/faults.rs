@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use replication::metadata::Image;
 
-use super::host::{DISK_BYTES, Ending};
+use super::host::Ending;
 use super::net::{HostIndex, Weather, node_id};
 use super::queue::{At, MILLISECOND, SECOND};
 use super::world::World;
@@ -331,7 +331,7 @@ impl Faults {
                 world.hosts[host].clock.mend(at);
                 world.clock_changed(host);
             }
-            Cure::Room(host) => world.hosts[host].disk.set_capacity(Some(DISK_BYTES)),
+            Cure::Room(host) => world.hosts[host].disk.set_capacity(None),
             Cure::Speed(host) => world.hosts[host].disk_percent = 100,
             Cure::Syncs(host) => world.replace_failing_disk(host),
             Cure::Weather => world.set_weather(Weather::default()),
@@ -348,7 +348,7 @@ impl Faults {
             world.resume(host);
             world.hosts[host].clock.mend(at);
             world.clock_changed(host);
-            world.hosts[host].disk.set_capacity(Some(DISK_BYTES));
+            world.hosts[host].disk.set_capacity(None);
             world.hosts[host].disk_percent = 100;
             if world.hosts[host].excused {
                 world.replace_failing_disk(host);

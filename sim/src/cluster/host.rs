@@ -25,7 +25,7 @@ use crate::disk::{SimDisk, Survival};
 use crate::rng::Rng;
 
 /// What a disk holds when it is not being filled.
-pub const DISK_BYTES: u64 = 256 * MIB;
+const DISK_BYTES: u64 = 256 * MIB;
 
 pub(super) struct Running {
     pub(super) op: DiskOp,
@@ -97,7 +97,7 @@ pub struct Host {
 impl Host {
     pub(super) fn new(index: HostIndex, mut rng: Rng) -> Host {
         let disk = SimDisk::new();
-        disk.set_capacity(Some(DISK_BYTES));
+        disk.set_size(DISK_BYTES);
         Host {
             index,
             node: None,
@@ -134,6 +134,7 @@ impl Host {
             ("offsets.topic.num.partitions", sizes.offsets_partitions.to_string()),
             ("group.initial.rebalance.delay.ms", "100".to_owned()),
             ("group.min.session.timeout.ms", "1000".to_owned()),
+            ("log.retention.check.interval.ms", "1500".to_owned()),
         ];
         let statics = statics.map(|(key, value)| (key.to_owned(), value)).into();
         let statics = BrokerConfig::new(statics).expect("they are valid");
@@ -211,7 +212,7 @@ impl Host {
     /// Another disk, empty.
     pub(super) fn wipe(&mut self) {
         let disk = SimDisk::new();
-        disk.set_capacity(Some(DISK_BYTES));
+        disk.set_size(DISK_BYTES);
         self.disk = Arc::new(disk);
     }
 }

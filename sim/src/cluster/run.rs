@@ -16,6 +16,7 @@ use super::hash::Hash;
 use super::queue::{At, MILLISECOND, SECOND};
 use super::world::{ClientIndex, Outside, World};
 use crate::checker::Event;
+use crate::panics;
 use crate::rng::Rng;
 
 const PRODUCERS: usize = 3;
@@ -87,6 +88,7 @@ pub struct Run {
 
 /// Runs a seed to its end, or to the first thing that is wrong.
 pub fn run(plan: Plan) -> Outcome {
+    panics::watch();
     let mut rng = Rng::new(plan.seed);
     let drawn = [1, 3, 3, 3, 3, 3, 3, 3, 5, 5][rng.index(10)];
     let nodes = plan.nodes.unwrap_or(drawn);

@@ -21,6 +21,7 @@ use super::host::{Ending, Host, Sizes};
 use super::net::{Carried, HostIndex, LinkKey, Net, Weather};
 use super::queue::{At, MILLISECOND, Queue, SECOND};
 use crate::checker::{Checker, Event};
+use crate::panics;
 use crate::rng::Rng;
 
 pub type ClientIndex = usize;
@@ -265,8 +266,12 @@ impl World {
     ) -> Option<T> {
         let now = self.now_of(host);
         let mut fx = Effects::new();
+        let _span = tracing::info_span!("at", ms = self.at / MILLISECOND, node = host + 1).entered();
         let node = self.hosts[host].node.as_ref()?;
         let result = act(node, now, &mut fx);
+        if let Some(panic) = panics::take() {
+            self.fail(format!("an assertion failed in node {}: {panic}", host + 1));
+        }
         self.carry_out(host, fx);
         Some(result)
     }
@@ -342,6 +347,9 @@ impl World {
         }
         self.counts.starts += 1;
         self.hosts[host].powered = true;
+        // A machine sets its clock before it starts a process: what a process finds at its start it has to believe.
+        let at = self.at;
+        self.hosts[host].clock.mend(at);
         let config = self.hosts[host].config(self.sizes, self.founders);
         let disk: Arc<dyn Disk> = self.hosts[host].disk.clone();
         let (seed, now) = (self.rng.next_u64(), self.now_of(host));

@@ -46,6 +46,20 @@ impl Content {
         self.len = self.len.max(at + data.len() as u64);
     }
 
+    /// What `from` has there, without copying whole pages. To be used where both are the same before and behind that range.
+    pub fn adopt(&mut self, from: &Content, at: u64, length: usize) {
+        let (first, _) = page_of(at);
+        let (last, into) = page_of(at + length as u64);
+        let end = last + usize::from(into > 0);
+        if self.pages.len() < end.min(from.pages.len()) {
+            self.pages.resize(end.min(from.pages.len()), None);
+        }
+        for page in first..end.min(from.pages.len()) {
+            self.pages[page].clone_from(&from.pages[page]);
+        }
+        self.len = self.len.max(at + length as u64);
+    }
+
     pub fn set_len(&mut self, len: u64) {
         if len < self.len {
             let (page, into) = page_of(len);

@@ -17,6 +17,8 @@ pub(crate) struct File {
     pub(crate) durable: Content,
     pub(crate) current: Content,
     pub(crate) pending: Vec<Pending>,
+    /// A failed sync dropped what the page cache still shows: both differ beyond what is pending.
+    pub(super) diverged: bool,
 }
 
 impl File {
@@ -41,9 +43,32 @@ impl File {
 
     /// Only what is pending reaches the device: what an earlier failed sync dropped stays in the page cache alone.
     pub(super) fn sync(&mut self) {
-        for op in std::mem::take(&mut self.pending) {
-            File::apply(&mut self.durable, &op);
+        let pending = std::mem::take(&mut self.pending);
+        let only_writes = pending.iter().all(|op| matches!(op, Pending::Write { .. }));
+        for op in pending {
+            match op {
+                Pending::Write { at, data } if only_writes && !self.diverged => {
+                    self.durable.adopt(&self.current, at, data.len());
+                }
+                op => File::apply(&mut self.durable, &op),
+            }
         }
     }
-}
 
+    /// Written and durable at once.
+    pub(super) fn write_through(&mut self, at: u64, data: &[u8]) {
+        self.current.write(at, data);
+        if self.pending.is_empty() && !self.diverged {
+            self.durable.adopt(&self.current, at, data.len());
+        } else {
+            // What was pending there is overwritten.
+            self.durable.write(at, data);
+            self.pending.push(Pending::Write { at, data: Bytes::copy_from_slice(data) });
+        }
+    }
+
+    pub(super) fn drop_pending(&mut self) {
+        self.diverged |= !self.pending.is_empty();
+        self.pending.clear();
+    }
+}

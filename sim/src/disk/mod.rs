@@ -21,7 +21,7 @@ use storage::disk::{AlignedBuf, DirEntry, Disk, DiskError, FileId, ReadMode};
 
 pub use crash::{SECTOR, Survival};
 use file::{File, Pending};
-use names::{Entry, NameChange, apply_name_change, touches};
+use names::{Entry, NameChange, apply_name_change, moves_away, touches};
 use power::Mutation;
 use state::{Id, State};
 
@@ -60,6 +60,11 @@ impl SimDisk {
     /// What all files take.
     pub fn used_bytes(&self) -> u64 {
         self.lock().used()
+    }
+
+    /// How large the file system says that it is. Its bound is another: see `set_capacity`.
+    pub fn set_size(&self, bytes: u64) {
+        self.lock().size = Some(bytes);
     }
 
     /// From now on the disk holds at most this much; `None` lifts the bound.
@@ -167,11 +172,13 @@ impl Disk for SimDisk {
         if state.failing_syncs {
             return Err(state.refuse_sync(file));
         }
-        let data = Bytes::copy_from_slice(data.as_ref());
-        state.begin(|state| Mutation::WriteThrough { path: state.path(file), at, data: data.clone() })?;
-        let target = state.file_mut(file)?;
-        target.push(Pending::Write { at, data });
-        target.sync();
+        let data = data.as_ref();
+        state.begin(|state| Mutation::WriteThrough {
+            path: state.path(file),
+            at,
+            data: Bytes::copy_from_slice(data),
+        })?;
+        state.file_mut(file)?.write_through(at, data);
         Ok(())
     }
 
@@ -198,7 +205,12 @@ impl Disk for SimDisk {
         let changes = std::mem::take(&mut state.pending_names);
         let mut kept = Vec::new();
         for change in changes {
-            if touches(&change, dir) { apply_name_change(&mut state.durable_names, &change) } else { kept.push(change) }
+            // An earlier folder of this name goes first, or what is in the new one would go with it.
+            if touches(&change, dir) || moves_away(&change, dir) {
+                apply_name_change(&mut state.durable_names, &change);
+            } else {
+                kept.push(change);
+            }
         }
         state.pending_names = kept;
         state.collect();
@@ -298,11 +310,12 @@ impl Disk for SimDisk {
 
     fn free_bytes(&self) -> Result<u64, DiskError> {
         let state = self.lock();
-        Ok(state.bytes_max.map_or(1 << 40, |max| max.saturating_sub(state.used())))
+        let max = state.bytes_max.or(state.size).unwrap_or(1 << 40);
+        Ok(max.saturating_sub(state.used()))
     }
 
     fn size_bytes(&self) -> Result<u64, DiskError> {
-        Ok(self.lock().bytes_max.unwrap_or(u64::MAX))
+        Ok(self.lock().size.unwrap_or(u64::MAX))
     }
 }
 

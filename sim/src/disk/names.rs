@@ -64,3 +64,11 @@ pub(super) fn touches(change: &NameChange, dir: &Path) -> bool {
         NameChange::Rename { from, to } => parent_of(from) == dir || parent_of(to) == dir,
     }
 }
+
+/// Whether what this path named before is gone from there by the change.
+pub(super) fn moves_away(change: &NameChange, dir: &Path) -> bool {
+    match change {
+        NameChange::Put { .. } => false,
+        NameChange::Remove { path } | NameChange::Rename { from: path, .. } => dir.starts_with(path),
+    }
+}

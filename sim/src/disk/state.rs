@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(super) ids_by_path: BTreeMap<PathBuf, FileId>,
     pub(super) next_id: u64,
     pub(super) bytes_max: Option<u64>,
+    /// What a file system on it says that it holds.
+    pub(super) size: Option<u64>,
     pub(super) failing_syncs: bool,
     /// Grows with every change of names.
     names_version: u64,
@@ -66,7 +68,7 @@ impl State {
         for inode in inodes {
             if let Some(file) = self.files.get(&inode) {
                 let content = content_of(inode, file);
-                files.insert(inode, Arc::new(File { durable: content.clone(), current: content, pending: Vec::new() }));
+                files.insert(inode, Arc::new(File { durable: content.clone(), current: content, ..File::default() }));
             }
         }
         let after = State {
@@ -75,6 +77,7 @@ impl State {
             durable_names: names.clone(),
             names,
             bytes_max: self.bytes_max,
+            size: self.size,
             ..State::default()
         };
         SimDisk { state: Mutex::new(after) }
@@ -168,7 +171,7 @@ impl State {
     pub(super) fn refuse_sync(&mut self, file: FileId) -> DiskError {
         let path = self.path(file);
         if let Ok(file) = self.file_mut(file) {
-            file.pending.clear();
+            file.drop_pending();
         }
         DiskError::Io { path, what: "sync", message: "input/output error (simulated)".into() }
     }

@@ -70,3 +70,21 @@ fn a_failed_sync_leaves_pages_that_look_clean_and_are_not() {
     let after = disk.after_crash(Survival::Everything, &mut Rng::new(1));
     assert_eq!(content(&after, "/d/a").unwrap(), b"kept");
 }
+
+#[test]
+fn a_folder_that_was_moved_away_does_not_take_its_namesakes_files_along() {
+    let (disk, _) = disk_with("/d/a", b"old");
+    disk.rename(Path::new("/d"), Path::new("/gone")).unwrap();
+    disk.remove_dir(Path::new("/gone")).unwrap();
+    disk.create_dir(Path::new("/d")).unwrap();
+    let file = disk.file(Path::new("/d/a"));
+    disk.create(file).unwrap();
+    disk.write_at(file, 0, &[Bytes::from_static(b"new")]).unwrap();
+    disk.sync(file).unwrap();
+    disk.sync_dir(Path::new("/d")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    for survival in [Survival::Nothing, Survival::Everything] {
+        let after = disk.after_crash(survival, &mut Rng::new(1));
+        assert_eq!(content(&after, "/d/a").unwrap(), b"new");
+    }
+}

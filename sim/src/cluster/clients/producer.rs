@@ -87,7 +87,7 @@ impl Producer {
         let values: Vec<Value> = (0..count).map(|_| catalog.next_value()).collect();
         for value in &values {
             // Now and then large, so that segments roll and a group of the journal goes direct.
-            let size = if self.agent.rng.chance(1, 400) { 150_000 } else { 8 + self.agent.rng.below(300) };
+            let size = if self.agent.rng.chance(1, 2_000) { 280_000 } else { 8 + self.agent.rng.below(300) };
             let mut body = vec![0x5A; usize::try_from(size).expect("small")];
             body[..8].copy_from_slice(&value.to_be_bytes());
             // Clients' clocks differ.
@@ -148,26 +148,28 @@ impl Producer {
         }
     }
 
-    /// Goes on under a newer epoch, as clients do after an error that cannot be mended; now and then the older one speaks up again.
-    fn change_epoch(&mut self, world: &mut World, catalog: &mut Catalog) {
-        let Some(identity) = &mut self.identity else { return };
-        if self.queues.values().any(|queue| !queue.pending.is_empty()) || self.zombie.is_some() {
+    /// Goes on under a newer epoch, as clients do after an error that cannot be mended.
+    fn change_epoch(&mut self) {
+        let all_answered = self.queues.values().all(|queue| queue.pending.is_empty()) && self.zombie.is_none();
+        if let Some(identity) = self.identity.as_mut().filter(|_| all_answered) {
+            identity.epoch += 1;
+            self.queues.values_mut().for_each(|queue| queue.sequence = 0);
+        }
+    }
+
+    /// The older epoch speaks up again where the newer one was acknowledged.
+    fn send_zombie(&mut self, world: &mut World, catalog: &mut Catalog) {
+        let Some(mut identity) = self.identity.filter(|identity| identity.epoch > 0) else { return };
+        identity.epoch -= 1;
+        let acked = |queue: &Queue| queue.sequence > 0 && queue.pending.is_empty();
+        let places = self.queues.iter().filter(|(_, queue)| acked(queue)).map(|(place, _)| *place);
+        let places: Vec<TopicPartition> = places.filter(|place| !catalog.is_leaving(place.topic)).collect();
+        if places.is_empty() || catalog.closing || self.zombie.is_some() {
             return;
         }
-        let old = *identity;
-        identity.epoch += 1;
-        let sequences: Vec<(TopicPartition, i32)> =
-            self.queues.iter().map(|(place, queue)| (*place, queue.sequence)).collect();
-        for queue in self.queues.values_mut() {
-            queue.sequence = 0;
-        }
-        let places: Vec<_> = sequences.into_iter().filter(|(place, _)| !catalog.is_leaving(place.topic)).collect();
-        if places.is_empty() || catalog.closing {
-            return;
-        }
-        let (place, sequence) = places[self.agent.rng.index(places.len())];
+        let place = places[self.agent.rng.index(places.len())];
         let Some((host, _)) = self.agent.leader(place) else { return };
-        let (mut sent, batch) = self.build(world, catalog, place, old, (sequence, 1));
+        let (mut sent, batch) = self.build(world, catalog, place, identity, (0, 1));
         sent.client += 1_000;
         world.note(&Event::Send(sent.clone()));
         let number = self.agent.ask(world, host, produce(place, &batch));
@@ -205,8 +207,10 @@ impl Client for Producer {
             let place = places[self.agent.rng.index(places.len())];
             self.make_batch(world, catalog, place);
         }
-        if self.agent.rng.chance(1, 100) {
-            self.change_epoch(world, catalog);
+        match self.agent.rng.below(100) {
+            0 => self.change_epoch(),
+            1 => self.send_zombie(world, catalog),
+            _ => {}
         }
         let places: Vec<TopicPartition> = self.queues.keys().copied().collect();
         places.into_iter().for_each(|place| self.send(world, place));

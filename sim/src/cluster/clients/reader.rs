@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{LeaderEpoch, Offset, TopicPartition};
+use model::{LeaderEpoch, TopicPartition};
 use node::requests::{FetchError, FetchPart, FetchedPart};
 
 use super::{Agent, Catalog, Client};
@@ -32,7 +32,7 @@ pub struct Fetching {
 enum Doing {
     Nothing,
     Fetching(Fetching),
-    Searching { number: u64, place: TopicPartition, wanted_ms: i64, invoked: Duration },
+    Searching { number: u64, place: TopicPartition, epoch: i32, wanted_ms: i64, invoked: Duration },
 }
 
 pub struct Reader {
@@ -71,7 +71,7 @@ impl Reader {
         let wanted_ms = world.true_wall_ms() - back;
         let ask = Ask::FindTime { partition: place, epoch: Some(epoch), time_ms: wanted_ms };
         let number = self.agent.ask(world, host, ask);
-        self.doing = Doing::Searching { number, place, wanted_ms, invoked: world.elapsed() };
+        self.doing = Doing::Searching { number, place, epoch: epoch.get(), wanted_ms, invoked: world.elapsed() };
     }
 }
 
@@ -128,15 +128,16 @@ pub fn fetched(
             return None;
         }
     };
-    let FetchedPart { high_watermark, log_start, .. } = *part;
+    // A leader that does not know yet what its predecessor acknowledged tells no limit.
+    let FetchedPart { high_watermark: Some(high_watermark), log_start: Some(log_start), .. } = *part else { return None };
     let read = Read {
         client: u32::try_from(agent.index).expect("few clients"),
         place,
         invoked: fetching.invoked,
         epoch: fetching.epoch.map(LeaderEpoch::get),
         from,
-        high_watermark: high_watermark.map_or(0, Offset::get),
-        log_start: log_start.map_or(0, Offset::get),
+        high_watermark: high_watermark.get(),
+        log_start: log_start.get(),
         records,
     };
     catalog.read += read.records.len() as u64;
@@ -147,11 +148,11 @@ pub fn fetched(
 
 fn on_error(agent: &mut Agent, world: &mut World, catalog: &Catalog, fetching: &Fetching, error: &FetchError) {
     agent.is_stale();
-    let Fetching { place, from, epoch, .. } = *fetching;
-    let (FetchError::OutOfRange { .. }, Some(epoch)) = (error, epoch) else { return };
-    // All positions lie behind records that were read: a leader has them.
-    if !catalog.is_leaving(place.topic) {
-        world.fail(format!("I6 polls: {place}: in epoch {epoch} offset {from}, behind what was read, is refused: {error}"));
+    let Fetching { place, from, invoked, epoch, .. } = *fetching;
+    if let (FetchError::OutOfRange { .. }, Some(epoch)) = (error, epoch)
+        && !catalog.is_leaving(place.topic)
+    {
+        world.note(&Event::OutOfRange { place, invoked, epoch: epoch.get(), from });
     }
 }
 
@@ -174,10 +175,10 @@ impl Client for Reader {
                     self.positions.insert(fetching.place, end);
                 }
             }
-            Doing::Searching { number: asked, place, wanted_ms, invoked } if asked == number => match told {
+            Doing::Searching { number: asked, place, epoch, wanted_ms, invoked } if asked == number => match told {
                 Told::FoundTime(Ok(found)) => {
                     let found = found.offset.map(|offset| (offset.get(), found.timestamp_ms));
-                    world.note(&Event::FoundTime(FoundTime { place, invoked, wanted_ms, found }));
+                    world.note(&Event::FoundTime(FoundTime { place, invoked, epoch, wanted_ms, found }));
                 }
                 _ => self.agent.is_stale(),
             },

@@ -1,0 +1,38 @@
+//! Seeds of the cluster simulator, as many as `WEIR_SIM_SEEDS` says, over all cores.
+
+use sim::cluster::run::{Outcome, Plan, run};
+use sim::seeds::{Span, Totals, each};
+
+/// Without `WEIR_SIM_SEEDS`.
+const SEEDS: u64 = 40;
+
+fn plan(seed: u64) -> Plan {
+    Plan { seed, nodes: None, seconds: 60 }
+}
+
+#[test]
+fn no_seed_breaks_a_promise_and_each_is_busy() {
+    let seeds = std::env::var("WEIR_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut totals = Totals::default();
+    let mut failures = Vec::new();
+    each(plan(1), Span { seeds, hours: None, threads }, |outcome: Outcome| {
+        totals.add(&outcome);
+        failures.extend(outcome.failure.map(|failure| format!("seed {}: {failure}", outcome.seed)));
+        true
+    });
+    println!("{totals}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(totals.acked_per_second() >= 20.0, "too little was produced: {totals}");
+    assert!(totals.faults_per_minute() >= 3.0, "too little went wrong: {totals}");
+}
+
+#[test]
+fn two_runs_of_one_seed_are_equal_event_for_event() {
+    for seed in [3, 5] {
+        let short = Plan { seconds: 20, ..plan(seed) };
+        let (once, again) = (run(short), run(short));
+        assert_eq!(once, again);
+        assert_ne!(once.hash, run(Plan { seed: seed + 100, ..short }).hash);
+    }
+}
