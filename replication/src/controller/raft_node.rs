@@ -156,7 +156,7 @@ pub struct RaftNode {
     restoring: Option<(u64, u64)>,
     /// Followers to whom a snapshot is on its way, and for how long.
     snapshot_ticks: BTreeMap<u64, usize>,
-    /// It began empty in a group that exists: an earlier process under this id may have voted. Until it is made a voter anew it votes
+    /// It began empty in a group that exists: an earlier process under this id may have voted. Until the group knows it with this disk it votes
     /// for nobody and stands for nothing.
     newcomer: bool,
     /// It was the sole voter when it stopped, as far as its snapshot knows: see `stand_alone`.
@@ -257,9 +257,14 @@ impl RaftNode {
     /// A message of another voter or learner. What cannot be read, or is out of place, is dropped with the reason.
     pub fn step(&mut self, message: &Bytes) -> Result<(), RaftError> {
         let damaged = |error: protobuf::ProtobufError| RaftError::Damaged { what: "message", why: error.to_string() };
-        let message = Message::parse_from_carllerche_bytes(message).map_err(damaged)?;
+        let mut message = Message::parse_from_carllerche_bytes(message).map_err(damaged)?;
         if self.newcomer && asks_for_a_vote(&message) {
             return Ok(());
+        }
+        if self.newcomer && message.get_msg_type() == MessageType::MsgHeartbeat {
+            // The leader may believe that it speaks to the earlier process, which had entries that this disk has not: `raft` ends the
+            // process over a commit beyond its log.
+            message.commit = message.commit.min(self.raw.raft.raft_log.last_index());
         }
         if self.asks_for_snapshot(&message) {
             return Ok(());
@@ -387,7 +392,7 @@ impl RaftNode {
         self.newcomer
     }
 
-    /// The group made this node, with this disk, a voter.
+    /// The group knows this node with this disk.
     pub fn admit(&mut self) {
         self.newcomer = false;
         self.overwrite_election_timeout();
