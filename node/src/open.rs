@@ -72,6 +72,7 @@ impl Node {
         let founding = founding(&me, log.as_ref(), &notes, &mut random)?;
         let groups = group_config(&config.statics);
         let core = Core::new(config, disk, journal);
+        core.wall.read(now);
         let mut out = ControllerOut::default();
         let seed = random.next_u64();
         let start = ControllerStart {

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use model::batch::BatchBuilder;
+use model::planted::{self, Bug};
 use model::{GroupId, LeaderEpoch, Now, Offset, PartitionIndex};
 use replication::group::{
     GroupAnswer, GroupConfig, GroupError, GroupRequest, ListFilter, ListedGroup, Output, Reply, Shard, Token,
@@ -390,6 +391,9 @@ impl Live {
 
     /// Keeps the replies until all records that were handed out are committed. Gives them back if that is so already.
     fn hold(&mut self, replies: Vec<Reply>) -> Vec<Reply> {
+        if planted::is(Bug::CommitAnsweredEarly) {
+            return replies;
+        }
         let Some(held) = self.queue.back_mut().map(|last| &mut last.replies) else {
             let Some(in_flight) = &mut self.in_flight else { return replies };
             in_flight.replies.extend(replies);
