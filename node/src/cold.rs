@@ -23,7 +23,7 @@ use crate::core::{Core, Inward, Pending};
 use crate::effects::{Effect, Effects};
 use crate::node::{Node, retention_interval};
 use crate::peer::PeerLane;
-use crate::topics::{Follow, Unclaimed, changed_topics};
+use crate::topics::{Changed, Follow, Unclaimed, changed_by};
 
 /// Behind the controller's lock. The controller's driver owns the metadata log and says what is to be done with its bytes
 /// (`ControllerOut::units` and `disk`); here is only when.
@@ -129,7 +129,7 @@ impl Node {
         cold.registered |= out.registered;
         if out.image.is_some() || newly_registered {
             let image = out.image.unwrap_or_else(|| Arc::clone(cold.driver.image()));
-            let changed = if out.replaced || newly_registered { None } else { changed_topics(&out.facts) };
+            let changed = if out.replaced || newly_registered { Changed::All } else { changed_by(&out.facts) };
             self.follow_image(cold, &image, changed, &out.facts, now, fx);
         }
         if newly_registered {
@@ -157,7 +157,7 @@ impl Node {
         &self,
         cold: &mut Cold,
         image: &Arc<Image>,
-        changed: Option<BTreeSet<model::TopicId>>,
+        changed: Changed,
         facts: &[Fact],
         now: Now,
         fx: &mut Effects,
@@ -200,14 +200,14 @@ impl Node {
     pub(crate) fn lead_released(&self, now: Now, fx: &mut Effects) {
         let mut cold = self.cold();
         let image = Arc::clone(cold.driver.image());
-        self.follow_image(&mut cold, &image, None, &[], now, fx);
+        self.follow_image(&mut cold, &image, Changed::All, &[], now, fx);
     }
 
     /// A replica of this topic could not be made before: the log of an earlier one was in the way.
     pub(crate) fn follow_again(&self, now: Now, topic: model::TopicId, fx: &mut Effects) {
         let mut cold = self.cold();
         let image = Arc::clone(cold.driver.image());
-        self.follow_image(&mut cold, &image, Some(BTreeSet::from([topic])), &[], now, fx);
+        self.follow_image(&mut cold, &image, Changed::topic(topic), &[], now, fx);
     }
 
     /// A write of the metadata log's tail is over.

@@ -26,18 +26,50 @@ use crate::partition::lifecycle::durability;
 /// What recovery found and no topic has claimed yet.
 pub(crate) type Unclaimed = BTreeMap<LogId, RecoveredLog>;
 
-/// Which topics a list of facts may have changed. `None`: all.
-pub(crate) fn changed_topics(facts: &[Fact]) -> Option<BTreeSet<TopicId>> {
-    let mut topics = BTreeSet::new();
+/// What may be another than before. A change costs what it touches, not what its topic holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Changed {
+    All,
+    Topics(BTreeMap<TopicId, Touched>),
+}
+
+/// Partitions of one topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Touched {
+    All,
+    Some(BTreeSet<PartitionIndex>),
+}
+
+impl Changed {
+    pub(crate) fn topic(id: TopicId) -> Changed {
+        Changed::Topics(BTreeMap::from([(id, Touched::All)]))
+    }
+}
+
+/// What a list of facts may have changed.
+pub(crate) fn changed_by(facts: &[Fact]) -> Changed {
+    let mut topics = BTreeMap::new();
     for fact in facts {
         match fact {
-            Fact::TopicCreated { id, .. } | Fact::TopicDeleted { id } => topics.insert(*id),
-            Fact::PartitionChanged { topic, .. } => topics.insert(*topic),
-            Fact::ConfigChanged { resource: Resource::Topic(id), .. } => topics.insert(*id),
+            Fact::TopicCreated { id, .. } | Fact::TopicDeleted { id } => {
+                topics.insert(*id, Touched::All);
+            }
+            Fact::PartitionChanged { topic, partition, .. } => {
+                let touched = topics.entry(*topic).or_insert_with(|| Touched::Some(BTreeSet::new()));
+                // The first one's replicas say what the topic's factor is, and so what is configured for all.
+                if *partition == PartitionIndex::new(0) {
+                    *touched = Touched::All;
+                } else if let Touched::Some(partitions) = touched {
+                    partitions.insert(*partition);
+                }
+            }
+            Fact::ConfigChanged { resource: Resource::Topic(id), .. } => {
+                topics.insert(*id, Touched::All);
+            }
             // A default of all topics, or a node that registered: its partitions may be led from now on.
             Fact::ConfigChanged { resource: Resource::EveryNode | Resource::Node(_), .. }
             | Fact::NodeRegistered { .. }
-            | Fact::ClusterFounded { .. } => return None,
+            | Fact::ClusterFounded { .. } => return Changed::All,
             Fact::ConfigChanged { resource: Resource::Group(_), .. }
             | Fact::NodeFenced { .. }
             | Fact::NodeUnfenced { .. }
@@ -45,10 +77,10 @@ pub(crate) fn changed_topics(facts: &[Fact]) -> Option<BTreeSet<TopicId>> {
             | Fact::NodeOrdered { .. }
             | Fact::UncleanLeaderElected { .. }
             | Fact::FeatureLevelSet { .. }
-            | Fact::ProducerIdsAllocated { .. } => continue,
-        };
+            | Fact::ProducerIdsAllocated { .. } => {}
+        }
     }
-    Some(topics)
+    Changed::Topics(topics)
 }
 
 /// The image as this node is to follow it.
@@ -61,64 +93,68 @@ pub(crate) struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    /// Brings the partitions of `changed` topics (`None`: all) in line with the image.
-    pub(crate) fn follow(
-        &self,
-        changed: Option<BTreeSet<TopicId>>,
-        unclaimed: &mut Unclaimed,
-        now: Now,
-        fx: &mut Effects,
-    ) {
-        let changed = changed.unwrap_or_else(|| {
-            let here = self.core.table.topics();
-            here.keys().copied().chain(self.image.topics().map(|topic| topic.id)).collect()
-        });
+    /// Brings what has `changed` in line with the image.
+    pub(crate) fn follow(&self, changed: Changed, unclaimed: &mut Unclaimed, now: Now, fx: &mut Effects) {
+        let topics = match changed {
+            Changed::Topics(topics) => topics,
+            Changed::All => {
+                let here = self.core.table.topics();
+                let all = here.keys().copied().chain(self.image.topics().map(|topic| topic.id));
+                all.map(|id| (id, Touched::All)).collect()
+            }
+        };
         let mut changes = Vec::new();
         let mut gone: Vec<Arc<Partition>> = Vec::new();
-        for id in changed {
-            let known = self.core.table.topic(id);
-            let before = known.as_deref().cloned().unwrap_or_default();
-            let after = match self.image.topic_by_id(id) {
-                Some(topic) => self.follow_topic(topic, &before, unclaimed, now),
-                None => BTreeMap::new(),
-            };
-            if known.is_none() && after.is_empty() {
-                continue;
-            }
-            gone.extend(before.into_iter().filter(|(index, _)| !after.contains_key(index)).map(|(_, gone)| gone));
-            changes.push((id, (!after.is_empty()).then(|| Arc::new(after))));
+        for (id, touched) in &topics {
+            let known = self.core.table.topic(*id);
+            let before = known.as_deref();
+            let Some(mut after) = self.follow_topic(*id, touched, before, unclaimed, now) else { continue };
+            let before = before.into_iter().flatten();
+            gone.extend(before.filter(|(index, _)| !after.contains_key(index)).map(|(_, gone)| Arc::clone(gone)));
+            changes.push((*id, (!after.is_empty()).then(|| Arc::new(std::mem::take(&mut after)))));
         }
-        let touched: Vec<TopicId> = changes.iter().map(|(id, _)| *id).collect();
         self.core.table.change(changes);
         for partition in gone {
             self.delete(&partition, now, fx);
         }
-        for id in touched {
-            self.assign_topic(id, now, fx);
+        for (id, touched) in &topics {
+            self.assign_topic(*id, touched, now, fx);
         }
     }
 
-    /// The topic's replicas here: those that were here `before` and stay, and new ones.
+    /// The topic's replicas here: those that were here `before` and stay, and new ones. `None`: the same as before.
     fn follow_topic(
         &self,
-        topic: &Arc<Topic>,
-        before: &BTreeMap<PartitionIndex, Arc<Partition>>,
+        id: TopicId,
+        touched: &Touched,
+        before: Option<&BTreeMap<PartitionIndex, Arc<Partition>>>,
         unclaimed: &mut Unclaimed,
         now: Now,
-    ) -> BTreeMap<PartitionIndex, Arc<Partition>> {
+    ) -> Option<BTreeMap<PartitionIndex, Arc<Partition>>> {
+        let Some(topic) = self.image.topic_by_id(id) else { return before.map(|_| BTreeMap::new()) };
+        let here = |index: &PartitionIndex| before.is_some_and(|before| before.contains_key(index));
+        let moves = |index: PartitionIndex, info: &PartitionInfo| {
+            let wanted = info.is_replica(self.core.config.id);
+            let may_come = || !self.core.is_leaving(TopicPartition { topic: id, partition: index });
+            (wanted != here(&index) && (!wanted || may_come())).then_some((index, wanted))
+        };
+        let moving: Vec<(PartitionIndex, bool)> = match touched {
+            Touched::All => topic.partitions().filter_map(|(index, info)| moves(index, info)).collect(),
+            Touched::Some(some) => some.iter().filter_map(|index| moves(*index, topic.partition(*index)?)).collect(),
+        };
+        if moving.is_empty() {
+            return None;
+        }
         let config = Arc::new(log_config(topic));
-        let mut after = BTreeMap::new();
-        for (index, info) in topic.partitions() {
-            if !info.is_replica(self.core.config.id) {
-                continue;
-            }
-            if let Some(known) = before.get(&index) {
-                after.insert(index, Arc::clone(known));
-            } else if !self.core.is_leaving(TopicPartition { topic: topic.id, partition: index }) {
+        let mut after = before.cloned().unwrap_or_default();
+        for (index, comes) in moving {
+            if comes {
                 after.insert(index, self.make(topic, index, &config, unclaimed, now));
+            } else {
+                after.remove(&index);
             }
         }
-        after
+        Some(after)
     }
 
     fn make(
@@ -164,19 +200,31 @@ impl Follow<'_> {
     }
 
     /// Tells the partitions of a topic who leads them, and what is configured.
-    fn assign_topic(&self, id: TopicId, now: Now, fx: &mut Effects) {
+    fn assign_topic(&self, id: TopicId, touched: &Touched, now: Now, fx: &mut Effects) {
         let (Some(topic), Some(here)) = (self.image.topic_by_id(id), self.core.table.topic(id)) else { return };
         let config = Arc::new(log_config(topic));
         let settings = self.settings(topic);
-        for (index, partition) in here.iter() {
-            let Some(info) = topic.partition(*index) else { continue };
-            partition.configure(self.core, now, &config, settings.clone(), fx);
-            self.assign(partition, info, now, fx);
+        let mut tell = |index: PartitionIndex, partition: &Arc<Partition>| {
+            if let Some(info) = topic.partition(index) {
+                partition.configure(self.core, now, &config, settings.clone(), fx);
+                self.assign(partition, info, now, fx);
+            }
+        };
+        match touched {
+            Touched::All => here.iter().for_each(|(index, partition)| tell(*index, partition)),
+            Touched::Some(some) => {
+                let found = some.iter().filter_map(|index| here.get_key_value(index));
+                found.for_each(|(index, partition)| tell(*index, partition));
+            }
         }
     }
 
     fn assign(&self, partition: &Arc<Partition>, info: &PartitionInfo, now: Now, fx: &mut Effects) {
         let node = self.core.config.id;
+        // A follower that is ahead of this image has said that somebody else leads by now.
+        if info.leader_epoch < partition.published.epoch() {
+            return;
+        }
         let held = partition.lock().held;
         if info.leader != Some(node) {
             let leader = info.leader.filter(|_| !held);

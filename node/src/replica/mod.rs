@@ -239,15 +239,30 @@ impl Node {
                 }
             }
             Kind::Positions(positions) => self.take_positions(now, from, &positions, fx)?,
-            Kind::Unfollow(unfollow) => {
-                if core.replicas.serve().current(from, unfollow.generation).is_some() {
-                    for part in unfollow.parts {
-                        let partition = core.replicas.serve().stream(from, part.stream);
-                        if let Some(partition) = partition {
-                            partition.is_left(core, now, from, part.stream, part.offline, fx);
-                        }
-                    }
-                }
+            Kind::Unfollow(unfollow) => self.take_unfollow(now, from, &unfollow, fx)?,
+        }
+        Ok(())
+    }
+
+    fn take_unfollow(
+        &self,
+        now: Now,
+        from: NodeId,
+        unfollow: &proto::Unfollow,
+        fx: &mut Effects,
+    ) -> Result<(), ReplicaFrameError> {
+        let core = &self.core;
+        for part in &unfollow.parts {
+            let mut serve = core.replicas.serve();
+            let current = serve.current(from, unfollow.generation).is_some();
+            let partition = serve.stream(from, part.stream).filter(|_| current);
+            drop(serve);
+            let Some(partition) = partition else { continue };
+            partition.is_left(core, now, from, part.stream, part.offline, fx);
+            let newest = part.leader_epoch.map(|raw| wire::epoch("a known epoch", raw)).transpose()?;
+            // Somebody else leads by now, whether or not our image says so.
+            if let Some(epoch) = newest.filter(|epoch| *epoch > partition.published.epoch()) {
+                partition.follow(core, now, epoch, None, fx);
             }
         }
         Ok(())

@@ -19,7 +19,9 @@ use replication::partition::isr::Position;
 use replication::partition::replica::Event;
 
 use super::RETRY;
-use super::wire::{FollowPart, LaneBytes, PerLane, RecordLane, RecordsPart, frame, position_to_proto, records_parts};
+use super::wire::{
+    FollowPart, LaneBytes, PerLane, RecordLane, RecordsPart, frame, position_to_proto, raw_epoch, records_parts,
+};
 use crate::core::Core;
 use crate::effects::{Effect, Effects};
 use crate::partition::handle::{Partition, PublishedRole, State};
@@ -88,7 +90,8 @@ struct Leader {
     free: LaneBytes,
     wanted: BTreeMap<TopicPartition, Arc<Partition>>,
     positions: BTreeMap<u32, Position>,
-    unfollow: BTreeMap<u32, bool>,
+    /// Streams that are not taken any more: whether our log cannot be used, and the epoch in which somebody else leads.
+    unfollow: BTreeMap<u32, (bool, Option<LeaderEpoch>)>,
     grant: bool,
 }
 
@@ -137,13 +140,19 @@ impl Pulls {
         self.leader(leader).wanted.insert(partition.id, Arc::clone(partition));
     }
 
-    fn want_no_more(&mut self, leader: NodeId, id: TopicPartition, stream: Option<u32>) {
+    fn want_no_more(
+        &mut self,
+        leader: NodeId,
+        id: TopicPartition,
+        stream: Option<u32>,
+        why: (bool, Option<LeaderEpoch>),
+    ) {
         self.leader(leader).wanted.remove(&id);
         if let Some(stream) = stream {
             self.streams.remove(&stream);
             let leader = self.leader(leader);
             leader.positions.remove(&stream);
-            leader.unfollow.insert(stream, false);
+            leader.unfollow.insert(stream, why);
         }
     }
 
@@ -211,7 +220,12 @@ pub(super) fn flush(core: &Core, now: Now, fx: &mut Effects) {
         let Some(generation) = leader.hears() else { continue };
         if !leader.unfollow.is_empty() {
             let parts = std::mem::take(&mut leader.unfollow).into_iter();
-            let parts = parts.map(|(stream, offline)| proto::UnfollowPart { stream, offline }).collect();
+            let part = |(stream, (offline, epoch))| proto::UnfollowPart {
+                stream,
+                offline,
+                leader_epoch: epoch.map(raw_epoch),
+            };
+            let parts = parts.map(part).collect();
             let frame = frame(Kind::Unfollow(proto::Unfollow { generation, parts }), Vec::new());
             fx.push(Effect::Send { to: *node, lane: PeerLane::InSync, frame });
         }
@@ -324,9 +338,10 @@ impl Partition {
             if self.published.role() == PublishedRole::Following && known == leader && state.replica.epoch() == epoch {
                 return;
             }
+            self.step_locked(core, now, state, Event::Follow { epoch, leader }, fx);
+            // Behind the step: who led until now is told the epoch in which it leads no more.
             self.stop_pulling(core, state, false);
             self.end_outflows(core, state);
-            self.step_locked(core, now, state, Event::Follow { epoch, leader }, fx);
             if state.replica.failure().is_none() {
                 self.published.set_epoch(epoch);
                 self.published.set_role(PublishedRole::Following, leader);
@@ -344,10 +359,9 @@ impl Partition {
         let Some(mut pull) = state.pull.take() else { return };
         let mut pulls = core.replicas.pulls();
         pulls.leader(pull.leader).frees(pull.generation, &pull.take_bytes());
-        pulls.want_no_more(pull.leader, self.id, pull.stream);
-        if let Some(stream) = pull.stream.filter(|_| offline) {
-            pulls.leader(pull.leader).unfollow.insert(stream, true);
-        }
+        let elsewhere = state.replica.other_leader() != Some(pull.leader);
+        let epoch = elsewhere.then(|| state.replica.epoch());
+        pulls.want_no_more(pull.leader, self.id, pull.stream, (offline, epoch));
     }
 
     /// The leader is asked for a stream from our log's end on.

@@ -112,7 +112,7 @@ fn offset(field: &'static str, value: u64) -> Result<Offset, ReplicaFrameError> 
     raw.ok_or(ReplicaFrameError::Number { field, value })
 }
 
-fn epoch(field: &'static str, value: u32) -> Result<LeaderEpoch, ReplicaFrameError> {
+pub(crate) fn epoch(field: &'static str, value: u32) -> Result<LeaderEpoch, ReplicaFrameError> {
     let raw = i32::try_from(value).ok().and_then(LeaderEpoch::from_wire);
     raw.ok_or(ReplicaFrameError::Number { field, value: u64::from(value) })
 }
@@ -121,7 +121,7 @@ pub(crate) fn raw_offset(offset: Offset) -> u64 {
     u64::try_from(offset.get()).expect("an offset is never negative")
 }
 
-fn raw_epoch(epoch: LeaderEpoch) -> u32 {
+pub(crate) fn raw_epoch(epoch: LeaderEpoch) -> u32 {
     u32::try_from(epoch.get()).expect("an epoch is never negative")
 }
 
