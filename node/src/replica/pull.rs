@@ -220,7 +220,7 @@ pub(super) fn flush(core: &Core, now: Now, fx: &mut Effects) {
         let Some(generation) = leader.hears() else { continue };
         if !leader.unfollow.is_empty() {
             let parts = std::mem::take(&mut leader.unfollow).into_iter();
-            let part = |(stream, (offline, epoch))| proto::UnfollowPart {
+            let part = |(stream, (offline, epoch)): (u32, (bool, Option<LeaderEpoch>))| proto::UnfollowPart {
                 stream,
                 offline,
                 leader_epoch: epoch.map(raw_epoch),
