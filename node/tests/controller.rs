@@ -52,9 +52,8 @@ fn three_empty_nodes_are_one_cluster_in_less_than_half_a_second() {
     let images = THREE.map(|node| cluster.image(node));
     assert!(images.iter().all(|image| image.cluster_id() == images[0].cluster_id()));
     assert_eq!(images[0].voters(), THREE.map(NodeId));
-    cluster.until("all know all", 500, |cluster| {
-        THREE.iter().all(|node| cluster.image(*node).live_nodes().count() == 3)
-    });
+    cluster
+        .until("all know all", 500, |cluster| THREE.iter().all(|node| cluster.image(*node).live_nodes().count() == 3));
     assert_eq!(cluster.controller(), Some(1));
 }
 
@@ -76,7 +75,9 @@ fn a_topic_that_any_node_was_asked_for_is_in_its_image_when_it_answers() {
         let topic = format!("t{node}");
         let request = cluster.create_topic(node, &topic, 6);
         match cluster.answer(request, 500) {
-            Answer::TopicsCreated(answers) => assert_eq!(answers[0].as_ref().map(|topic| topic.replication_factor), Ok(3)),
+            Answer::TopicsCreated(answers) => {
+                assert_eq!(answers[0].as_ref().map(|topic| topic.replication_factor), Ok(3))
+            }
             other => panic!("{other:?}"),
         }
         let image = cluster.image(node);
@@ -152,7 +153,8 @@ fn a_node_that_restarts_faster_than_it_is_missed_leads_nothing_in_its_old_epochs
         cluster.start(node);
         cluster.until("it is ready", 1_000, |cluster| cluster.is_ready(node));
         let after = cluster.image(node);
-        let topic = |image: &replication::metadata::Image| image.topic(&name("t")).map(|topic| topic.partitions.clone());
+        let topic =
+            |image: &replication::metadata::Image| image.topic(&name("t")).map(|topic| topic.partitions.clone());
         let both = topic(&before).expect("it was there").into_iter().zip(topic(&after).expect("it is there"));
         for (before, after) in both.filter(|(before, _)| before.leader == Some(NodeId(node))) {
             assert!(after.leader_epoch > before.leader_epoch, "{before:?} {after:?}");
@@ -224,6 +226,22 @@ fn a_node_that_was_no_founder_joins_and_learns() {
     let request = cluster.create_topic(4, "u", 3);
     assert!(matches!(cluster.answer(request, 500), Answer::TopicsCreated(answers) if answers[0].is_ok()));
     assert_eq!(cluster.image(1).voters(), THREE.map(NodeId));
+}
+
+#[test]
+fn a_cluster_of_one_that_grows_to_three_survives_its_founder() {
+    let mut cluster = Cluster::founded(&[1]);
+    let request = cluster.create_topic(1, "t", 3);
+    assert!(matches!(cluster.answer(request, 500), Answer::TopicsCreated(answers) if answers[0].is_ok()));
+    [2, 3].iter().for_each(|node| cluster.start(*node));
+    let voters = |cluster: &Cluster, node: i32| cluster.image(node).voters().to_vec();
+    cluster.until("three vote", 2_000, |cluster| THREE.iter().all(|node| voters(cluster, *node) == THREE.map(NodeId)));
+    // Until the change is over, the sole voter before it must agree to everything.
+    cluster.pass(100);
+    cluster.kill(1);
+    cluster.until("there is another controller", 500, |cluster| cluster.controller().is_some_and(|node| node != 1));
+    cluster.start(1);
+    cluster.until("it is back", 1_500, |cluster| cluster.is_ready(1));
 }
 
 #[test]
@@ -307,6 +325,51 @@ fn of_a_topic_that_was_on_its_way_it_is_said_that_nothing_is_certain() {
 }
 
 #[test]
+fn a_controller_that_is_cut_off_decides_nothing_and_follows_the_next_one() {
+    let mut cluster = with_topic();
+    let alone = cluster.controller().expect("they agree");
+    let rest = others(alone);
+    cluster.cut_off(alone);
+    let lost = cluster.create_topic(alone, "lost", 1);
+    cluster.until("there is another controller", 3_000, |cluster| {
+        let seen = |node: &i32| cluster.image(*node).controller();
+        rest.iter().all(|node| seen(node).is_some_and(|controller| controller != NodeId(alone)))
+    });
+    cluster.until("it is fenced", 2_000, |cluster| is_fenced(cluster, rest[0], alone));
+    let made = cluster.create_topic(rest[0], "made", 1);
+    assert!(matches!(cluster.answer(made, 1_000), Answer::TopicsCreated(answers) if answers[0].is_ok()));
+    cluster.heal();
+    match cluster.answer(lost, 2_000) {
+        Answer::TopicsCreated(answers) => {
+            assert_eq!(answers[0].as_ref().map_err(|refusal| refusal.code), Err(ErrorCode::NotController));
+        }
+        other => panic!("{other:?}"),
+    }
+    cluster.until("it is let in and knows what was decided", 2_000, |cluster| {
+        !is_fenced(cluster, alone, alone) && cluster.image(alone).topic(&name("made")).is_some()
+    });
+    assert!(THREE.iter().all(|node| cluster.image(*node).topic(&name("lost")).is_none()));
+}
+
+#[test]
+fn a_forwarded_request_that_the_controller_could_not_finish_is_not_asked_twice() {
+    let mut cluster = with_topic();
+    let alone = cluster.controller().expect("they agree");
+    let from = others(alone)[0];
+    let request = cluster.create_topic(from, "u", 1);
+    // It arrives and is decided; the others get the entry, but what they say of it is not heard.
+    cluster.pass_micros(200);
+    cluster.cut_off(alone);
+    match cluster.answer(request, 5_000) {
+        Answer::TopicsCreated(answers) => {
+            assert_eq!(answers[0].as_ref().map_err(|refusal| refusal.code), Err(ErrorCode::NotController));
+        }
+        other => panic!("{other:?}"),
+    }
+    cluster.until("the next controller commits it", 3_000, |cluster| cluster.image(from).topic(&name("u")).is_some());
+}
+
+#[test]
 fn the_same_script_is_the_same_run() {
     let run = || {
         let mut cluster = with_topic();
@@ -329,13 +392,11 @@ fn ten_thousand_partitions_have_leaders_soon_after_a_node_died() {
     let gone = cluster.controller().expect("they agree");
     let seen_by = others(gone);
     cluster.kill(gone);
-    let begin = std::time::Instant::now();
     let led = |cluster: &mut Cluster| {
         seen_by.iter().all(|node| (0..10).all(|topic| led_badly(cluster, *node, &format!("t{topic}"), gone) == 0))
     };
-    let until_fenced = |cluster: &mut Cluster| is_fenced(cluster, seen_by[0], gone) && is_fenced(cluster, seen_by[1], gone);
+    let until_fenced =
+        |cluster: &mut Cluster| is_fenced(cluster, seen_by[0], gone) && is_fenced(cluster, seen_by[1], gone);
     let time = cluster.until("the node is fenced", 2_000, until_fenced);
     assert!(led(&mut cluster) && millis(time) <= 500, "{time:?}");
-    // Of this machine, in a build for tests: far below what a test should take.
-    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }

@@ -9,33 +9,42 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use model::{ErrorCode, NodeId, Now};
 use replication::controller::requests::{ControllerAnswer, ControllerRequest};
-use replication::controller::requests_codec::{decode_answer, encode_answer};
+use replication::controller::requests_codec::encode_answer;
 use replication::controller::{Decision, Outcome, Token, decide};
-use replication::metadata::Fact;
+use replication::metadata::{Fact, Image};
 
 use super::driver::{ControllerDriver, ControllerOut};
 use crate::effects::ReplyTo;
+use crate::liveness::Liveness;
 use crate::peer::Frame;
 use crate::requests::{Answer, Refusal};
 
 /// Requests that wait at once.
 const ASKS_MAX: usize = 4096;
 /// After a node said that it is not the controller, and none is known, the next try comes so much later.
-const RETRY: Duration = Duration::from_millis(50);
+pub(super) const RETRY: Duration = Duration::from_millis(50);
 /// How long a request of another node may stay here.
-const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between nodes: it may or may not take effect. (NOT_CONTROLLER: it was not decided.)
+pub(super) const UNCERTAIN: ErrorCode = ErrorCode::StaleControllerEpoch;
 
 pub(super) type Decided = Result<ControllerAnswer, Refusal>;
 
 /// Who is told.
 #[derive(Debug)]
 pub(super) enum Asker {
-    Client { reply: ReplyTo, form: Form },
+    Client {
+        reply: ReplyTo,
+        form: Form,
+    },
     /// Another node, which gave the request this number.
-    Peer { node: NodeId, id: u64 },
+    Peer {
+        node: NodeId,
+        id: u64,
+    },
     Registration,
     ProducerIds,
     OffsetsTopic,
@@ -76,35 +85,42 @@ fn refusal_of(decided: Decided) -> Refusal {
 }
 
 #[derive(Debug)]
-struct Ask {
-    asker: Asker,
-    request: ControllerRequest,
+pub(super) struct Ask {
+    pub(super) asker: Asker,
+    pub(super) request: ControllerRequest,
     deadline: Duration,
-    place: Place,
+    pub(super) place: Place,
     /// Sent on for another node: the next one does not send it on again, so it cannot go in circles.
     relayed: bool,
 }
 
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     /// For whoever will be the active controller.
-    Queued { not_before: Duration },
-    Sent { to: NodeId },
+    Queued {
+        not_before: Duration,
+    },
+    Sent {
+        to: NodeId,
+    },
     /// Decided here, and on its way into the log.
     Proposed,
     /// Decided elsewhere; this node's image is not there yet.
-    Applying { index: u64, decided: Decided },
+    Applying {
+        index: u64,
+        decided: Decided,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct Asks {
-    all: BTreeMap<u64, Ask>,
+    pub(super) all: BTreeMap<u64, Ask>,
     next_id: u64,
     /// Decided here: what is true once the facts of a proposal are committed.
     waiting: BTreeMap<Token, Vec<(u64, Decided)>>,
     next_token: u64,
     /// Whom a node asks that knows no controller: each in turn.
-    turn: usize,
+    pub(super) turn: usize,
 }
 
 impl Asks {
@@ -127,7 +143,7 @@ impl Asks {
         self.all.values().filter_map(at).min()
     }
 
-    fn find(&self, is_wanted: impl Fn(&Ask) -> bool) -> Vec<u64> {
+    pub(super) fn find(&self, is_wanted: impl Fn(&Ask) -> bool) -> Vec<u64> {
         self.all.iter().filter(|(_, ask)| is_wanted(ask)).map(|(id, _)| *id).collect()
     }
 }
@@ -145,7 +161,7 @@ impl ControllerDriver {
         self.take_ask(now, asker, request, timeout, false, out);
     }
 
-    fn take_ask(
+    pub(super) fn take_ask(
         &mut self,
         now: Now,
         asker: Asker,
@@ -166,40 +182,8 @@ impl ControllerDriver {
         self.route(now, id, out);
     }
 
-    /// A request of another node. Only the active controller decides; a start of a node that does not know who that is yet is sent on.
-    pub(super) fn peer_asks(
-        &mut self,
-        now: Now,
-        from: NodeId,
-        id: u64,
-        relayed: bool,
-        body: Bytes,
-        out: &mut ControllerOut,
-    ) {
-        let asker = Asker::Peer { node: from, id };
-        let request = match ControllerRequest::decode(body) {
-            Ok(request) => request,
-            Err(error) => {
-                let refusal = Refusal::new(ErrorCode::UnsupportedVersion, error.to_string());
-                return self.tell(now, asker, Err(refusal), out);
-            }
-        };
-        let may_relay = !relayed && matches!(request, ControllerRequest::Register { .. });
-        let elsewhere = self.other_controller().is_some_and(|leader| leader != from);
-        if self.controller.is_active() || (may_relay && elsewhere) {
-            self.take_ask(now, asker, request, PEER_TIMEOUT, true, out);
-        } else {
-            self.tell(now, asker, Err(not_controller()), out);
-        }
-    }
-
-    /// The controller, when it is another node that a frame would reach.
-    fn other_controller(&self) -> Option<NodeId> {
-        self.controller.leader().filter(|leader| *leader != self.node && self.contacts.is_connected(*leader))
-    }
-
     /// Decides, or sends to who decides, or leaves it in the queue.
-    fn route(&mut self, now: Now, id: u64, out: &mut ControllerOut) {
+    pub(super) fn route(&mut self, now: Now, id: u64, out: &mut ControllerOut) {
         if self.controller.is_active() {
             return self.decide_ask(now, id, out);
         }
@@ -214,17 +198,15 @@ impl ControllerDriver {
                 let frame = Frame::controller_request(id, ask.relayed, ask.request.encode());
                 self.send(now, to, frame, out);
             }
-            None => ask.place = Place::Queued { not_before: now.mono.saturating_add(RETRY) },
+            None => self.queue(now, id),
         }
     }
 
-    fn anybody(&mut self) -> Option<NodeId> {
-        if self.controller.leader().is_some() {
-            return None;
+    /// Until there is a controller.
+    fn queue(&mut self, now: Now, id: u64) {
+        if let Some(ask) = self.asks.all.get_mut(&id) {
+            ask.place = Place::Queued { not_before: now.mono.saturating_add(RETRY) };
         }
-        let all: Vec<NodeId> = self.contacts.all_connected().filter(|node| *node != self.node).collect();
-        self.asks.turn = self.asks.turn.wrapping_add(1);
-        all.get(self.asks.turn.checked_rem(all.len())?).copied()
     }
 
     fn decide_ask(&mut self, now: Now, id: u64, out: &mut ControllerOut) {
@@ -235,10 +217,17 @@ impl ControllerDriver {
         let Some(ask) = self.asks.all.get_mut(&id) else { return };
         let Ok((image, random)) = self.controller.decide() else { return };
         ask.place = Place::Proposed;
-        let (decided, waits_for) = match decide(image, random, now, &ask.request) {
+        let decision = match outdated(image, &self.liveness, now, &ask.request) {
+            Some(decided) => decided.map(|answer| Decision { groups: Vec::new(), answer }),
+            None => decide(image, random, now, &ask.request),
+        };
+        let (decided, waits_for) = match decision {
             Err(refusal) => (Err(refusal), None),
             Ok(decision) if decision.groups.is_empty() => (Ok(decision.answer), None),
-            Ok(Decision { groups, answer }) => (Ok(answer), Some(self.propose(&groups))),
+            Ok(Decision { groups, answer }) => match self.propose(&groups) {
+                Some(token) => (Ok(answer), Some(token)),
+                None => return self.queue(now, id),
+            },
         };
         // What changes nothing may still speak of what is on its way: it waits for the newest.
         let newest = self.asks.waiting.last_key_value().map(|(token, _)| *token);
@@ -248,14 +237,13 @@ impl ControllerDriver {
         }
     }
 
-    /// # Panics
-    /// When this node is not active: then nothing was decided either.
-    fn propose(&mut self, groups: &[Vec<Fact>]) -> Token {
+    /// `None`: the group takes no entries from this node any more (it was removed from it a moment ago).
+    fn propose(&mut self, groups: &[Vec<Fact>]) -> Option<Token> {
         let token = self.asks.token();
-        self.controller.propose(groups, token).expect("it decided just now, so it is active");
+        self.controller.propose(groups, token).ok()?;
         self.asks.waiting.insert(token, Vec::new());
         self.dirty = true;
-        token
+        Some(token)
     }
 
     /// Decides and proposes for the controller itself. Returns whether there was anything to do.
@@ -263,10 +251,7 @@ impl ControllerDriver {
         let Ok((image, random)) = self.controller.decide() else { return false };
         match decide(image, random, now, request) {
             Ok(decision) if decision.groups.is_empty() => false,
-            Ok(decision) => {
-                self.propose(&decision.groups);
-                true
-            }
+            Ok(decision) => self.propose(&decision.groups).is_some(),
             Err(refusal) => {
                 tracing::debug!(?request, %refusal, "the controller refused itself");
                 false
@@ -276,7 +261,8 @@ impl ControllerDriver {
 
     /// A proposal without a request behind it.
     pub(super) fn propose_own(&mut self, groups: &[Vec<Fact>]) {
-        self.propose(groups);
+        // Where it is not taken, the next controller does it.
+        let _token = self.propose(groups);
     }
 
     /// What became of a proposal.
@@ -290,72 +276,16 @@ impl ControllerDriver {
     }
 
     /// It is not known whether it took effect.
-    fn lost_ask(&mut self, now: Now, id: u64, out: &mut ControllerOut) {
+    pub(super) fn lost_ask(&mut self, now: Now, id: u64, out: &mut ControllerOut) {
         let Some(ask) = self.asks.all.get_mut(&id) else { return };
-        // Another node decides for itself whether it asks again.
-        let ours = !matches!(ask.asker, Asker::Peer { .. });
-        if ours && is_repeatable(&ask.request) {
+        if matches!(ask.asker, Asker::Peer { .. }) {
+            // It decides for itself whether it asks again.
+            let refusal = Refusal { code: UNCERTAIN, ..uncertain() };
+            self.finish(now, id, Err(refusal), out);
+        } else if is_repeatable(&ask.request) {
             ask.place = Place::Queued { not_before: now.mono };
         } else {
             self.finish(now, id, Err(uncertain()), out);
-        }
-    }
-
-    /// The link to this node is gone: what was sent there may have been lost.
-    pub(super) fn lost_controller(&mut self, now: Now, node: NodeId, out: &mut ControllerOut) {
-        for id in self.asks.find(|ask| matches!(ask.place, Place::Sent { to } if to == node)) {
-            self.lost_ask(now, id, out);
-        }
-    }
-
-    /// Whatever was sent to another one than the present controller will not be answered.
-    pub(super) fn controller_changed(&mut self, now: Now, out: &mut ControllerOut) {
-        let leader = self.controller.leader();
-        for id in self.asks.find(|ask| matches!(ask.place, Place::Sent { to } if Some(to) != leader)) {
-            self.lost_ask(now, id, out);
-        }
-        for id in self.asks.find(|ask| matches!(ask.place, Place::Queued { .. })) {
-            self.route(now, id, out);
-        }
-    }
-
-    /// An answer of the node that was asked.
-    pub(super) fn answer_arrived(
-        &mut self,
-        now: Now,
-        from: NodeId,
-        id: u64,
-        body: Bytes,
-        out: &mut ControllerOut,
-    ) {
-        // An answer that comes too late, or of one that is no longer asked.
-        let Some(ask) = self.asks.all.get_mut(&id) else { return };
-        if !matches!(ask.place, Place::Sent { to } if to == from) {
-            return;
-        }
-        match decode_answer(body) {
-            Ok((Err(refusal), _)) if refusal.code == ErrorCode::NotController => {
-                ask.place = Place::Queued { not_before: now.mono.saturating_add(RETRY) };
-            }
-            Ok((decided, index)) => {
-                ask.place = Place::Applying { index, decided };
-                self.finish_applied(now, out);
-            }
-            Err(error) => {
-                let refusal = Refusal::new(ErrorCode::UnknownServerError, error.to_string());
-                self.finish(now, id, Err(refusal), out);
-            }
-        }
-    }
-
-    /// Answers what the image has reached.
-    pub(super) fn finish_applied(&mut self, now: Now, out: &mut ControllerOut) {
-        let applied = self.controller.raft().applied();
-        for id in self.asks.find(|ask| matches!(ask.place, Place::Applying { index, .. } if index <= applied)) {
-            let Some(ask) = self.asks.all.remove(&id) else { continue };
-            if let Place::Applying { decided, .. } = ask.place {
-                self.tell(now, ask.asker, decided, out);
-            }
         }
     }
 
@@ -370,13 +300,13 @@ impl ControllerDriver {
         }
     }
 
-    fn finish(&mut self, now: Now, id: u64, decided: Decided, out: &mut ControllerOut) {
+    pub(super) fn finish(&mut self, now: Now, id: u64, decided: Decided, out: &mut ControllerOut) {
         if let Some(ask) = self.asks.all.remove(&id) {
             self.tell(now, ask.asker, decided, out);
         }
     }
 
-    fn tell(&mut self, now: Now, asker: Asker, decided: Decided, out: &mut ControllerOut) {
+    pub(super) fn tell(&mut self, now: Now, asker: Asker, decided: Decided, out: &mut ControllerOut) {
         match asker {
             Asker::Client { reply, form } => out.answers.push((reply, form.answer(decided))),
             Asker::Peer { node, id } => {
@@ -390,6 +320,22 @@ impl ControllerDriver {
             Asker::Replicas => out.for_replicas.push(decided),
         }
     }
+}
+
+/// A start that is registered already is not registered again: its leaderships would get new epochs once more. One that came late, when
+/// another start of the node is heard, is over.
+fn outdated(image: &Image, liveness: &Liveness, now: Now, request: &ControllerRequest) -> Option<Decided> {
+    let ControllerRequest::Register { node, info, .. } = request else { return None };
+    if image.node(*node).is_some_and(|known| known.incarnation == info.incarnation) {
+        return Some(Ok(ControllerAnswer::Done));
+    }
+    let heard = liveness.heard(*node).filter(|heard| *heard != info.incarnation)?;
+    liveness.is_alive(now.mono, *node, heard).then(|| {
+        let message = format!(
+            "another start of node {node} is alive: if this one is newer, it is registered when that one is gone"
+        );
+        Err(Refusal::new(ErrorCode::DuplicateBrokerRegistration, message))
+    })
 }
 
 /// Whether asking twice is as good as asking once.
@@ -418,7 +364,7 @@ fn is_repeatable(request: &ControllerRequest) -> bool {
     }
 }
 
-fn not_controller() -> Refusal {
+pub(super) fn not_controller() -> Refusal {
     Refusal::new(ErrorCode::NotController, "this node is not the active controller")
 }
 

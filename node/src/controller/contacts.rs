@@ -89,7 +89,8 @@ impl Contacts {
 
     /// Who was told nothing for so long that they must be told that this node lives.
     pub(super) fn neglected(&self, now: Duration) -> Vec<NodeId> {
-        let due = |contact: &Contact| contact.outgoing.is_some() && now.saturating_sub(contact.spoke_at) >= ALIVE_INTERVAL;
+        let due =
+            |contact: &Contact| contact.outgoing.is_some() && now.saturating_sub(contact.spoke_at) >= ALIVE_INTERVAL;
         self.all.iter().filter(|(_, contact)| due(contact)).map(|(node, _)| *node).collect()
     }
 

@@ -217,16 +217,22 @@ impl ControllerDriver {
             last_tick: now.mono,
             dirty: false,
         };
-        if !first.is_empty() {
-            driver.push_unit(first, 0, out);
-        }
-        driver.controller.set_directory(driver.directory);
-        driver.watch_nodes(now);
-        let mut output = Output::default();
-        driver.controller.collect(&mut output)?;
-        driver.take(now, output, out);
-        driver.drive(now, out);
+        driver.begin(now, first, out)?;
         Ok(driver)
+    }
+
+    /// `first`: entries for the journal that come before all others.
+    fn begin(&mut self, now: Now, first: Vec<Entry>, out: &mut ControllerOut) -> Result<(), ControllerError> {
+        if !first.is_empty() {
+            self.push_unit(first, 0, out);
+        }
+        self.controller.set_directory(self.directory);
+        self.watch_nodes(now);
+        let mut output = Output::default();
+        self.controller.collect(&mut output)?;
+        self.take(now, output, out);
+        self.drive(now, out);
+        Ok(())
     }
 
     /// This empty node belongs to a cluster from now on. A founder begins the Raft group with the others; who is none waits to be found.

@@ -47,6 +47,8 @@ struct Waiting {
     term: u64,
     leader: Option<NodeId>,
     stand_at: Duration,
+    /// How often it stood.
+    stood: u32,
 }
 
 impl Elections {
@@ -63,7 +65,7 @@ impl Elections {
             None => {
                 let under_way = view.leader.is_none() && term_before.is_some_and(|before| before != view.term);
                 let first = if under_way { ELECTION } else { Duration::ZERO };
-                Waiting { term: view.term, leader: view.leader, stand_at: now + first + STAGGER * rank(view) }
+                Waiting { term: view.term, leader: view.leader, stand_at: now + first + STAGGER * rank(view), stood: 0 }
             }
         };
         self.waiting = Some(waiting);
@@ -71,8 +73,13 @@ impl Elections {
             return None;
         }
         let again = now + ELECTION + STAGGER * rank(view);
-        self.waiting = Some(Waiting { stand_at: again, ..waiting });
+        self.waiting = Some(Waiting { stand_at: again, stood: waiting.stood.saturating_add(1), ..waiting });
         Some(if view.leader.is_some() { Campaign::Forced } else { Campaign::Asking })
+    }
+
+    /// It has just stood, and had not before in this term.
+    pub(super) fn is_first(&self) -> bool {
+        self.waiting.is_some_and(|waiting| waiting.stood == 1)
     }
 
     /// When to look again at the latest.

@@ -84,12 +84,15 @@ impl ControllerDriver {
                 self.liveness.sign(now.mono, *to, sign);
                 if self.contacts.lost(*to) {
                     self.lost_controller(now, *to, out);
+                    self.forget_asker(*to);
                 }
             }
             PeerEvent::Opened { from, lane: PeerLane::Control, session, hello } => {
                 let process = Process::of(hello);
                 self.contacts.opened(*from, *session, process);
                 self.liveness.sign(now.mono, *from, Sign::Heard(process.incarnation));
+                // Answers that were on their way over the link before it are lost.
+                self.lost_controller(now, *from, out);
             }
             PeerEvent::Closed { from, lane: PeerLane::Control, session } => {
                 if self.contacts.closed(*from, *session) {

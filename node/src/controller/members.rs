@@ -32,6 +32,8 @@ impl ControllerDriver {
                 tracing::info!(term = role.term, "this node is the active controller");
                 self.liveness.begin_afresh(now.mono, self.led_last);
                 self.upkeep.begin(now.mono);
+                // Before anybody's request: it may be the first controller.
+                self.keep_house(now);
                 self.repair();
             }
             self.led_last = leader.or(self.led_last);
@@ -60,7 +62,9 @@ impl ControllerDriver {
             reachable: voters.iter().filter(reached).count(),
         };
         let Some(how) = self.elections.look(now.mono, &view) else { return };
-        tracing::info!(?how, ?leader, term = view.term, "this node stands for election as controller");
+        if self.elections.is_first() {
+            tracing::info!(?how, ?leader, term = view.term, "this node stands for election as controller");
+        }
         let result = match how {
             Campaign::Asking => self.controller.campaign(),
             Campaign::Forced => self.controller.take_over(),
@@ -101,7 +105,6 @@ impl ControllerDriver {
             }
         }
         self.look_after(now);
-
     }
 
     /// What a controller that died in the middle of a decision has left half done.

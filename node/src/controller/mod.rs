@@ -8,6 +8,7 @@ mod contacts;
 pub(crate) mod driver;
 mod elect;
 mod entries;
+mod forward;
 mod leave;
 mod links;
 mod members;

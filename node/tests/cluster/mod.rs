@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use model::{NodeId, Now, TopicName};
 use net::Net;
-use node::{Node, ReadDone};
 use node::config::NodeConfig;
 use node::effects::{Effect, Effects, ReplySink, ReplyTo};
 use node::peer::PeerEvent;
 use node::requests::{Answer, NewTopic};
+use node::{Node, ReadDone};
 use replication::metadata::{Image, Listener, PEER_LISTENER};
 use storage::disk::{Disk, DiskError, DiskOp, Lane, RealDisk, Ticket};
 
@@ -67,12 +67,31 @@ struct Process {
 
 #[derive(Debug)]
 enum Event {
-    Tick { node: NodeId, process: u64 },
-    DiskDone { node: NodeId, process: u64, ticket: Ticket, result: Result<(), DiskError> },
-    Peer { node: NodeId, process: u64, event: PeerEvent },
-    ReadDone { node: NodeId, process: u64, done: ReadDone },
+    Tick {
+        node: NodeId,
+        process: u64,
+    },
+    DiskDone {
+        node: NodeId,
+        process: u64,
+        ticket: Ticket,
+        result: Result<(), DiskError>,
+    },
+    Peer {
+        node: NodeId,
+        process: u64,
+        event: PeerEvent,
+    },
+    ReadDone {
+        node: NodeId,
+        process: u64,
+        done: ReadDone,
+    },
     /// The net tries the links of this node again.
-    Connect { node: NodeId, process: u64 },
+    Connect {
+        node: NodeId,
+        process: u64,
+    },
 }
 
 impl Event {
@@ -316,7 +335,11 @@ impl Cluster {
     }
 
     pub fn pass(&mut self, millis: u64) {
-        let end = self.now.mono + Duration::from_millis(millis);
+        self.pass_micros(1_000 * millis);
+    }
+
+    pub fn pass_micros(&mut self, micros: u64) {
+        let end = self.now.mono + Duration::from_micros(micros);
         while self.step(end) {}
     }
 

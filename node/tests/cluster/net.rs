@@ -24,6 +24,9 @@ pub struct Net {
     /// Whom a node has ever known.
     known: BTreeSet<(NodeId, NodeId)>,
     retry: BTreeMap<(NodeId, NodeId), Duration>,
+    /// Nothing reaches these or comes from them; links stay, as TCP's do, and what is sent arrives when it is over.
+    cut_off: BTreeSet<NodeId>,
+    held: Vec<(NodeId, PeerEvent)>,
     next: u64,
 }
 
@@ -69,7 +72,23 @@ impl Cluster {
         }
     }
 
+    pub fn cut_off(&mut self, node: i32) {
+        self.net.cut_off.insert(NodeId(node));
+    }
+
+    pub fn heal(&mut self) {
+        self.net.cut_off.clear();
+        for (id, event) in std::mem::take(&mut self.net.held) {
+            self.tell(id, event);
+        }
+    }
+
     fn tell(&mut self, id: NodeId, event: PeerEvent) {
+        if let PeerEvent::Frame { from, .. } = &event
+            && (self.net.cut_off.contains(from) || self.net.cut_off.contains(&id))
+        {
+            return self.net.held.push((id, event));
+        }
         if let Some(process) = self.process(id).map(|process| process.number) {
             self.schedule(TRIP, Event::Peer { node: id, process, event });
         }
@@ -81,6 +100,10 @@ impl Cluster {
         for peer in wanted {
             let Some(to) = peer.node.or_else(|| at_address(&peer.address)) else { continue };
             if self.net.links.contains_key(&(id, to, PeerLane::Control)) {
+                continue;
+            }
+            if to != id && (self.net.cut_off.contains(&id) || self.net.cut_off.contains(&to)) {
+                self.refused(id, to, Lost::Unreachable);
                 continue;
             }
             let both = self.process(id).zip(self.process(to));
