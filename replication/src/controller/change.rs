@@ -155,10 +155,10 @@ impl<'a> Draft<'a> {
             return;
         }
         let target = after.target_replicas();
-        let isr: Vec<NodeId> = after.isr.iter().copied().filter(|node| target.contains(node)).collect();
+        let in_sync = |node: &NodeId| after.isr.contains(node) || planted::is(Bug::ReplicaDroppedEarly);
+        let isr: Vec<NodeId> = target.iter().copied().filter(in_sync).collect();
         let whole = PartitionInfo { replicas: target, isr, ..PartitionInfo::default() };
         let added = after.adding.iter().all(|node| whole.isr.contains(node));
-        let added = added || planted::is(Bug::ReplicaDroppedEarly);
         if !added || whole.isr.is_empty() || whole.isr.len() < self.topic.min_insync_replicas_of(&whole) {
             return;
         }

@@ -123,6 +123,72 @@ fn stored_samples_of_the_first_format_are_read() {
     assert_eq!(Image::decode(snapshot, Arc::default()), Ok(image()));
 }
 
+/// The facts that came with level 2, and what they are on disk: to be read for ever.
+fn facts_of_level_2() -> (Vec<Fact>, Vec<u8>) {
+    let orders = NodeOrders { duty: Duty::Leaving, stopping: Some(Incarnation([9; 16])), voting: Voting::Never };
+    let partition = TopicPartition { topic: TopicId([1; 16]), partition: PartitionIndex::new(2) };
+    let election = UncleanElection { partition, leader: NodeId(3), leader_epoch: LeaderEpoch::new(5), at_ms: 1_000 };
+    let facts = vec![Fact::NodeOrdered { node: NodeId(3), orders }, Fact::UncleanLeaderElected { election }];
+    let stored = [
+        &[0x08, 2, 0x12, 26, 0x62, 24, 0x08, 3, 0x10, 2, 0x1a, 16][..],
+        &[9; 16],
+        &[0x20, 1, 0x12, 29, 0x6a, 27, 0x0a, 16],
+        &[1; 16],
+        &[0x10, 2, 0x18, 3, 0x20, 5, 0x28, 0xe8, 0x07],
+    ];
+    (facts, stored.concat())
+}
+
+#[test]
+fn a_batch_says_the_level_that_its_facts_need() {
+    let (facts, stored) = facts_of_level_2();
+    assert_eq!(encode_batch(&facts), stored);
+    assert_eq!(decode_batch(stored.into()), Ok(facts.clone()));
+    // Beside others in one entry, and not after them.
+    let first = vec![Fact::TopicDeleted { id: TopicId([3; 16]) }];
+    let level = |bytes: &Bytes| proto::FactBatch::decode(bytes.clone()).expect("our own").level;
+    assert_eq!(batches(&[first.clone(), facts.clone(), first.clone()]).iter().map(level).collect::<Vec<_>>(), [2]);
+    assert_eq!(batches(&[first]).iter().map(level).collect::<Vec<_>>(), [1]);
+    // A snapshot needs it once something of it is there.
+    let snapshot = |image: &Image| proto::Snapshot::decode(image.encode()).expect("our own").level;
+    let after = image().with(&facts).expect("the facts apply");
+    assert_eq!((snapshot(&image()), snapshot(&after)), (1, 2));
+    assert_eq!(Image::decode(after.encode(), Arc::default()), Ok(after));
+}
+
+#[test]
+fn a_member_with_another_disk_is_one_until_it_has_left() {
+    let again = |directory| {
+        let Fact::NodeRegistered { node, info } = registered(1) else { panic!("it registers") };
+        Fact::NodeRegistered { node, info: NodeInfo { directory, ..info } }
+    };
+    let mut image = image();
+    image.set_members(vec![NodeId(0), NodeId(1)], vec![NodeId(2)]);
+    let same = image.with(&[again([7; 16])]).expect("it applies");
+    assert!(!same.is_replaced_member(NodeId(1)));
+    let mut other = image.with(&[again([8; 16])]).expect("it applies");
+    assert!(other.is_replaced_member(NodeId(1)));
+    assert_eq!(Image::decode(other.encode(), Arc::default()), Ok(other.clone()));
+    other.set_members(vec![NodeId(0)], vec![NodeId(1), NodeId(2)]);
+    assert!(other.is_replaced_member(NodeId(1)), "it is a member still");
+    other.set_members(vec![NodeId(0)], vec![NodeId(2)]);
+    other.set_members(vec![NodeId(0), NodeId(1)], vec![NodeId(2)]);
+    assert!(!other.is_replaced_member(NodeId(1)));
+}
+
+#[test]
+fn the_newest_unclean_elections_are_kept() {
+    let (facts, _) = facts_of_level_2();
+    let Some(Fact::UncleanLeaderElected { election }) = facts.last() else { panic!("an election") };
+    let mut image = image();
+    for at_ms in 0..1_000 {
+        let election = UncleanElection { at_ms, ..*election };
+        image.apply(&Fact::UncleanLeaderElected { election }).expect("it applies");
+    }
+    let kept: Vec<i64> = image.unclean_elections().iter().map(|election| election.at_ms).collect();
+    assert_eq!(kept, (744..1_000).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_batch_of_a_newer_level_or_with_an_unknown_fact_is_refused() {
     let newer = proto::FactBatch { level: LEVEL + 1, facts: Vec::new() };
