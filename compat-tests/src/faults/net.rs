@@ -5,6 +5,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -35,6 +36,8 @@ pub fn enter() -> Result<()> {
 #[derive(Debug)]
 pub(super) struct Net {
     holders: Vec<Program>,
+    /// In the names of devices: the kernel may still be taking down those of an earlier row.
+    generation: u32,
 }
 
 impl Net {
@@ -49,7 +52,8 @@ impl Net {
         command(&["ip", "link", "add", BRIDGE, "type", "bridge"])?;
         command(&["ip", "address", "add", &format!("{PREFIX}.254/24"), "dev", BRIDGE])?;
         command(&["ip", "link", "set", BRIDGE, "up"])?;
-        let mut net = Net { holders: Vec::new() };
+        static GENERATION: AtomicU32 = AtomicU32::new(0);
+        let mut net = Net { holders: Vec::new(), generation: GENERATION.fetch_add(1, Ordering::Relaxed) };
         for (at, place) in places.iter_mut().enumerate() {
             let node = u32::try_from(at + 1)?;
             let mut sleep = Command::new("unshare");
@@ -58,7 +62,7 @@ impl Net {
             let pid = holder.pid().to_string();
             net.holders.push(holder);
             wait_for_namespace(&pid)?;
-            let (inner, outer, address) = (format!("n{node}"), format!("p{node}"), format!("{PREFIX}.{node}"));
+            let (inner, outer, address) = (net.device(node), format!("p{}", net.device(node)), format!("{PREFIX}.{node}"));
             command(&["ip", "link", "add", &outer, "type", "veth", "peer", "name", &inner])?;
             command(&["ip", "link", "set", &inner, "netns", &pid])?;
             command(&["ip", "link", "set", &outer, "master", BRIDGE])?;
@@ -70,6 +74,11 @@ impl Net {
             place.enter = ["nsenter", "--net", "--target", &pid].map(str::to_owned).to_vec();
         }
         Ok(net)
+    }
+
+    /// The name of a node's end of its cable.
+    fn device(&self, node: u32) -> String {
+        format!("n{}-{node}", self.generation)
     }
 
     /// Runs a command in a node's namespace.
@@ -96,7 +105,7 @@ impl Net {
     pub fn cut_from_all(&self, node: u32) -> Result<()> {
         for chain in ["INPUT", "OUTPUT"] {
             let device = if chain == "INPUT" { "-i" } else { "-o" };
-            self.inside(node, &["iptables", "-w", "-A", chain, device, &format!("n{node}"), "-j", "DROP"])?;
+            self.inside(node, &["iptables", "-w", "-A", chain, device, &self.device(node), "-j", "DROP"])?;
         }
         Ok(())
     }

@@ -55,6 +55,8 @@ impl Stage {
             // segments that are full in the time of a row, so that there is something to delete
             Need::Clocks => {
                 settings.extend([("segment.bytes", "1048576"), ("retention.ms", "43200000")]);
+                // by default a node refuses what is an hour ahead of its clock, as Kafka does
+                settings.push(("message.timestamp.after.max.ms", "9223372036854775807"));
                 producers.iter_mut().for_each(|producer| producer.settings.push("size=4000".into()));
             }
             Need::SmallDisks => {}
