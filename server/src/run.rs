@@ -43,7 +43,8 @@ use crate::{clock, http};
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 /// What a fresh node may take until it answers clients.
 const READY_WAIT: Duration = Duration::from_secs(120);
-/// A node that is not ready says what it waits for every so often.
+/// A node that is not ready says what it waits for: for the first time after a moment, then every so often.
+const WAITING_SAID_FIRST: Duration = Duration::from_secs(1);
 const WAITING_SAID: Duration = Duration::from_secs(10);
 /// For answers that became due while everything was written down.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_millis(50);
@@ -262,12 +263,16 @@ async fn wait_ready(config: &Config, node: &Node, executor: &Executor) -> anyhow
         }
     };
     tokio::pin!(ready);
-    for waited in 1.. {
-        if timeout(WAITING_SAID, &mut ready).await.is_ok() {
+    let begun = clock::mono();
+    let mut pause = WAITING_SAID_FIRST;
+    loop {
+        if timeout(pause, &mut ready).await.is_ok() {
             return Ok(());
         }
+        pause = WAITING_SAID;
         let alone = config.join.is_empty() && node.image().nodes().len() <= 1;
-        anyhow::ensure!(!alone || WAITING_SAID * waited < READY_WAIT, "not ready within {} s", READY_WAIT.as_secs());
+        let waited = clock::mono().saturating_sub(begun);
+        anyhow::ensure!(!alone || waited < READY_WAIT, "not ready within {} s", READY_WAIT.as_secs());
         match node.waiting() {
             Some(waiting) => info!("not ready yet, this node belongs to no cluster: {waiting}"),
             None => info!(
@@ -275,7 +280,6 @@ async fn wait_ready(config: &Config, node: &Node, executor: &Executor) -> anyhow
             ),
         }
     }
-    unreachable!("a count of seconds does not end")
 }
 
 fn ready_line(config: &Config, dir: &Path, sockets: &Sockets) -> anyhow::Result<String> {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::{NodeId, Now};
 use replication::controller::Random;
@@ -20,6 +21,9 @@ use crate::node::Node;
 
 /// Starts of a node that were replaced are remembered, the newest so many.
 const RETIRED_MAX: usize = 16;
+/// A node whose links broke is fenced within this time, or it lives: two refused connects, and the election of another controller if it
+/// was that too.
+const DECIDED_SOON: Duration = Duration::from_millis(500);
 
 /// Why a node gets no link: for the logs of both.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -60,6 +64,8 @@ struct State {
     incoming: BTreeMap<(NodeId, PeerLane), Incoming>,
     /// Nodes to which a link of lane `Control` stands.
     outgoing: BTreeSet<NodeId>,
+    /// When that link was lost, for those that had one.
+    lost_at: BTreeMap<NodeId, Duration>,
     linked: Option<Vec<PeerAddress>>,
     registered: BTreeMap<NodeId, Incarnation>,
     retired: BTreeMap<NodeId, Vec<Incarnation>>,
@@ -86,6 +92,7 @@ impl Peers {
             level: 0,
             incoming: BTreeMap::new(),
             outgoing: BTreeSet::new(),
+            lost_at: BTreeMap::new(),
             linked: None,
             registered: BTreeMap::new(),
             retired: BTreeMap::new(),
@@ -120,13 +127,20 @@ impl Node {
 
     /// Why this node belongs to no cluster yet. `None`: it does.
     pub fn waiting(&self) -> Option<Waiting> {
-        let state = self.peers.lock();
-        state.unborn.as_ref().and(state.waiting.clone())
+        // What would be founded does not matter here.
+        self.peers.lock().unborn.as_ref()?.decide(&mut Random::new(0)).err()
+    }
+
+    /// Whether the link to a node broke a moment ago: it may have died, and whether it did is decided in a moment.
+    pub fn may_have_died(&self, now: Now, node: NodeId) -> bool {
+        let lost_at = self.peers.lock().lost_at.get(&node).copied();
+        lost_at.is_some_and(|at| now.mono < at.saturating_add(DECIDED_SOON))
     }
 
     /// Keeps account of a link; lets an empty node be born.
     pub(super) fn note_link(&self, now: Now, event: &PeerEvent, fx: &mut Effects) {
         let mut state = self.peers.lock();
+        state.doubt(now, event);
         state.note(event);
         let born = state.try_birth();
         // What the handshake said of this node may be older than its birth.
@@ -205,6 +219,17 @@ impl State {
             return Err(Refused::Level { node, min, max, cluster: self.level });
         }
         Ok(())
+    }
+
+    /// Before `note`: that a link broke is told once, that it cannot be made again comes after each try.
+    fn doubt(&mut self, now: Now, event: &PeerEvent) {
+        match event {
+            PeerEvent::Connected { to, lane: PeerLane::Control, .. } => drop(self.lost_at.remove(to)),
+            PeerEvent::Lost { to, lane: PeerLane::Control, .. } if self.outgoing.contains(to) => {
+                self.lost_at.insert(*to, now.mono);
+            }
+            _ => {}
+        }
     }
 
     fn note(&mut self, event: &PeerEvent) {

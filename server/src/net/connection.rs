@@ -37,7 +37,7 @@ pub const IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of requests and answers of one connection, above which its socket is not read.
 pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A frame smaller than this needs no leave to be read.
-const FRAME_BYTES_FREE: usize = 64 * 1024;
+const FRAME_BYTES_FREE: usize = 16 * 1024;
 /// From the first byte of a frame to its last: this, and a second more for each MiB.
 const FRAME_WAIT: Duration = Duration::from_secs(30);
 /// From accept to the first whole request.

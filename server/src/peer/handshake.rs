@@ -46,7 +46,7 @@ pub(super) enum HandshakeError {
     RefusedThere(String),
 }
 
-/// The side that connected. Gives what the other one says of itself.
+/// The side that connected. Gives what the other one says of itself; it waits for `agree`.
 pub(super) async fn greet(
     stream: &TcpStream,
     node: &Node,
@@ -54,8 +54,7 @@ pub(super) async fn greet(
     to: Option<NodeId>,
 ) -> Result<Hello, HandshakeError> {
     within(async {
-        let hello = node.hello();
-        send(stream, Greeting { lane, hello: hello.clone(), to }.encode()).await?;
+        send(stream, Greeting { lane, hello: node.hello(), to }.encode()).await?;
         let theirs = match Verdict::decode(receive(stream, &mut Buffer::default()).await?)? {
             Verdict::Welcome(theirs) => theirs,
             Verdict::Refused(reason) => return Err(HandshakeError::RefusedThere(reason)),
@@ -68,10 +67,14 @@ pub(super) async fn greet(
             send(stream, Verdict::Refused(error.to_string()).encode()).await?;
             return Err(error);
         }
-        send(stream, Verdict::Welcome(hello).encode()).await?;
         Ok(theirs)
     })
     .await
+}
+
+/// The last word of the side that connected: from here on the other one has the link.
+pub(super) async fn agree(stream: &TcpStream, node: &Node) -> Result<(), HandshakeError> {
+    within(send(stream, Verdict::Welcome(node.hello()).encode())).await
 }
 
 /// The side that was connected to. What the buffer holds afterwards belongs to the frames that follow.

@@ -68,7 +68,8 @@ async fn answer(stream: TcpStream, from: SocketAddr, shared: &Shared) {
         Ok(agreed) => agreed,
         // Refusals are for people. The rest is noise of starts and stops, and of whoever knocks at a port.
         Err(error @ (HandshakeError::Refused(_) | HandshakeError::RefusedThere(_) | HandshakeError::Hello(_))) => {
-            return shared.say(from.ip().to_string(), &format!("a link from {from} was refused: {error}"));
+            let reason = error.to_string();
+            return shared.say(from.ip(), &reason, &format!("a link from {from} was refused: {reason}"));
         }
         Err(error) => return debug!(%from, "no handshake: {error}"),
     };

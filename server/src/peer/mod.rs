@@ -24,6 +24,7 @@ use model::NodeId;
 use node::Node;
 use node::peer::{Frame, PeerAddress, PeerEvent, PeerLane};
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::{error, warn};
 
@@ -62,8 +63,10 @@ struct Shared {
     executor: Arc<Executor>,
     outboxes: Arc<Outboxes>,
     sessions: AtomicU64,
-    /// Lines that were written to the log lately, and when.
-    said: Mutex<BTreeMap<String, (String, Duration)>>,
+    /// Somebody has connected: who waits long before it tries to reach others tries again.
+    came: Notify,
+    /// Refusals that were written to the log lately, and when.
+    said: Mutex<BTreeMap<String, Duration>>,
     /// Where incoming links go once it is known which lane they are.
     control: UnboundedSender<Command>,
     data: UnboundedSender<Command>,
@@ -84,6 +87,7 @@ impl Links {
             executor,
             outboxes: outboxes.clone(),
             sessions: AtomicU64::new(1),
+            came: Notify::new(),
             said: Mutex::default(),
             control: control.clone(),
             data: data.clone(),
@@ -172,14 +176,14 @@ impl Shared {
         self.executor.call(|fx| self.node.peer(clock::now(), event, fx));
     }
 
-    /// A line for people about an address, once a minute as long as it stays the same.
-    fn say(&self, about: String, line: &str) {
+    /// A line for people, once a minute for the same host or address and the same reason.
+    fn say(&self, whom: impl std::fmt::Display, reason: &str, line: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::mono();
-        said.retain(|_, (_, at)| now.saturating_sub(*at) < SAID_AGAIN);
-        let is_new = said.get(&about).is_none_or(|(last, _)| last != line);
-        if is_new && said.len() < SAID_MAX {
-            said.insert(about, (line.to_owned(), now));
+        said.retain(|_, at| now.saturating_sub(*at) < SAID_AGAIN);
+        let key = format!("{whom} {reason}");
+        if !said.contains_key(&key) && said.len() < SAID_MAX {
+            said.insert(key, now);
             warn!("{line}");
         }
     }

@@ -82,18 +82,34 @@ impl Retry {
     }
 }
 
-/// A link that stands. However its task ends, the node is told and nothing more is queued.
+/// A link that has its place. However its task ends, nothing more is queued, and who was told of it is told of its end.
 struct Standing<'a> {
     shared: &'a Shared,
     node: NodeId,
     lane: PeerLane,
     outbox: Arc<Outbox>,
+    told: bool,
 }
 
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
         self.shared.outboxes.remove(self.node, self.lane, &self.outbox);
-        self.shared.tell(PeerEvent::Lost { to: self.node, lane: self.lane, why: Lost::Closed });
+        if self.told {
+            self.shared.tell(PeerEvent::Lost { to: self.node, lane: self.lane, why: Lost::Closed });
+        }
+    }
+}
+
+/// Why there is no link.
+struct Failed {
+    why: Lost,
+    /// One of the two sides does not want it: that does not change within a moment.
+    refused: bool,
+}
+
+impl From<Lost> for Failed {
+    fn from(why: Lost) -> Failed {
+        Failed { why, refused: false }
     }
 }
 
@@ -101,7 +117,7 @@ impl Drop for Standing<'_> {
 enum Attempt {
     /// The link stood, and has ended; `Lost` was told.
     Ended,
-    Failed(Lost),
+    Failed(Failed),
     /// The node has a link through another address.
     Taken,
     /// This is this node's own address.
@@ -123,10 +139,19 @@ pub(super) async fn keep(shared: Arc<Shared>, target: Arc<Target>, lane: PeerLan
                 // At once, unless it stood for a moment only.
                 sleep_until(next).await;
             }
-            Attempt::Failed(why) => {
-                let pause = retry.pause();
-                tell_failed(&shared, &target, lane, why);
-                sleep_until(next.max(Instant::now() + pause.saturating_sub(RETRY_MIN))).await;
+            Attempt::Failed(failed) => {
+                let pause = if failed.refused { RETRY_MAX } else { retry.pause() };
+                tell_failed(&shared, &target, lane, failed.why);
+                let later = next.max(Instant::now() + pause.saturating_sub(RETRY_MIN));
+                tokio::select! {
+                    biased;
+                    // A node that starts anew is reached at once, and not when the pause is over.
+                    () = shared.came.notified(), if pause > RETRY_MIN => {
+                        retry = Retry::default();
+                        sleep_until(next).await;
+                    }
+                    () = sleep_until(later) => {}
+                }
             }
             Attempt::Taken => sleep(PARKED).await,
             Attempt::Own => return,
@@ -138,6 +163,7 @@ pub(super) async fn keep(shared: Arc<Shared>, target: Arc<Target>, lane: PeerLan
 fn tell_failed(shared: &Shared, target: &Target, lane: PeerLane, why: Lost) {
     let nodes = target.nodes();
     let unnamed = nodes.heard.filter(|heard| !shared.outboxes.is_named(*heard));
+    debug!(address = target.address, node = ?nodes.wanted.or(nodes.heard), ?lane, ?why, "no link");
     if let Some(to) = nodes.wanted.or(unnamed) {
         shared.tell(PeerEvent::Lost { to, lane, why });
     }
@@ -146,7 +172,7 @@ fn tell_failed(shared: &Shared, target: &Target, lane: PeerLane, why: Lost) {
 async fn attempt(shared: &Shared, target: &Target, lane: PeerLane) -> Attempt {
     let (stream, hello) = match connect(shared, target, lane).await {
         Ok(connected) => connected,
-        Err(why) => return Attempt::Failed(why),
+        Err(failed) => return Attempt::Failed(failed),
     };
     let to = hello.node;
     target.hear(to);
@@ -159,7 +185,12 @@ async fn attempt(shared: &Shared, target: &Target, lane: PeerLane) -> Attempt {
     if !shared.outboxes.put(to, lane, &outbox) {
         return Attempt::Taken;
     }
-    let standing = Standing { shared, node: to, lane, outbox: outbox.clone() };
+    // Not before it is sure that this link is the one: the other side ends the one before when it gets another.
+    let mut standing = Standing { shared, node: to, lane, outbox: outbox.clone(), told: false };
+    if handshake::agree(&stream, &shared.node).await.is_err() {
+        return Attempt::Failed(Lost::Unreachable.into());
+    }
+    standing.told = true;
     shared.tell(PeerEvent::Connected { to, lane, address, hello });
     debug!(node = %to, ?lane, "linked to {}", target.address);
     let error = tokio::select! {
@@ -177,15 +208,15 @@ async fn attempt(shared: &Shared, target: &Target, lane: PeerLane) -> Attempt {
     Attempt::Ended
 }
 
-async fn connect(shared: &Shared, target: &Target, lane: PeerLane) -> Result<(TcpStream, Hello), Lost> {
+async fn connect(shared: &Shared, target: &Target, lane: PeerLane) -> Result<(TcpStream, Hello), Failed> {
     let stream = match timeout(CONNECT_WAIT, TcpStream::connect(&target.address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(Lost::Refused),
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(Lost::Refused.into()),
         Ok(Err(error)) => {
             debug!(address = target.address, "no connection: {error}");
-            return Err(Lost::Unreachable);
+            return Err(Lost::Unreachable.into());
         }
-        Err(_) => return Err(Lost::Unreachable),
+        Err(_) => return Err(Lost::Unreachable.into()),
     };
     let greeted = match handshake::tune(&stream) {
         Ok(()) => handshake::greet(&stream, &shared.node, lane, target.nodes().wanted).await,
@@ -194,12 +225,12 @@ async fn connect(shared: &Shared, target: &Target, lane: PeerLane) -> Result<(Tc
     match greeted {
         Ok(hello) => Ok((stream, hello)),
         Err(HandshakeError::Timeout | HandshakeError::Io(_) | HandshakeError::Read(_) | HandshakeError::Closed) => {
-            Err(Lost::Unreachable)
+            Err(Lost::Unreachable.into())
         }
         Err(error) => {
-            let address = &target.address;
-            shared.say(address.clone(), &format!("no link to {address}: {error}"));
-            Err(Lost::Unreachable)
+            let (address, reason) = (&target.address, error.to_string());
+            shared.say(address, &reason, &format!("no link to {address}: {reason}"));
+            Err(Failed { why: Lost::Unreachable, refused: true })
         }
     }
 }

@@ -108,6 +108,7 @@ impl Side {
         }
         let session = self.shared.next_session();
         self.shared.tell(PeerEvent::Opened { from, lane, session, hello });
+        self.shared.came.notify_waiters();
         let shared = self.shared.clone();
         let reader = self.readers.spawn(async move {
             incoming::read(&shared, &stream, buffer, (from, lane, session)).await;
