@@ -166,7 +166,7 @@ impl Follow<'_> {
         now: Now,
     ) -> Arc<Partition> {
         let id = TopicPartition { topic: topic.id, partition: index };
-        let settings = self.settings(topic);
+        let settings = self.settings(topic, topic.partition(index));
         let node = self.core.config.id;
         if let Some(found) = unclaimed.remove(&LogId::records(id)) {
             let (mut log, recovered) = recovered(found, self.core.budget.limits().producers, now);
@@ -203,10 +203,10 @@ impl Follow<'_> {
     fn assign_topic(&self, id: TopicId, touched: &Touched, now: Now, fx: &mut Effects) {
         let (Some(topic), Some(here)) = (self.image.topic_by_id(id), self.core.table.topic(id)) else { return };
         let config = Arc::new(log_config(topic));
-        let settings = self.settings(topic);
         let mut tell = |index: PartitionIndex, partition: &Arc<Partition>| {
             if let Some(info) = topic.partition(index) {
-                partition.configure(self.core, now, &config, settings.clone(), fx);
+                let settings = self.settings(topic, Some(info));
+                partition.configure(self.core, now, &config, settings, fx);
                 self.assign(partition, info, now, fx);
             }
         };
@@ -268,11 +268,13 @@ impl Follow<'_> {
         }
     }
 
-    fn settings(&self, topic: &Topic) -> Settings {
+    /// The minimum of the ISR is each partition's own: the controller keeps its ELR by the same number, and a leader that committed with
+    /// fewer would make that a lie.
+    fn settings(&self, topic: &Topic, info: Option<&Arc<PartitionInfo>>) -> Settings {
         let statics = self.image.statics();
         Settings {
             durability: durability(topic.config.is_journalled()),
-            min_in_sync: topic.min_insync_replicas(),
+            min_in_sync: info.map_or_else(|| topic.min_insync_replicas(), |info| topic.min_insync_replicas_of(info)),
             batch_bytes_max: u64::from(topic.config.max_message_bytes),
             timestamp_type: topic.config.timestamp_type,
             producer_expiry: Duration::from_millis(statics.producer_id_expiration_ms),
