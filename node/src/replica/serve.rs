@@ -30,6 +30,8 @@ use crate::peer::{Frame, PeerLane};
 pub(super) const FRAME_RECORD_BYTES: u64 = 1024 * 1024;
 /// Parts of one frame.
 pub(super) const FRAME_PARTS_MAX: usize = 4_096;
+/// How often one call looks for more that other threads have appended.
+const ROUNDS_MAX: u32 = 4;
 /// How long a high watermark waits for records that carry it along.
 const LAZY_WAIT: Duration = Duration::from_millis(10);
 
@@ -249,6 +251,12 @@ impl Serve {
         self.flushing = !self.dirty.is_empty();
         self.flushing.then(|| self.take_dirty())
     }
+
+    /// This thread sends no more, whatever came meanwhile. Returns whether something did.
+    fn stop_flushing(&mut self) -> bool {
+        self.flushing = false;
+        !self.dirty.is_empty()
+    }
 }
 
 /// Partitions that have something to send, and the credit on the in-sync lanes.
@@ -278,6 +286,7 @@ enum Wished {
 
 /// Sends what the partitions have that are marked.
 pub(super) fn flush(core: &Core, now: Now, fx: &mut Effects) {
+    let mut rounds = 0;
     let mut work = core.replicas.serve().begin_flush();
     while let Some(ToSend { partitions, mut credit }) = work {
         let mut built: BTreeMap<NodeId, Built> = BTreeMap::new();
@@ -294,6 +303,14 @@ pub(super) fn flush(core: &Core, now: Now, fx: &mut Effects) {
         }
         for (node, built) in built {
             send(core, node, built, fx);
+        }
+        rounds += 1;
+        if rounds == ROUNDS_MAX {
+            // What others append meanwhile must not keep the frames here for ever: they are sent when this call is over.
+            if core.replicas.serve().stop_flushing() {
+                core.timer.by(now.mono, fx);
+            }
+            return;
         }
         work = core.replicas.serve().go_on_flushing();
     }
