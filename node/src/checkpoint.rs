@@ -366,7 +366,7 @@ impl Checkpointer {
                 state.done += 1;
                 state.phase = if state.last { Phase::Closed } else { Phase::Idle };
                 drop(state);
-                self.release_all(core, true, fx);
+                self.release_all(core, now, true, fx);
                 core.commit.unstick(core, fx);
             }
             Err(error @ DiskError::Full { .. }) => {
@@ -384,12 +384,14 @@ impl Checkpointer {
         state.phase = Phase::Idle;
         state.next_at = now.mono.saturating_add(FULL_RETRY);
         drop(state);
-        self.release_all(core, false, fx);
+        self.release_all(core, now, false, fx);
     }
 
-    fn release_all(&self, core: &Core, saved: bool, fx: &mut Effects) {
-        let logs = std::mem::take(&mut self.lock().logs);
-        let released = logs.iter().filter(|partition| partition.end_checkpoint(core, saved, fx)).count();
+    fn release_all(&self, core: &Core, now: Now, saved: bool, fx: &mut Effects) {
+        let mut state = self.lock();
+        let (logs, last) = (std::mem::take(&mut state.logs), state.last);
+        drop(state);
+        let released = logs.iter().filter(|partition| partition.end_checkpoint(core, now, (saved, last), fx)).count();
         if released > 0 {
             core.inward(Inward::Released);
         }
@@ -403,6 +405,7 @@ impl Checkpointer {
             if syncing {
                 partition.synced(parts.core, now, result, fx);
             }
+            partition.begin_switch(parts.core, fx);
         }
     }
 

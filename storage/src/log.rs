@@ -198,7 +198,7 @@ impl Log {
     /// # Panics
     /// When something is not synced.
     pub fn set_journalled(&mut self, journalled: bool) {
-        assert!(self.synced.end == self.log_end);
+        assert!(self.synced.end >= self.log_end);
         self.journalled = journalled;
     }
 

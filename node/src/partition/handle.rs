@@ -60,8 +60,12 @@ pub(crate) struct State {
     pub(crate) snapshot: Option<Snapshot>,
     /// The one before, in case a checkpoint covers less than the newest counts.
     pub(crate) snapshot_before: Option<Snapshot>,
-    /// The last checkpoint has begun: nothing is appended any more.
+    /// The last checkpoint has begun, or one that changes the flush policy: nothing is appended.
     pub(crate) closed: bool,
+    /// The flush policy that the topic has by now, where the log has another one still: whether it is journalled.
+    pub(crate) switch_to: Option<bool>,
+    /// The checkpoint under way says so of the log.
+    pub(crate) switching: bool,
     /// Since when the tail holds what no segment file has, at the earliest.
     pub(crate) dirty_since: Option<Duration>,
     /// The disk was full at the last write: when to try again.
@@ -125,6 +129,8 @@ impl Partition {
             snapshot: None,
             snapshot_before: None,
             closed: false,
+            switch_to: None,
+            switching: false,
             dirty_since: None,
             full_until: None,
             unsynced_since: None,

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use model::Now;
-use replication::partition::replica::Event;
+use replication::partition::replica::{Event, Settings};
 use storage::disk::DiskError;
 use storage::log::Log;
 
-use super::handle::{Partition, Snapshot, State};
+use super::handle::{Deletion, Partition, Snapshot, State};
+use super::lifecycle::durability;
 use crate::core::{Core, FULL_RETRY};
 use crate::effects::Effects;
 
@@ -24,6 +25,10 @@ impl Partition {
     pub(super) fn write_if_due(&self, core: &Core, now: Now, state: &mut State) {
         let unwritten = state.log.unwritten_bytes();
         let resting = state.full_until.is_some_and(|until| now.mono < until);
+        if state.deletion == Deletion::Done {
+            // The folder is gone, or a namesake's.
+            return;
+        }
         if state.writing || resting || state.replica.failure().is_some() || state.awaits_folder(core) {
             return;
         }
@@ -52,7 +57,7 @@ impl Partition {
                 return Began::Offline;
             }
             state.in_checkpoint = true;
-            state.closed = last;
+            state.closed = last || state.switch_to.is_some();
             let operation = state.log.last_operation();
             // What the producers sent by now is in the files when the checkpoint is written, never more than that: a batch that
             // a crash takes away must not be known as a duplicate.
@@ -156,10 +161,18 @@ impl Partition {
 
     /// The checkpoint that `begin_checkpoint` began is over; `saved`: it is on the disk. Returns whether the partition was held
     /// back until then.
-    pub(crate) fn end_checkpoint(self: &Arc<Self>, core: &Core, saved: bool, fx: &mut Effects) -> bool {
-        let released = self.guarded(core, fx, |state, _| {
+    pub(crate) fn end_checkpoint(
+        self: &Arc<Self>,
+        core: &Core,
+        now: Now,
+        (saved, last): (bool, bool),
+        fx: &mut Effects,
+    ) -> bool {
+        let released = self.guarded(core, fx, |state, fx| {
             state.in_checkpoint = false;
             state.write_target = None;
+            state.closed &= last;
+            self.end_switch(core, now, state, saved, fx);
             if state.usable_snapshot().map(|usable| usable.operation)
                 == state.snapshot.as_ref().map(|newest| newest.operation)
             {
@@ -168,6 +181,33 @@ impl Partition {
             saved && std::mem::take(&mut state.held)
         });
         released.unwrap_or(false)
+    }
+}
+
+impl Partition {
+    /// All is synced, and nothing was appended since the checkpoint began: it may say that the log has another flush policy.
+    pub(crate) fn begin_switch(self: &Arc<Self>, core: &Core, fx: &mut Effects) {
+        let _offline = self.guarded(core, fx, |state, _| {
+            let ready = state.closed && state.log.synced_end() == state.log.log_end();
+            let Some(journalled) = state.switch_to.filter(|_| ready && state.replica.failure().is_none()) else { return };
+            state.log.set_journalled(journalled);
+            state.switching = true;
+        });
+    }
+
+    /// From now on the other position counts; or the old policy goes on, as the checkpoint before says.
+    fn end_switch(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, saved: bool, fx: &mut Effects) {
+        if !std::mem::take(&mut state.switching) {
+            return;
+        }
+        let journalled = state.log.journalled();
+        if !saved {
+            return state.log.set_journalled(!journalled);
+        }
+        state.switch_to = None;
+        tracing::info!(partition = %self.id, journalled, "the topic's flush policy is followed from now on");
+        let settings = Settings { durability: durability(journalled), ..state.replica.settings().clone() };
+        self.step_locked(core, now, state, Event::Configured(settings), fx);
     }
 }
 
