@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::NodeId;
-use model::units::{KIB, MIB};
+use model::units::MIB;
 use replication::metadata::{BrokerConfig, Listener};
 
 use crate::budget::BudgetLimits;
@@ -52,7 +52,7 @@ impl NodeConfig {
             limits: BudgetLimits::for_memory(512 * MIB),
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_journal_bytes: 256 * MIB,
-            flush_bytes: 256 * KIB,
+            flush_bytes: MIB,
             flush_age: Duration::from_secs(1),
             relaxed_sync_interval: Duration::from_secs(5),
             relaxed_sync_bytes: 64 * MIB,

@@ -52,7 +52,7 @@ const LAST_ANSWERS_WAIT: Duration = Duration::from_millis(50);
 const MALLOC_ARENAS: i32 = 2;
 /// Blocks of this size and above are given back to the system when they are freed.
 const MALLOC_MMAP_BYTES: i32 = 4 * 1024 * 1024;
-const MALLOC_TRIM_BYTES: i32 = 2 * 1024 * 1024;
+const MALLOC_TRIM_BYTES: i32 = 16 * 1024 * 1024;
 
 /// Where the data lies, and whether it stays.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 mod real;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -99,6 +99,48 @@ pub trait Disk: Send + Sync + 'static {
 pub struct AlignedBuf {
     storage: Vec<Page>,
     len: usize,
+    /// Where its memory goes when it is dropped.
+    pool: Option<Arc<BufferPool>>,
+}
+
+/// Memory of one buffer, kept for the next: fresh memory costs a page fault for each 4096 bytes.
+#[derive(Default)]
+pub struct BufferPool {
+    spare: Mutex<Option<Vec<Page>>>,
+}
+
+impl BufferPool {
+    /// A larger buffer is rare, and its memory is given back.
+    const PAGES_MAX: usize = 1024;
+
+    /// An empty buffer for about so many bytes.
+    pub fn take(self: &Arc<Self>, bytes: usize) -> AlignedBuf {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut storage = spare.unwrap_or_default();
+        storage.clear();
+        storage.reserve(bytes.div_ceil(AlignedBuf::ALIGN));
+        AlignedBuf { storage, len: 0, pool: Some(Arc::clone(self)) }
+    }
+
+    fn give(&self, storage: Vec<Page>) {
+        if storage.capacity() <= Self::PAGES_MAX {
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(storage);
+        }
+    }
+}
+
+impl std::fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BufferPool")
+    }
+}
+
+impl Drop for AlignedBuf {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.give(std::mem::take(&mut self.storage));
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -109,7 +151,7 @@ impl AlignedBuf {
     pub const ALIGN: usize = 4096;
 
     pub fn with_capacity(bytes: usize) -> AlignedBuf {
-        AlignedBuf { storage: Vec::with_capacity(bytes.div_ceil(Self::ALIGN)), len: 0 }
+        AlignedBuf { storage: Vec::with_capacity(bytes.div_ceil(Self::ALIGN)), len: 0, pool: None }
     }
 
     pub fn len(&self) -> usize {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use model::LogId;
 
 use crate::checkpoint::CarriedFile;
-use crate::disk::{AlignedBuf, DiskError, Step};
+use crate::disk::{AlignedBuf, BufferPool, DiskError, Step};
 use crate::log::{DirectWrite, Shared};
 use carry::{Carried, Carry};
 use entry::{Entry, Unit};
@@ -87,6 +87,8 @@ pub struct Journal {
     /// What that one carried along for logs that it could not cover.
     carried: Option<CarriedFile>,
     carries: u64,
+    /// For groups: one is written while the next gathers.
+    buffers: Arc<BufferPool>,
 }
 
 impl Journal {
@@ -103,6 +105,7 @@ impl Journal {
             covered: 1,
             carried: None,
             carries: 0,
+            buffers: Arc::default(),
         }
     }
 
@@ -166,7 +169,7 @@ impl Journal {
         let directs = std::mem::take(&mut self.directs);
         let mut in_flight = InFlight { journal_left: true, directs_left: directs.len(), units, ..InFlight::default() };
         let sequence = self.next_sequence;
-        let mut writer = group::Writer::new(self.salt, sequence, self.durable, bytes);
+        let mut writer = group::Writer::new(self.salt, sequence, self.durable, self.buffers.take(bytes));
         for unit in queue.drain(..units) {
             for entry in unit.entries {
                 writer.entry(&entry, group::goes_direct(&entry, &chosen));

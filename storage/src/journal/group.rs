@@ -97,8 +97,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(salt: u64, sequence: u64, durable: u64, capacity: usize) -> Writer {
-        let mut buffer = AlignedBuf::with_capacity(capacity);
+    pub(super) fn new(salt: u64, sequence: u64, durable: u64, mut buffer: AlignedBuf) -> Writer {
         buffer.put(MAGIC);
         buffer.put(&salt.to_be_bytes());
         buffer.put(&sequence.to_be_bytes());
@@ -213,7 +212,7 @@ impl Head {
                 }
                 is_open = false;
             } else if wanted(&entry) {
-                let writer = writer.get_or_insert_with(|| Writer::new(salt, self.sequence, self.known_durable, 0));
+                let writer = writer.get_or_insert_with(|| Writer::new(salt, self.sequence, self.known_durable, AlignedBuf::with_capacity(0)));
                 writer.copied(bytes.get(at..bytes.len() - fields.left()).unwrap_or_default());
                 is_open = true;
             }

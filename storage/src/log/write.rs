@@ -14,7 +14,7 @@ use crate::disk::{DiskError, FileId, Step};
 use crate::segment::FileKind;
 
 /// Bodies below this are copied together with their neighbours.
-const COPY_BYTES_MAX: usize = 16 * 1024;
+const COPY_BYTES_MAX: usize = 4 * 1024;
 const COPY_CHUNK_BYTES: usize = 256 * 1024;
 
 /// A write of one log, complete in itself.
@@ -61,15 +61,19 @@ impl SegmentWrite {
 
 /// Batches as the file holds them: large bodies as they are, the rest copied together.
 pub(crate) fn parts(batches: &[StoredBatch]) -> Vec<Bytes> {
+    let is_small = |batch: &StoredBatch| batch.body().len() < COPY_BYTES_MAX;
+    let copied_bytes = |batch: &StoredBatch| HEAD_BYTES + if is_small(batch) { batch.body().len() } else { 0 };
+    let mut left: usize = batches.iter().map(copied_bytes).sum();
     let mut parts = Vec::new();
     let mut copied = BytesMut::new();
     for batch in batches {
-        let is_small = batch.body().len() < COPY_BYTES_MAX;
-        if copied.is_empty() {
-            copied.reserve(if is_small { COPY_BYTES_MAX } else { HEAD_BYTES });
+        let bytes = copied_bytes(batch);
+        if copied.capacity() - copied.len() < bytes {
+            copied.reserve(left.min(COPY_CHUNK_BYTES).max(bytes));
         }
+        left -= bytes;
         copied.extend_from_slice(&batch.head());
-        if is_small {
+        if is_small(batch) {
             copied.extend_from_slice(batch.body());
         } else {
             parts.push(copied.split().freeze());
