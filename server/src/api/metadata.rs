@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
 
 use model::{ErrorCode, NodeId, TopicName};
 use replication::metadata::{Image, PartitionInfo, Topic};
@@ -14,6 +16,7 @@ use replication::metadata::{Image, PartitionInfo, Topic};
 use super::admin::ids;
 use super::context::{Api, Reply, RequestContext};
 use super::topics::{create_on_use, id_of, text, uuid_of};
+use crate::clock;
 use crate::wire::StrBytes;
 use crate::wire::messages::metadata_request::MetadataRequestTopic;
 use crate::wire::messages::metadata_response::{
@@ -28,6 +31,8 @@ pub const TOPIC_OPERATIONS: i32 = 0x0df8;
 pub const CLUSTER_OPERATIONS: i32 = 0x1fa0;
 /// Topics that one request may make; a client asks again for the rest.
 const CREATED_MAX: usize = 100;
+/// Between two looks at what became of a leader; the node bounds how long one is in doubt.
+const LOOK_AGAIN: Duration = Duration::from_millis(4);
 
 pub struct Metadata;
 
@@ -46,6 +51,7 @@ impl Api for Metadata {
             Some(topics) if may_create => create_missing(&ctx, topics).await,
             _ => BTreeSet::new(),
         };
+        until_leaders_are_certain(&ctx, topics.as_deref()).await;
         let image = ctx.broker.image();
         let show = |topic: &Topic| show_topic(&ctx, &image, topic, request.include_topic_authorized_operations);
         let shown: Vec<_> = match &topics {
@@ -63,6 +69,41 @@ impl Api for Metadata {
             response.cluster_authorized_operations = CLUSTER_OPERATIONS;
         }
         response.into()
+    }
+}
+
+/// Waits while a leader may have died a moment ago and nobody has decided that yet. A client whose connection broke asks at once, and
+/// the next time only after its own pause, which is a second with librdkafka: what it would be told now is of no use to it.
+async fn until_leaders_are_certain(ctx: &RequestContext, topics: Option<&[MetadataRequestTopic]>) {
+    loop {
+        let image = ctx.broker.image();
+        let doubted: BTreeSet<NodeId> = image
+            .live_nodes()
+            .map(|(node, _)| node)
+            .filter(|node| ctx.broker.node.may_have_died(clock::now(), *node))
+            .collect();
+        let doubtful = |topic: &Topic| {
+            topic.partitions().any(|(_, partition)| partition.leader.is_some_and(|leader| doubted.contains(&leader)))
+        };
+        let is_doubtful = !doubted.is_empty()
+            && match topics {
+                None => image.topics().any(|topic| doubtful(topic)),
+                Some(named) => {
+                    named.iter().any(|named| named_topic(&image, named).is_some_and(|topic| doubtful(topic)))
+                }
+            };
+        drop(image);
+        if !is_doubtful {
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn named_topic<'a>(image: &'a Image, named: &MetadataRequestTopic) -> Option<&'a Topic> {
+    match &named.name {
+        Some(raw) => image.topic(&TopicName::new(raw.as_str()).ok()?).map(Arc::as_ref),
+        None => image.topic_by_id(id_of(named.topic_id)).map(Arc::as_ref),
     }
 }
 
