@@ -111,7 +111,7 @@ fn stranger(node: i32) -> Hello {
         directory: [8; 16],
         cluster_id: None,
         join: Vec::new(),
-        levels: (1, 1),
+        levels: (1, i16::MAX),
         founding: None,
     }
 }
