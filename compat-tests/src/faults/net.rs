@@ -62,7 +62,8 @@ impl Net {
             let pid = holder.pid().to_string();
             net.holders.push(holder);
             wait_for_namespace(&pid)?;
-            let (inner, outer, address) = (net.device(node), format!("p{}", net.device(node)), format!("{PREFIX}.{node}"));
+            let (inner, outer, address) =
+                (net.device(node), format!("p{}", net.device(node)), format!("{PREFIX}.{node}"));
             command(&["ip", "link", "add", &outer, "type", "veth", "peer", "name", &inner])?;
             command(&["ip", "link", "set", &inner, "netns", &pid])?;
             command(&["ip", "link", "set", &outer, "master", BRIDGE])?;
