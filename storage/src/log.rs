@@ -119,6 +119,8 @@ pub struct Log {
     tail: Tail,
     last_operation: u64,
     durable_operation: u64,
+    /// The operation that deletes the log.
+    deletion: Option<u64>,
     written: Position,
     synced: Position,
     files: files::FileState,
@@ -140,6 +142,7 @@ impl Log {
             epochs: LeaderEpochs::new(),
             tail: Tail::default(),
             last_operation: 0,
+            deletion: None,
             durable_operation: 0,
             written: position,
             synced: position,

@@ -33,7 +33,8 @@ impl Log {
             id: self.id,
             folder: self.folder.to_string(),
             journalled: self.journalled,
-            operation: self.synced.operation,
+            // The files are still there: it is the journal that says that they go.
+            operation: self.deletion.map_or(self.synced.operation, |deletion| self.synced.operation.min(deletion - 1)),
             // The start may have moved beyond what is synced; then nothing of that counts.
             log_start: self.log_start.min(self.synced.end),
             log_end: self.synced.end,

@@ -163,6 +163,7 @@ impl Log {
     /// The journal's word that this log is gone. Its folder is removed with `removal_steps` when the journal holds the entry.
     pub fn delete(&mut self) -> Entry {
         let operation = self.next_operation();
+        self.deletion = Some(operation);
         self.entry(operation, LogChange::Delete)
     }
 
