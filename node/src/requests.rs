@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::batch::Batch;
-use model::{
-    ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicId, TopicName,
-    TopicPartition,
-};
+use model::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicId, TopicName, TopicPartition};
 pub use replication::controller::quorum::{QuorumMember, QuorumStatus};
 pub use replication::controller::requests::{
     ConfigAlteration, ConfigOperation, ConfigTarget, ControllerAnswer, ControllerRequest, CreatedTopic, Election,

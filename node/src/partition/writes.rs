@@ -189,7 +189,9 @@ impl Partition {
     pub(crate) fn begin_switch(self: &Arc<Self>, core: &Core, fx: &mut Effects) {
         let _offline = self.guarded(core, fx, |state, _| {
             let ready = state.closed && state.log.synced_end() == state.log.log_end();
-            let Some(journalled) = state.switch_to.filter(|_| ready && state.replica.failure().is_none()) else { return };
+            let Some(journalled) = state.switch_to.filter(|_| ready && state.replica.failure().is_none()) else {
+                return;
+            };
             state.log.set_journalled(journalled);
             state.switching = true;
         });

@@ -88,9 +88,7 @@ async fn until_leaders_are_certain(ctx: &RequestContext, topics: Option<&[Metada
         let is_doubtful = !doubted.is_empty()
             && match topics {
                 None => image.topics().any(|topic| doubtful(topic)),
-                Some(named) => {
-                    named.iter().any(|named| named_topic(&image, named).is_some_and(|topic| doubtful(topic)))
-                }
+                Some(named) => named.iter().any(|named| named_topic(&image, named).is_some_and(&doubtful)),
             };
         drop(image);
         if !is_doubtful {

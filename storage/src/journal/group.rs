@@ -212,7 +212,9 @@ impl Head {
                 }
                 is_open = false;
             } else if wanted(&entry) {
-                let writer = writer.get_or_insert_with(|| Writer::new(salt, self.sequence, self.known_durable, AlignedBuf::with_capacity(0)));
+                let writer = writer.get_or_insert_with(|| {
+                    Writer::new(salt, self.sequence, self.known_durable, AlignedBuf::with_capacity(0))
+                });
                 writer.copied(bytes.get(at..bytes.len() - fields.left()).unwrap_or_default());
                 is_open = true;
             }
