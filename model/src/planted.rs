@@ -90,6 +90,9 @@ impl Bug {
     }
 }
 
+/// Whether this build holds them.
+pub const POSSIBLE: bool = cfg!(planted);
+
 /// Whether this bug is in.
 #[cfg(not(planted))]
 #[inline(always)]

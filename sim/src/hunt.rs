@@ -7,30 +7,29 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use model::planted::Bug;
+use model::planted::{Bug, POSSIBLE};
 
 use crate::cluster::run::Plan;
 use crate::seeds::run_caught;
 
-/// How long a bug may stay hidden.
-const HIDDEN_MAX: Duration = Duration::from_secs(300);
 const TARGET: &str = "target/planted";
 const FLAG: &str = "--cfg planted";
 
 /// Puts one bug in, for the rest of this process.
 pub fn plant(name: &str) -> Result<()> {
-    ensure!(cfg!(planted), "this build has no planted bugs: build with RUSTFLAGS=\"{FLAG}\" and --target-dir {TARGET}");
+    ensure!(POSSIBLE, "this build has no planted bugs: build with RUSTFLAGS=\"{FLAG}\" and --target-dir {TARGET}");
     let known = || Bug::ALL.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(", ");
     let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name).with_context(|| format!("bugs are: {}", known()))?;
     model::planted::plant(Some(bug));
     Ok(())
 }
 
-/// All bugs, one after the other.
-pub fn run_all() -> Result<()> {
-    if !cfg!(planted) {
+/// All bugs, one after the other; `hidden_max`: of one thread's time for each.
+pub fn run_all(hidden_max: Duration) -> Result<()> {
+    if !POSSIBLE {
         let status = Command::new("cargo")
-            .args(["run", "--release", "-p", "sim", "--target-dir", TARGET, "--", "--hunt"])
+            .args(["run", "--release", "-p", "sim", "--target-dir", TARGET, "--", "--hunt", "--hidden-seconds"])
+            .arg(hidden_max.as_secs().to_string())
             .env("RUSTFLAGS", FLAG)
             .status()?;
         ensure!(status.success(), "the hunt failed");
@@ -40,7 +39,7 @@ pub fn run_all() -> Result<()> {
     for bug in Bug::ALL {
         model::planted::plant(Some(bug));
         let began = Instant::now();
-        match hunt(began) {
+        match hunt(bug, began, hidden_max) {
             Some((seed, failure)) => {
                 println!("{}: {:.1} s, seed {seed}: {failure}", bug.name(), began.elapsed().as_secs_f64());
             }
@@ -58,9 +57,14 @@ pub fn run_all() -> Result<()> {
 }
 
 /// On one thread, so that time is CPU time.
-fn hunt(began: Instant) -> Option<(u64, String)> {
-    (1..).take_while(|_| began.elapsed() < HIDDEN_MAX).find_map(|seed| {
-        let outcome = run_caught(Plan { seed, nodes: None, seconds: 60 });
-        outcome.failure.map(|failure| (seed, failure))
+fn hunt(bug: Bug, began: Instant, hidden_max: Duration) -> Option<(u64, String)> {
+    (1..).take_while(|_| began.elapsed() < hidden_max).find_map(|seed| {
+        let plan = Plan { seed, nodes: None, seconds: 60 };
+        let failure = run_caught(plan).failure?;
+        // Not a seed that fails without the bug.
+        model::planted::plant(None);
+        let fails_anyway = run_caught(plan).failure.is_some();
+        model::planted::plant(Some(bug));
+        (!fails_anyway).then_some((seed, failure))
     })
 }

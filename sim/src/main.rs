@@ -1,5 +1,7 @@
 //! Replays seeds: the same seed gives the same run, to the byte.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use clap::Parser;
 use sim::checker::lines;
@@ -43,6 +45,9 @@ struct Arguments {
     /// Plants one bug after the other and looks how long each stays hidden
     #[arg(long)]
     hunt: bool,
+    /// How long a planted bug may stay hidden, in seconds of one thread
+    #[arg(long, default_value_t = 300)]
+    hidden_seconds: u64,
 }
 
 fn main() -> Result<()> {
@@ -57,7 +62,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     if arguments.hunt {
-        return hunt::run_all();
+        return hunt::run_all(Duration::from_secs(arguments.hidden_seconds));
     }
     if let Some(name) = &arguments.plant {
         hunt::plant(name)?;

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use model::{TopicId, TopicPartition};
 
-use super::{Event, Invariant, Value, place_of, told};
+use super::by_offset::ByOffset;
+use super::{Event, Invariant, Value, place_of};
 
 #[derive(Default)]
 pub(super) struct Acked {
-    must: BTreeMap<TopicPartition, BTreeMap<i64, Value>>,
+    must: BTreeMap<TopicPartition, ByOffset<Value>>,
     seen_final: BTreeSet<TopicPartition>,
     deleted: BTreeSet<TopicId>,
     healed: bool,
@@ -23,11 +24,12 @@ impl Invariant for Acked {
         "I1 acknowledged writes stay"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Acked { .. } | Event::Read(_) => {
                 let Some(place) = place_of(event) else { return Ok(()) };
-                self.must.entry(place).or_default().extend(told(event));
+                let must = self.must.entry(place).or_default();
+                told.iter().for_each(|(offset, value)| must.set(*offset, *value));
             }
             Event::Final { place, records, .. } => return self.judge(*place, records),
             Event::TopicDeleting { topic } => drop(self.deleted.insert(*topic)),
@@ -42,7 +44,7 @@ impl Invariant for Acked {
             self.healed && !self.deleted.contains(&place.topic) && !self.seen_final.contains(place)
         });
         missing.map_or(Ok(()), |(place, records)| {
-            Err(format!("{place}: {} records were told of, and the partition is gone", records.len()))
+            Err(format!("{place}: {} records were told of, and the partition is gone", records.iter().count()))
         })
     }
 }
@@ -52,9 +54,9 @@ impl Acked {
         self.seen_final.insert(place);
         let there: BTreeMap<i64, Value> = records.iter().map(|record| (record.offset, record.value)).collect();
         let Some(must) = self.must.get(&place) else { return Ok(()) };
-        for (offset, value) in must {
-            let got = there.get(offset);
-            if got != Some(value) {
+        for (offset, value) in must.iter() {
+            let got = there.get(&offset);
+            if got != Some(&value) {
                 let (first, last) = (records.first().map(|record| record.offset), records.last().map(|record| record.offset));
                 return Err(format!(
                     "{place}: offset {offset} held value {value}, at the end it holds {got:?}; {} records from {first:?} to {last:?}",

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{Event, Invariant, Value, place_of, told};
+use super::by_offset::ByOffset;
+use super::{Event, Invariant, Value, place_of};
 
 #[derive(Default)]
 pub(super) struct OneValue {
-    known: BTreeMap<TopicPartition, BTreeMap<i64, Value>>,
+    known: BTreeMap<TopicPartition, ByOffset<Value>>,
 }
 
 impl Invariant for OneValue {
@@ -17,13 +18,12 @@ impl Invariant for OneValue {
         "I2 an offset has one value"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
-        let records = told(event);
-        let Some(place) = place_of(event).filter(|_| !records.is_empty()) else { return Ok(()) };
+    fn observe(&mut self, _at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String> {
+        let Some(place) = place_of(event).filter(|_| !told.is_empty()) else { return Ok(()) };
         let known = self.known.entry(place).or_default();
-        for (offset, value) in records {
-            let before = *known.entry(offset).or_insert(value);
-            if before != value {
+        for (offset, value) in told {
+            let before = known.get_or_set(*offset, *value);
+            if before != *value {
                 return Err(format!("{place}: offset {offset} was value {before} and is now value {value}"));
             }
         }

@@ -1,15 +1,15 @@
 //! I3: a value of an idempotent producer lies at one offset, in the partition that it was sent to.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{Event, Invariant, Value, place_of, told};
+use super::{Event, Invariant, Value, place_of};
 
 #[derive(Default)]
 pub(super) struct Duplicates {
-    sent: BTreeMap<Value, (TopicPartition, Option<i64>)>,
+    sent: HashMap<Value, (TopicPartition, Option<i64>)>,
 }
 
 impl Invariant for Duplicates {
@@ -17,7 +17,7 @@ impl Invariant for Duplicates {
         "I3 no duplicates"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String> {
         if let Event::Send(sent) = event {
             for value in sent.values.iter() {
                 if self.sent.insert(*value, (sent.place, None)).is_some() {
@@ -26,7 +26,7 @@ impl Invariant for Duplicates {
             }
         }
         let Some(place) = place_of(event) else { return Ok(()) };
-        for (offset, value) in told(event) {
+        for (offset, value) in told.iter().copied() {
             let Some((to, at)) = self.sent.get_mut(&value) else {
                 return Err(format!("{place}: value {value} at offset {offset} was never sent"));
             };

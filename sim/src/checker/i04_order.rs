@@ -1,16 +1,16 @@
 //! I4: what one producer sends to one partition stands there in the order in which it was sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{ClientId, Event, Invariant, Value, place_of, told};
+use super::{ClientId, Event, Invariant, Value, place_of};
 
 #[derive(Default)]
 pub(super) struct Order {
     /// Who sent a value, and as which of its values.
-    sent: BTreeMap<Value, (ClientId, u64)>,
+    sent: HashMap<Value, (ClientId, u64)>,
     count: u64,
     stands: BTreeMap<(TopicPartition, ClientId), BTreeMap<i64, u64>>,
 }
@@ -20,7 +20,7 @@ impl Invariant for Order {
         "I4 a producer's order"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String> {
         if let Event::Send(sent) = event {
             for value in sent.values.iter() {
                 self.count += 1;
@@ -28,7 +28,7 @@ impl Invariant for Order {
             }
         }
         let Some(place) = place_of(event) else { return Ok(()) };
-        for (offset, value) in told(event) {
+        for (offset, value) in told.iter().copied() {
             let Some((client, number)) = self.sent.get(&value).copied() else { continue };
             let stands = self.stands.entry((place, client)).or_default();
             if stands.insert(offset, number).is_some() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Invariant, Record};
+use super::{Event, Invariant, Record, Value};
 
 #[derive(Default)]
 pub(super) struct Polls;
@@ -12,7 +12,7 @@ impl Invariant for Polls {
         "I6 polls"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Read(read) => {
                 let from = read.from.max(read.log_start);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{Event, Invariant, Value, place_of, told};
+use super::{Event, Invariant, Value, place_of};
 
 #[derive(Default)]
 pub(super) struct Fencing {
@@ -18,7 +18,7 @@ impl Invariant for Fencing {
         "I10 fencing"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Send(sent) => {
                 let newest = self.newest.get(&(sent.place, sent.identity.id));
@@ -35,7 +35,7 @@ impl Invariant for Fencing {
         if self.fenced.is_empty() {
             return Ok(());
         }
-        match told(event).into_iter().find(|(_, value)| self.fenced.contains(value)) {
+        match told.iter().find(|(_, value)| self.fenced.contains(value)) {
             Some((offset, value)) => {
                 let place = place_of(event).map(|place| place.to_string()).unwrap_or_default();
                 Err(format!("{place}: value {value} at offset {offset} was sent under an epoch that was fenced"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{Event, Invariant, Read};
+use super::{Event, Invariant, Read, Value};
 
 #[derive(Clone, Copy)]
 struct Told {
@@ -29,7 +29,7 @@ impl Invariant for Watermarks {
         "I11 watermarks"
     }
 
-    fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Read(read) => self.on_read(at, read),
             Event::OutOfRange { place, invoked, epoch, from } => self.on_out_of_range(*place, *invoked, *epoch, *from),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{BatchDigest, Event, Invariant};
+use super::{BatchDigest, Event, Invariant, Value};
 
 #[derive(Default)]
 pub(super) struct Replicas {
@@ -17,7 +17,7 @@ impl Invariant for Replicas {
         "I12 replicas are equal"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         let Event::Replica { node, place, start, batches } = event else { return Ok(()) };
         let digests = |batches: &[BatchDigest]| batches.iter().map(|batch| (batch.base, batch.digest)).collect();
         let Some((other, known, other_start)) = self.first.get(place) else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{TopicId, TopicPartition};
 
-use super::{ClientId, Event, Invariant};
+use super::{ClientId, Event, Invariant, Value};
 
 type Key = (u32, TopicPartition);
 
@@ -25,7 +25,7 @@ impl Invariant for Groups {
         "I13 groups"
     }
 
-    fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Committing { group, place, offset } => {
                 self.asked.entry((*group, *place)).or_default().insert(*offset);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{TopicId, TopicPartition};
 
-use super::{Event, Invariant, place_of};
+use super::{Event, Invariant, place_of, Value};
 
 pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(30);
 
@@ -22,7 +22,7 @@ impl Invariant for Liveness {
         "I17 recovery"
     }
 
-    fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Healed => self.healed = Some(at),
             Event::Acked { .. } | Event::Read(_) => self.owed.extend(place_of(event)),

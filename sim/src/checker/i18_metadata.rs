@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{TopicId, TopicPartition};
 
-use super::{Event, Invariant};
+use super::{Event, Invariant, Value};
 
 #[derive(Default)]
 pub(super) struct Metadata {
@@ -20,7 +20,7 @@ impl Invariant for Metadata {
         "I18 metadata"
     }
 
-    fn observe(&mut self, _at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, _at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Led { node, place, epoch, leader } => {
                 let (known, by) = *self.leaders.entry((*place, *epoch)).or_insert((*leader, *node));

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{Event, FoundTime, Invariant, Record};
+use super::by_offset::ByOffset;
+use super::{Event, FoundTime, Invariant, Record, Value};
 
 #[derive(Default)]
 pub(super) struct Times {
     /// By offset: timestamp, since when a reader knew it, and of which leader epoch.
-    known: BTreeMap<TopicPartition, BTreeMap<i64, (i64, Duration, i32)>>,
+    known: BTreeMap<TopicPartition, ByOffset<(i64, Duration, i32)>>,
 }
 
 impl Invariant for Times {
@@ -20,7 +21,7 @@ impl Invariant for Times {
         "I19 search by time"
     }
 
-    fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String> {
+    fn observe(&mut self, at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
         match event {
             Event::Read(read) => {
                 if let Some(epoch) = read.epoch {
@@ -38,7 +39,7 @@ impl Times {
     fn learn(&mut self, at: Duration, place: TopicPartition, epoch: i32, records: &[Record]) {
         let known = self.known.entry(place).or_default();
         for record in records {
-            known.entry(record.offset).or_insert((record.timestamp_ms, at, epoch));
+            known.get_or_set(record.offset, (record.timestamp_ms, at, epoch));
         }
     }
 
@@ -47,7 +48,7 @@ impl Times {
         let Some(known) = self.known.get(&place) else { return Ok(()) };
         let end = found.found.map_or(i64::MAX, |(offset, _)| offset);
         // A leader that was deposed and does not know it has only what is of its epoch.
-        let missed = known.range(..end).find(|(_, (timestamp, since, epoch))| {
+        let missed = known.iter().take_while(|(offset, _)| *offset < end).find(|(_, (timestamp, since, epoch))| {
             *timestamp >= found.wanted_ms && *since < found.invoked && *epoch <= found.epoch
         });
         if let Some((offset, (timestamp, ..))) = missed {
@@ -60,8 +61,8 @@ impl Times {
         if timestamp < found.wanted_ms {
             return Err(format!("{place}: a search for {} found {timestamp} at {offset}", found.wanted_ms));
         }
-        match known.get(&offset) {
-            Some((real, ..)) if *real != timestamp => {
+        match known.get(offset) {
+            Some((real, ..)) if real != timestamp => {
                 Err(format!("{place}: offset {offset} has time {real}, a search gave {timestamp}"))
             }
             _ => Ok(()),

@@ -5,6 +5,7 @@
 //! Invariant: a history of a correct system is never refused: what was not answered may or may not have happened.
 
 pub mod event;
+mod by_offset;
 mod i01_acked;
 mod i02_one_value;
 mod i03_duplicates;
@@ -34,8 +35,8 @@ pub use event::{
 trait Invariant {
     /// Its number and what it is about.
     fn name(&self) -> &'static str;
-    /// Takes in what happened at `at`; `Err` says what is wrong.
-    fn observe(&mut self, at: Duration, event: &Event) -> Result<(), String>;
+    /// Takes in what happened at `at`; `told`: the offsets and values that the event tells of, in order. `Err` says what is wrong.
+    fn observe(&mut self, at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String>;
     /// The history is over.
     fn finish(&mut self) -> Result<(), String> {
         Ok(())
@@ -84,9 +85,10 @@ impl Checker {
     /// Takes in one event. The times of a history never go back.
     pub fn observe(&mut self, at: Duration, event: &Event) -> Result<(), Violation> {
         self.now = self.now.max(at);
+        let told = told(event);
         for invariant in &mut self.invariants {
             let name = invariant.name();
-            invariant.observe(at, event).map_err(|what| Violation { invariant: name, at, what })?;
+            invariant.observe(at, event, &told).map_err(|what| Violation { invariant: name, at, what })?;
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ use crate::rng::Rng;
 
 /// What a disk holds when it is not being filled.
 const DISK_BYTES: u64 = 256 * MIB;
+/// The journal's first file.
+const FIRST_JOURNAL_BYTES: u64 = 4 * MIB;
 
 pub(super) struct Running {
     pub(super) op: DiskOp,
@@ -122,6 +124,11 @@ impl Host {
 
     pub fn is_up(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// No process has come so far as to have a journal.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.disk.used_bytes() < FIRST_JOURNAL_BYTES
     }
 
     pub fn answers(&self) -> bool {

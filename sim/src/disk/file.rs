@@ -57,13 +57,12 @@ impl File {
 
     /// Written and durable at once.
     pub(super) fn write_through(&mut self, at: u64, data: &[u8]) {
+        self.sync();
         self.current.write(at, data);
-        if self.pending.is_empty() && !self.diverged {
-            self.durable.adopt(&self.current, at, data.len());
-        } else {
-            // What was pending there is overwritten.
+        if self.diverged {
             self.durable.write(at, data);
-            self.pending.push(Pending::Write { at, data: Bytes::copy_from_slice(data) });
+        } else {
+            self.durable.adopt(&self.current, at, data.len());
         }
     }
 

@@ -92,9 +92,10 @@ impl State {
             *left -= 1;
         }
         self.mutations += 1;
-        if self.trace.is_some() {
+        if self.trace.is_some() || tracing::enabled!(tracing::Level::TRACE) {
             let mutation = mutation(self);
-            self.trace.get_or_insert_default().push(mutation);
+            tracing::trace!(?mutation, "the disk");
+            self.trace.iter_mut().for_each(|trace| trace.push(mutation.clone()));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::cluster::world::World;
 const IN_FLIGHT_MAX: usize = 5;
 /// Between a failure and the next attempt, as `retry.backoff.ms`.
 const BACKOFF: At = 100 * MILLISECOND;
-const WAKE_MS: u64 = 70;
+const WAKE_MS: u64 = 95;
 
 struct Pending {
     sent: Sent,
@@ -126,15 +126,11 @@ impl Producer {
             Told::Answer(Answer::Produced(mut produced)) => produced.parts.pop(),
             _ => None,
         };
-        match result {
+        match &result {
             Some(Ok(appended)) => {
                 pending.acked = true;
                 catalog.acked += 1;
-                let event = Event::Acked { sent: pending.sent.clone(), base: appended.base_offset.get() };
-                while queue.pending.front().is_some_and(|first| first.acked) {
-                    queue.pending.pop_front();
-                }
-                world.note(&event);
+                world.note(&Event::Acked { sent: pending.sent.clone(), base: appended.base_offset.get() });
             }
             // It was appended before, and where is not known any more: as good as an acknowledgement without an offset.
             Some(Err(AppendError::Duplicate { .. })) => pending.acked = true,
@@ -142,9 +138,13 @@ impl Producer {
                 world.fail(format!("{place}: epoch {got} was called stale by {current}"));
             }
             Some(Err(_)) | None => {
+                tracing::debug!(%place, refused = ?result, "a batch is sent again");
                 queue.not_before = world.at + BACKOFF;
                 self.agent.is_stale();
             }
+        }
+        while queue.pending.front().is_some_and(|first| first.acked) {
+            queue.pending.pop_front();
         }
     }
 

@@ -15,7 +15,7 @@ use crate::cluster::net::{HostIndex, host_of};
 use crate::cluster::observe::records_of;
 use crate::cluster::world::World;
 
-const WAKE_MS: u64 = 60;
+const WAKE_MS: u64 = 90;
 const FETCH_BYTES: u32 = 64 << 10;
 
 /// A fetch that is under way.

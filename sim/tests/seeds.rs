@@ -1,0 +1,24 @@
+//! Seeds that failed once, each for a reason of its own.
+
+use sim::cluster::run::{Plan, run};
+
+fn check(seed: u64, nodes: Option<usize>) {
+    let outcome = run(Plan { seed, nodes, seconds: 60 });
+    assert_eq!(outcome.failure, None, "{outcome}");
+}
+
+#[test]
+fn a_read_that_does_not_reach_all_small_segments_does_not_go_on_with_the_tail() {
+    check(9, Some(1));
+    check(10, Some(1));
+}
+
+#[test]
+fn a_topic_deleted_during_a_checkpoint_is_not_looked_for_at_the_next_start() {
+    check(2, Some(1));
+}
+
+#[test]
+fn a_replica_that_goes_and_comes_back_is_not_harmed_by_the_writes_of_its_first_life() {
+    check(61, None);
+}
