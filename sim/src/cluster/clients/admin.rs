@@ -2,7 +2,9 @@
 //!
 //! Owns the catalog's list of topics. Invariant: one request at a time; a topic is in the catalog once its creation is certain.
 
-use model::{NodeId, TopicName};
+use std::collections::BTreeSet;
+
+use model::{NodeId, TopicId, TopicName};
 use node::requests::{Answer, NewTopic, TopicRef};
 use replication::controller::requests::{
     ConfigAlteration, ConfigOperation, ConfigTarget, ControllerRequest, Election, NamedPartition, Reassignment,
@@ -30,6 +32,7 @@ pub struct Admin {
     agent: Agent,
     doing: Doing,
     segment_ms: u64,
+    deleted: BTreeSet<TopicId>,
 }
 
 fn name_of(stable: bool, number: usize) -> TopicName {
@@ -40,7 +43,7 @@ fn name_of(stable: bool, number: usize) -> TopicName {
 impl Admin {
     pub fn new(mut agent: Agent) -> Admin {
         let segment_ms = [3_000, 10_000, 604_800_000][agent.rng.index(3)];
-        Admin { agent, doing: Doing::Nothing, segment_ms }
+        Admin { agent, doing: Doing::Nothing, segment_ms, deleted: BTreeSet::new() }
     }
 
     fn act(&mut self, world: &mut World, catalog: &mut Catalog) {
@@ -138,7 +141,8 @@ impl Admin {
             Some((topic.id, u32::try_from(topic.partitions.len()).ok()?))
         });
         let Some((topic, partitions)) = known else { return };
-        if catalog.topics.iter().any(|made| made.id == topic) {
+        // A node that is behind may still show the one before, which is deleted.
+        if catalog.topics.iter().any(|made| made.id == topic) || self.deleted.contains(&topic) {
             return;
         }
         if id.is_some() {
@@ -162,6 +166,7 @@ impl Admin {
             _ => false,
         };
         if gone {
+            self.deleted.insert(topic);
             catalog.topics.remove(at);
         }
     }
