@@ -73,33 +73,87 @@ pub enum Event {
     /// A batch is handed over for the first time.
     Send(Sent),
     /// It was answered: its first record lies at `base`.
-    Acked { sent: Sent, base: i64 },
+    Acked {
+        sent: Sent,
+        base: i64,
+    },
     Read(Read),
     FoundTime(FoundTime),
     /// A leader called an offset out of range.
-    OutOfRange { place: TopicPartition, invoked: Duration, epoch: i32, from: i64 },
+    OutOfRange {
+        place: TopicPartition,
+        invoked: Duration,
+        epoch: i32,
+        from: i64,
+    },
     /// A group's commit is asked for.
-    Committing { group: u32, place: TopicPartition, offset: i64 },
+    Committing {
+        group: u32,
+        place: TopicPartition,
+        offset: i64,
+    },
     /// It was answered.
-    Committed { group: u32, place: TopicPartition, offset: i64 },
+    Committed {
+        group: u32,
+        place: TopicPartition,
+        offset: i64,
+    },
     /// What a group had committed, as a member was told.
-    FoundCommitted { group: u32, place: TopicPartition, invoked: Duration, offset: Option<i64> },
+    FoundCommitted {
+        group: u32,
+        place: TopicPartition,
+        invoked: Duration,
+        offset: Option<i64>,
+    },
     /// A member was given these partitions.
-    Assigned { group: u32, generation: i32, member: ClientId, places: Vec<TopicPartition> },
-    TopicCreated { topic: TopicId },
+    Assigned {
+        group: u32,
+        generation: i32,
+        member: ClientId,
+        places: Vec<TopicPartition>,
+    },
+    TopicCreated {
+        topic: TopicId,
+    },
     /// Asked for: from now on its content promises nothing.
-    TopicDeleting { topic: TopicId },
-    TopicDeleted { topic: TopicId },
+    TopicDeleting {
+        topic: TopicId,
+    },
+    TopicDeleted {
+        topic: TopicId,
+    },
     /// A node's metadata name this leader.
-    Led { node: i32, place: TopicPartition, epoch: i32, leader: i32 },
+    Led {
+        node: i32,
+        place: TopicPartition,
+        epoch: i32,
+        leader: i32,
+    },
     /// All faults are over.
     Healed,
     /// The topics that a node knows, after the heal.
-    Topics { node: i32, topics: Vec<TopicId> },
+    Topics {
+        node: i32,
+        topics: Vec<TopicId>,
+    },
     /// A replica's content below the high watermark, after the heal.
-    Replica { node: i32, place: TopicPartition, start: i64, batches: Vec<BatchDigest> },
+    Replica {
+        node: i32,
+        place: TopicPartition,
+        start: i64,
+        batches: Vec<BatchDigest>,
+    },
     /// All that a partition holds, after the heal.
-    Final { place: TopicPartition, log_start: i64, high_watermark: i64, records: Vec<Record> },
+    Final {
+        place: TopicPartition,
+        log_start: i64,
+        high_watermark: i64,
+        records: Vec<Record>,
+    },
     /// What a group has committed, after the heal.
-    FinalCommitted { group: u32, place: TopicPartition, offset: Option<i64> },
+    FinalCommitted {
+        group: u32,
+        place: TopicPartition,
+        offset: Option<i64>,
+    },
 }

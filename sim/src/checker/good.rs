@@ -109,7 +109,8 @@ impl Ideal {
 
     fn append(&mut self, place: TopicPartition, client: u32) {
         let Some(sent) = self.sending.entry((place, client)).or_default().pop_front() else { return };
-        let timestamp_ms = i64::try_from(self.at.as_millis()).expect("short") - i64::try_from(self.rng.below(50)).expect("small");
+        let timestamp_ms =
+            i64::try_from(self.at.as_millis()).expect("short") - i64::try_from(self.rng.below(50)).expect("small");
         let log = self.logs.get_mut(&place).expect("both are there");
         let base = i64::try_from(log.records.len()).expect("small");
         let offsets = (base..).zip(sent.values.iter());

@@ -40,9 +40,10 @@ impl Invariant for Acked {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        let missing = self.must.iter().find(|(place, _)| {
-            self.healed && !self.deleted.contains(&place.topic) && !self.seen_final.contains(place)
-        });
+        let missing = self
+            .must
+            .iter()
+            .find(|(place, _)| self.healed && !self.deleted.contains(&place.topic) && !self.seen_final.contains(place));
         missing.map_or(Ok(()), |(place, records)| {
             Err(format!("{place}: {} records were told of, and the partition is gone", records.iter().count()))
         })
@@ -57,7 +58,8 @@ impl Acked {
         for (offset, value) in must.iter() {
             let got = there.get(&offset);
             if got != Some(&value) {
-                let (first, last) = (records.first().map(|record| record.offset), records.last().map(|record| record.offset));
+                let (first, last) =
+                    (records.first().map(|record| record.offset), records.last().map(|record| record.offset));
                 return Err(format!(
                     "{place}: offset {offset} held value {value}, at the end it holds {got:?}; {} records from {first:?} to {last:?}",
                     records.len()

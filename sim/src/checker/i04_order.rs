@@ -37,7 +37,9 @@ impl Invariant for Order {
             let before = stands.range(..offset).next_back().map(|(_, number)| *number);
             let behind = stands.range(offset + 1..).next().map(|(_, number)| *number);
             if before.is_some_and(|before| before >= number) || behind.is_some_and(|behind| behind <= number) {
-                return Err(format!("{place}: value {value} of client {client} at offset {offset} is out of its order"));
+                return Err(format!(
+                    "{place}: value {value} of client {client} at offset {offset} is out of its order"
+                ));
             }
         }
         Ok(())

@@ -30,7 +30,9 @@ impl Invariant for RealTime {
             if let Some(floor) = self.floor.get(value)
                 && offset <= floor
             {
-                return Err(format!("{place}: value {value} was sent after offset {floor} was acknowledged, and is at {offset}"));
+                return Err(format!(
+                    "{place}: value {value} was sent after offset {floor} was acknowledged, and is at {offset}"
+                ));
             }
         }
         if let (Event::Acked { .. }, Some((last, _))) = (event, told.last()) {

@@ -63,13 +63,7 @@ impl Watermarks {
         Ok(())
     }
 
-    fn on_out_of_range(
-        &self,
-        place: TopicPartition,
-        invoked: Duration,
-        epoch: i32,
-        from: i64,
-    ) -> Result<(), String> {
+    fn on_out_of_range(&self, place: TopicPartition, invoked: Duration, epoch: i32, from: i64) -> Result<(), String> {
         let known = |told: &&Told| told.at < invoked && told.epoch <= epoch;
         let mut told = self.told.get(&place).into_iter().flatten().filter(known);
         match told.find(|told| (told.log_start..=told.high_watermark).contains(&from)) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{TopicId, TopicPartition};
 
-use super::{Event, Invariant, place_of, Value};
+use super::{Event, Invariant, Value, place_of};
 
 pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(30);
 
@@ -31,7 +31,9 @@ impl Invariant for Liveness {
                 self.read.insert(*place);
                 let took = at.saturating_sub(self.healed.unwrap_or(at));
                 if took > RECOVERY_MAX {
-                    return Err(format!("{place}: it could be read to its end only {took:?} after all faults were over"));
+                    return Err(format!(
+                        "{place}: it could be read to its end only {took:?} after all faults were over"
+                    ));
                 }
             }
             _ => {}

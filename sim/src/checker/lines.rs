@@ -138,8 +138,7 @@ impl Line {
 
     fn sent(&self) -> Result<Sent> {
         let values = self.list("values")?.iter().map(|value| value.as_u64().context("a value is no number"));
-        let identity =
-            ProducerIdentity { id: self.signed("producer")?, epoch: i16::try_from(self.signed("epoch")?)? };
+        let identity = ProducerIdentity { id: self.signed("producer")?, epoch: i16::try_from(self.signed("epoch")?)? };
         let values = values.collect::<Result<Vec<u64>>>()?;
         Ok(Sent { client: self.small("client")?, identity, place: self.place()?, values: values.into() })
     }
@@ -202,7 +201,8 @@ mod tests {
 
     #[test]
     fn one_that_lost_a_record_is_refused_with_its_line() {
-        let lost = GOOD.replace(r#""high_watermark":2,"records":[[0,1,5],[1,2,6]]"#, r#""high_watermark":1,"records":[[0,1,5]]"#);
+        let lost = GOOD
+            .replace(r#""high_watermark":2,"records":[[0,1,5],[1,2,6]]"#, r#""high_watermark":1,"records":[[0,1,5]]"#);
         let error = format!("{:#}", judge(&lost).unwrap_err());
         assert!(error.contains("line 8") && error.contains("I1"), "{error}");
     }

@@ -4,8 +4,10 @@
 //! is made: the simulator and the fault runs on real processes feed the same one.
 //! Invariant: a history of a correct system is never refused: what was not answered may or may not have happened.
 
-pub mod event;
 mod by_offset;
+pub mod event;
+#[cfg(test)]
+mod good;
 mod i01_acked;
 mod i02_one_value;
 mod i03_duplicates;
@@ -21,15 +23,11 @@ mod i18_metadata;
 mod i19_times;
 pub mod lines;
 #[cfg(test)]
-mod good;
-#[cfg(test)]
 mod mutations;
 
 use std::time::Duration;
 
-pub use event::{
-    BatchDigest, ClientId, Event, FoundTime, ProducerIdentity, Read, Record, Sent, Value,
-};
+pub use event::{BatchDigest, ClientId, Event, FoundTime, ProducerIdentity, Read, Record, Sent, Value};
 
 /// One thing that must always hold.
 trait Invariant {

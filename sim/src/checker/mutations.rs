@@ -76,7 +76,15 @@ fn read_of<'a>(history: &'a mut History, rng: &mut Rng, least: usize) -> Option<
 
 /// Two values take each other's place wherever the history tells of them; that they were sent stays as it is.
 fn swap(history: &mut History, one: Value, other: Value) {
-    let swapped = |value: Value| if value == one { other } else if value == other { one } else { value };
+    let swapped = |value: Value| {
+        if value == one {
+            other
+        } else if value == other {
+            one
+        } else {
+            value
+        }
+    };
     for (_, event) in history {
         match event {
             Event::Acked { sent, .. } => sent.values = sent.values.iter().map(|value| swapped(*value)).collect(),
@@ -217,9 +225,8 @@ fn a_record_that_stands_before_one_acknowledged_before_it_was_sent() {
             _ => None,
         });
         let (later, of_later, base) = acked.find(|(_, _, base)| *base > 3)?;
-        let seen_before = |value: Value| history[..later].iter().any(|(_, event)| {
-            told(event).iter().any(|(_, told)| *told == value)
-        });
+        let seen_before =
+            |value: Value| history[..later].iter().any(|(_, event)| told(event).iter().any(|(_, told)| *told == value));
         let early = history[..later].iter().position(|(_, event)| match event {
             Event::Send(sent) => sent.place == of_later.place && !seen_before(sent.values[0]),
             _ => false,
@@ -263,9 +270,7 @@ fn a_record_above_the_high_watermark() {
 #[test]
 fn a_record_of_a_producer_that_was_fenced() {
     check("I10", |history, rng| {
-        let at = some(history, rng, |event| {
-            matches!(event, Event::Acked { sent, .. } if sent.identity.epoch > 0)
-        })?;
+        let at = some(history, rng, |event| matches!(event, Event::Acked { sent, .. } if sent.identity.epoch > 0))?;
         let (time, Event::Acked { sent, .. }) = history[at].clone() else { return None };
         let mut zombie = Sent { client: 99, values: [u64::MAX - 1].into(), ..sent };
         zombie.identity.epoch -= 1;
@@ -283,9 +288,11 @@ fn a_record_of_a_producer_that_was_fenced() {
 #[test]
 fn a_high_watermark_that_goes_back() {
     check("I11", |history, rng| {
-        let at = some(history, rng, |event| {
-            matches!(event, Event::Read(read) if read.epoch.is_some() && read.high_watermark > 2)
-        })?;
+        let at = some(
+            history,
+            rng,
+            |event| matches!(event, Event::Read(read) if read.epoch.is_some() && read.high_watermark > 2),
+        )?;
         let (time, Event::Read(read)) = history[at].clone() else { return None };
         let later = time + Duration::from_nanos(3);
         let high_watermark = read.high_watermark - 1;
@@ -299,9 +306,11 @@ fn a_high_watermark_that_goes_back() {
 #[test]
 fn an_offset_that_was_read_and_is_called_out_of_range() {
     check("I11", |history, rng| {
-        let at = some(history, rng, |event| {
-            matches!(event, Event::Read(read) if read.epoch.is_some() && read.high_watermark > 2)
-        })?;
+        let at = some(
+            history,
+            rng,
+            |event| matches!(event, Event::Read(read) if read.epoch.is_some() && read.high_watermark > 2),
+        )?;
         let (time, Event::Read(read)) = history[at].clone() else { return None };
         let (invoked, epoch) = (time + Duration::from_nanos(1), read.epoch?);
         let refused = Event::OutOfRange { place: read.place, invoked, epoch, from: read.high_watermark };
@@ -313,15 +322,14 @@ fn an_offset_that_was_read_and_is_called_out_of_range() {
 #[test]
 fn a_log_start_that_goes_back() {
     check("I11", |history, rng| {
-        let at = some(history, rng, |event| {
-            matches!(event, Event::Read(read) if read.epoch.is_some() && read.from > 0)
-        })?;
+        let at =
+            some(history, rng, |event| matches!(event, Event::Read(read) if read.epoch.is_some() && read.from > 0))?;
         let Event::Read(read) = &mut history[at].1 else { return None };
         read.log_start = read.from;
         let place = read.place;
-        let more = history[at + 1..].iter().any(|(_, event)| {
-            matches!(event, Event::Read(read) if read.place == place && read.epoch.is_some())
-        });
+        let more = history[at + 1..]
+            .iter()
+            .any(|(_, event)| matches!(event, Event::Read(read) if read.place == place && read.epoch.is_some()));
         more.then_some(())
     });
 }
@@ -380,18 +388,20 @@ fn found_committed<'a>(history: &'a mut History, rng: &mut Rng, least: i64) -> O
 #[test]
 fn a_committed_offset_that_goes_back() {
     check("I13", |history, _| {
-        let known: Vec<(Duration, i64)> = history.iter().filter_map(|(at, event)| match event {
-            Event::Committed { place: at_place, offset, .. } if *at_place == place(0) => Some((*at, *offset)),
-            _ => None,
-        })
-        .collect();
+        let known: Vec<(Duration, i64)> = history
+            .iter()
+            .filter_map(|(at, event)| match event {
+                Event::Committed { place: at_place, offset, .. } if *at_place == place(0) => Some((*at, *offset)),
+                _ => None,
+            })
+            .collect();
         let (first, last) = (known.first()?, known.last()?);
         if first.1 == last.1 {
             return None;
         }
-        let (at, event) = history.iter_mut().rev().find(|(_, event)| {
-            matches!(event, Event::FinalCommitted { place: at_place, .. } if *at_place == place(0))
-        })?;
+        let (at, event) = history.iter_mut().rev().find(
+            |(_, event)| matches!(event, Event::FinalCommitted { place: at_place, .. } if *at_place == place(0)),
+        )?;
         *event = Event::FoundCommitted { group: 0, place: place(0), invoked: *at, offset: Some(first.1) };
         Some(())
     });
@@ -409,9 +419,10 @@ fn a_committed_offset_that_nobody_asked_for() {
 fn a_committed_offset_that_is_gone() {
     check("I13", |history, _| {
         history.iter().find(|(_, event)| matches!(event, Event::Committed { place: at, .. } if *at == place(0)))?;
-        let (_, event) = history.iter_mut().rev().find(|(_, event)| {
-            matches!(event, Event::FinalCommitted { place: at, .. } if *at == place(0))
-        })?;
+        let (_, event) = history
+            .iter_mut()
+            .rev()
+            .find(|(_, event)| matches!(event, Event::FinalCommitted { place: at, .. } if *at == place(0)))?;
         *event = Event::FinalCommitted { group: 0, place: place(0), offset: None };
         Some(())
     });

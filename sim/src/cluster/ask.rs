@@ -56,7 +56,11 @@ impl Ask {
                 node.produce(now, Produce { acks: Acks::All, timeout, parts, reply }, fx);
             }
             Ask::Fetch(part) => {
-                let limits = FetchLimits { bytes_max: u64::from(part.bytes_max), committed_only: false, at_follower: part.current_epoch.is_none() };
+                let limits = FetchLimits {
+                    bytes_max: u64::from(part.bytes_max),
+                    committed_only: false,
+                    at_follower: part.current_epoch.is_none(),
+                };
                 let read = node.fetch(&[part], limits, ReadMode::Blocking);
                 return read.parts.into_iter().next().map(|part| Told::Fetched(Box::new(part)));
             }

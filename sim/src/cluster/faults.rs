@@ -180,7 +180,12 @@ impl Faults {
                 true
             }
             Kind::LossyRaft => {
-                world.set_weather(Weather { raft_lost: 50, raft_twice: 50, jitter: 20 * MILLISECOND, ..Weather::default() });
+                world.set_weather(Weather {
+                    raft_lost: 50,
+                    raft_twice: 50,
+                    jitter: 20 * MILLISECOND,
+                    ..Weather::default()
+                });
                 let lasts = self.duration();
                 self.cure_after(world, lasts, Cure::Weather);
                 true
@@ -320,7 +325,11 @@ impl Faults {
             Cure::Resume(host) => world.resume(host),
             Cure::Network => world.heal_network(),
             Cure::FlapAgain(times, sides) => {
-                if times % 2 == 0 { world.heal_network() } else { split(world, sides) }
+                if times % 2 == 0 {
+                    world.heal_network()
+                } else {
+                    split(world, sides)
+                }
                 let next = if times > 0 { Cure::FlapAgain(times - 1, sides) } else { Cure::Network };
                 let lasts = (100 + self.rng.below(1_500)) * MILLISECOND;
                 self.cure_after(world, lasts, next);
@@ -375,9 +384,13 @@ fn split(world: &mut World, sides: u64) {
 fn may_lose(world: &World, host: HostIndex) -> bool {
     let all_there = world.hosts.iter().all(|host| host.answers() && host.ready && !host.excused);
     let Some(image) = world.newest_image().filter(|_| all_there && world.hosts.len() > 2) else { return false };
-    let agree = |image: &Image| world.hosts.iter().filter_map(|host| host.node.as_ref()).all(|node| {
-        node.image().partition_count() == image.partition_count()
-    });
+    let agree = |image: &Image| {
+        world
+            .hosts
+            .iter()
+            .filter_map(|host| host.node.as_ref())
+            .all(|node| node.image().partition_count() == image.partition_count())
+    };
     let node = node_id(host);
     agree(&image)
         && image.topics().flat_map(|topic| &topic.partitions).all(|partition| {

@@ -49,9 +49,8 @@ impl Run {
         if info.isr.len() != info.replicas.len() || !info.adding.is_empty() || !info.removing.is_empty() {
             return Err(format!("in sync are {:?} of {:?}", info.isr, info.replicas));
         }
-        let status = |host: HostIndex| {
-            self.world.hosts[host].node.as_ref().and_then(|node| node.partition_status(place))
-        };
+        let status =
+            |host: HostIndex| self.world.hosts[host].node.as_ref().and_then(|node| node.partition_status(place));
         let of_leader = status(host_of(leader)).ok_or("its leader does not have it")?;
         for replica in &info.replicas {
             let here = status(host_of(*replica)).ok_or_else(|| format!("node {replica} does not have it"))?;
@@ -136,7 +135,9 @@ impl Run {
                 )))))
                 | Some(Told::Lost)
                 | None => self.rest(),
-                Some(other) => return self.world.fail(format!("I13 groups: committed offsets were answered with {other:?}")),
+                Some(other) => {
+                    return self.world.fail(format!("I13 groups: committed offsets were answered with {other:?}"));
+                }
             }
         }
         self.world.fail("I13 groups: no coordinator told what was committed");

@@ -136,7 +136,8 @@ impl Host {
     }
 
     pub(super) fn config(&self, sizes: Sizes, founders: usize) -> NodeConfig {
-        let listener = |name: &str, port| Listener { name: name.into(), host: format!("node-{}", self.index + 1), port };
+        let listener =
+            |name: &str, port| Listener { name: name.into(), host: format!("node-{}", self.index + 1), port };
         let statics = [
             ("offsets.topic.num.partitions", sizes.offsets_partitions.to_string()),
             ("group.initial.rebalance.delay.ms", "100".to_owned()),

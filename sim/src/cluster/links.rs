@@ -24,8 +24,7 @@ impl World {
     pub(super) fn want_links(&mut self, host: HostIndex, peers: &[PeerAddress]) {
         let reached: Vec<(HostIndex, Option<NodeId>)> =
             peers.iter().filter_map(|peer| Some((host_at(&peer.address)?, peer.node))).collect();
-        let wanted: Vec<HostIndex> =
-            reached.iter().map(|(to, _)| *to).filter(|to| *to < self.hosts.len()).collect();
+        let wanted: Vec<HostIndex> = reached.iter().map(|(to, _)| *to).filter(|to| *to < self.hosts.len()).collect();
         let (new, gone) = self.net.want(host, &wanted);
         for (to, node) in reached {
             for lane in PeerLane::ALL {
@@ -53,7 +52,8 @@ impl World {
         }
         let Some(hello) = self.hosts[from].node.as_ref().map(node::Node::hello) else { return };
         if from == to {
-            return self.peer_event(from, PeerEvent::Connected { to: node_id(to), lane, address: address_of(to), hello });
+            return self
+                .peer_event(from, PeerEvent::Connected { to: node_id(to), lane, address: address_of(to), hello });
         }
         let session = self.net.begin(key);
         let there = self.net.delay(from, to, 200);

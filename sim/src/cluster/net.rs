@@ -209,11 +209,7 @@ impl Net {
             return 1;
         }
         let drawn = self.rng.below(1_000);
-        if drawn < weather.raft_lost {
-            0
-        } else {
-            1 + u32::from(drawn < weather.raft_lost + weather.raft_twice)
-        }
+        if drawn < weather.raft_lost { 0 } else { 1 + u32::from(drawn < weather.raft_lost + weather.raft_twice) }
     }
 }
 
@@ -234,4 +230,3 @@ pub fn node_id(host: HostIndex) -> NodeId {
 pub fn host_of(node: NodeId) -> HostIndex {
     usize::try_from(node.0 - 1).expect("node ids begin at 1")
 }
-

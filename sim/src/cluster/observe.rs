@@ -30,7 +30,9 @@ impl World {
         }
         let changed: Vec<Arc<Topic>> = image
             .topics()
-            .filter(|topic| !before.and_then(|before| before.topic_by_id(topic.id)).is_some_and(|old| Arc::ptr_eq(old, topic)))
+            .filter(|topic| {
+                !before.and_then(|before| before.topic_by_id(topic.id)).is_some_and(|old| Arc::ptr_eq(old, topic))
+            })
             .cloned()
             .collect();
         self.hosts[host].seen_image = Some(image);
@@ -49,7 +51,13 @@ impl World {
     /// The newest image that a node has.
     pub fn newest_image(&self) -> Option<Arc<Image>> {
         let up = self.hosts.iter().filter_map(|host| host.node.as_ref());
-        up.map(Node::image).max_by_key(|image| image.topics().flat_map(|topic| &topic.partitions).map(|partition| u64::from(partition.partition_epoch)).sum::<u64>())
+        up.map(Node::image).max_by_key(|image| {
+            image
+                .topics()
+                .flat_map(|topic| &topic.partitions)
+                .map(|partition| u64::from(partition.partition_epoch))
+                .sum::<u64>()
+        })
     }
 }
 
@@ -58,7 +66,8 @@ pub fn batches_of(node: &Node, place: TopicPartition) -> Result<(Vec<Bytes>, i64
     let mut from = 0;
     let mut batches = Vec::new();
     loop {
-        let part = FetchPart { partition: place, from, bytes_max: READ_BYTES, current_epoch: None, last_fetched_epoch: None };
+        let part =
+            FetchPart { partition: place, from, bytes_max: READ_BYTES, current_epoch: None, last_fetched_epoch: None };
         let limits = FetchLimits { bytes_max: u64::from(READ_BYTES), committed_only: false, at_follower: true };
         let read = node.fetch(&[part], limits, ReadMode::Blocking);
         let part = read.parts.into_iter().next().ok_or("a fetch of one part was not answered")?;
@@ -103,7 +112,8 @@ pub fn records_of(pieces: &[Bytes], from: i64) -> Result<Vec<Record>, String> {
     for batch in split_stored(join(pieces)) {
         let batch = batch.map_err(|error| error.to_string())?;
         let body = batch.records();
-        let mut reader = RecordReader::new(batch.header(), &body, ReadLimits::default()).map_err(|error| error.to_string())?;
+        let mut reader =
+            RecordReader::new(batch.header(), &body, ReadLimits::default()).map_err(|error| error.to_string())?;
         while let Some(record) = reader.next().map_err(|error| error.to_string())? {
             let value = record.value.and_then(<[u8]>::first_chunk::<8>).ok_or("a record without a value of ours")?;
             if record.offset.get() >= from {

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::Now;
-use node::{Node, ReadWork};
 use node::effects::{Effect, Effects, ReplySink, ReplyTo};
 use node::peer::{Frame, Hello, Lost};
 use node::requests::Answer;
+use node::{Node, ReadWork};
 use storage::disk::Disk;
 
 use super::ask::{Ask, Told};
@@ -32,27 +32,77 @@ const SHUT_DOWN: u64 = 1 << 63;
 /// What is scheduled. `start`: of the process that it is meant for.
 #[derive(Debug)]
 pub(super) enum Happening {
-    Tick { host: HostIndex, start: u64 },
-    Disk { host: HostIndex, start: u64, number: u64 },
-    Read { host: HostIndex, start: u64, work: Box<ReadWork> },
+    Tick {
+        host: HostIndex,
+        start: u64,
+    },
+    Disk {
+        host: HostIndex,
+        start: u64,
+        number: u64,
+    },
+    Read {
+        host: HostIndex,
+        start: u64,
+        work: Box<ReadWork>,
+    },
     /// A process begins.
-    Start { host: HostIndex },
+    Start {
+        host: HostIndex,
+    },
     /// It has written all down and ends by itself.
-    Stopped { host: HostIndex, start: u64 },
+    Stopped {
+        host: HostIndex,
+        start: u64,
+    },
     /// An attempt to make a link.
-    Connect { key: LinkKey, start: u64 },
-    Greeted { key: LinkKey, session: u64, hello: Box<Hello>, to: Option<model::NodeId> },
-    Answered { key: LinkKey, session: u64, welcome: Result<Box<Hello>, String> },
+    Connect {
+        key: LinkKey,
+        start: u64,
+    },
+    Greeted {
+        key: LinkKey,
+        session: u64,
+        hello: Box<Hello>,
+        to: Option<model::NodeId>,
+    },
+    Answered {
+        key: LinkKey,
+        session: u64,
+        welcome: Result<Box<Hello>, String>,
+    },
     /// The sender learns that a link ended, or was not made.
-    Failed { key: LinkKey, session: u64, why: Lost },
-    Arrived { key: LinkKey, session: u64, what: Carried },
+    Failed {
+        key: LinkKey,
+        session: u64,
+        why: Lost,
+    },
+    Arrived {
+        key: LinkKey,
+        session: u64,
+        what: Carried,
+    },
     /// The receiver learns that a link ended.
-    Ended { key: LinkKey, session: u64 },
-    Request { number: u64 },
-    Answer { number: u64, told: Told },
-    Patience { number: u64 },
-    Wake { client: ClientIndex },
-    Fault { number: u64 },
+    Ended {
+        key: LinkKey,
+        session: u64,
+    },
+    Request {
+        number: u64,
+    },
+    Answer {
+        number: u64,
+        told: Told,
+    },
+    Patience {
+        number: u64,
+    },
+    Wake {
+        client: ClientIndex,
+    },
+    Fault {
+        number: u64,
+    },
 }
 
 /// What the world leaves to others.
@@ -205,7 +255,9 @@ impl World {
     fn defer(&mut self, what: Happening) -> Option<Happening> {
         let host = match &what {
             Happening::Tick { host, .. } | Happening::Disk { host, .. } | Happening::Read { host, .. } => *host,
-            Happening::Connect { key, .. } | Happening::Answered { key, .. } | Happening::Failed { key, .. } => key.from,
+            Happening::Connect { key, .. } | Happening::Answered { key, .. } | Happening::Failed { key, .. } => {
+                key.from
+            }
             Happening::Greeted { key, .. } | Happening::Arrived { key, .. } | Happening::Ended { key, .. } => key.to,
             Happening::Request { number } => match self.asked.get(number) {
                 Some(asked) => asked.host,
@@ -376,7 +428,8 @@ impl World {
         let at = self.at;
         self.hosts[host].end(at, ending);
         self.links_of_the_dead(host, ending);
-        let lost: Vec<u64> = self.asked.iter().filter(|(_, asked)| asked.host == host).map(|(number, _)| *number).collect();
+        let lost: Vec<u64> =
+            self.asked.iter().filter(|(_, asked)| asked.host == host).map(|(number, _)| *number).collect();
         if ending == Ending::Killed {
             for number in lost {
                 self.schedule(MILLISECOND, Happening::Answer { number, told: Told::Lost });

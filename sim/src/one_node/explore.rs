@@ -12,12 +12,12 @@ use model::{Now, PartitionIndex};
 use node::requests::Answer;
 use replication::group::{FetchOffsets, FetchTopic, GroupAnswer, GroupError, GroupRequest};
 
-use crate::one_node::clients::{member, reader, topic_name};
 use crate::disk::{SimDisk, Survival};
+use crate::one_node::clients::{member, reader, topic_name};
 use crate::one_node::history::{Content, Known, Place};
-use crate::rng::Rng;
 use crate::one_node::run::Outcome;
 use crate::one_node::world::World;
+use crate::rng::Rng;
 
 /// With at most so many legal states all are tried.
 const STATES_MAX: u64 = 8;

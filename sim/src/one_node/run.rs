@@ -8,15 +8,15 @@ use anyhow::{Result, bail, ensure};
 use model::Now;
 use node::requests::{Answer, NewTopic};
 
+use crate::disk::power::Mutation;
+use crate::disk::{SimDisk, Survival};
 use crate::one_node::clients::member::Member;
 use crate::one_node::clients::producer::Producer;
 use crate::one_node::clients::topic_name;
-use crate::disk::{SimDisk, Survival};
 use crate::one_node::explore::content_of;
 use crate::one_node::history::{Event, History, Place, Value};
-use crate::disk::power::Mutation;
-use crate::rng::Rng;
 use crate::one_node::world::{Hash, World};
+use crate::rng::Rng;
 
 const PRODUCERS: usize = 3;
 const MEMBERS: usize = 2;

@@ -22,10 +22,19 @@ const SCRATCH: usize = 2;
 
 enum Doing {
     Nothing,
-    Creating { number: u64, name: TopicName, stable: bool },
-    Deleting { number: u64, name: TopicName },
+    Creating {
+        number: u64,
+        name: TopicName,
+        stable: bool,
+    },
+    Deleting {
+        number: u64,
+        name: TopicName,
+    },
     /// Its outcome is seen elsewhere.
-    Other { number: u64 },
+    Other {
+        number: u64,
+    },
 }
 
 pub struct Admin {
@@ -106,7 +115,8 @@ impl Admin {
         let Some((partition, replicas)) = self.some_partition(catalog) else { return };
         if self.agent.rng.chance(1, 5) {
             let cancel = Reassignment { partition, replicas: None };
-            return self.other(world, ControllerRequest::Reassign { partitions: vec![cancel], allow_factor_change: true });
+            return self
+                .other(world, ControllerRequest::Reassign { partitions: vec![cancel], allow_factor_change: true });
         }
         let mut nodes: Vec<NodeId> = (0..world.hosts.len()).map(node_id).collect();
         for at in (1..nodes.len()).rev() {

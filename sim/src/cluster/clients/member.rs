@@ -266,9 +266,9 @@ pub fn by_name(image: &replication::metadata::Image, places: &[TopicPartition]) 
     for place in places {
         topics.entry(place.topic).or_default().push(place.partition);
     }
-    let named = topics.into_iter().map(|(topic, partitions)| {
-        Some(FetchTopic { topic: image.topic_by_id(topic)?.name.clone(), partitions })
-    });
+    let named = topics
+        .into_iter()
+        .map(|(topic, partitions)| Some(FetchTopic { topic: image.topic_by_id(topic)?.name.clone(), partitions }));
     named.collect()
 }
 

@@ -93,13 +93,8 @@ pub fn fetch(
             asked = (others[agent.rng.index(others.len())], None);
         }
     }
-    let part = FetchPart {
-        partition: place,
-        from,
-        bytes_max: FETCH_BYTES,
-        current_epoch: asked.1,
-        last_fetched_epoch: None,
-    };
+    let part =
+        FetchPart { partition: place, from, bytes_max: FETCH_BYTES, current_epoch: asked.1, last_fetched_epoch: None };
     let number = agent.ask(world, asked.0, Ask::Fetch(part));
     Some(Fetching { number, place, from, invoked: world.elapsed(), epoch: asked.1 })
 }
@@ -129,7 +124,9 @@ pub fn fetched(
         }
     };
     // A leader that does not know yet what its predecessor acknowledged tells no limit.
-    let FetchedPart { high_watermark: Some(high_watermark), log_start: Some(log_start), .. } = *part else { return None };
+    let FetchedPart { high_watermark: Some(high_watermark), log_start: Some(log_start), .. } = *part else {
+        return None;
+    };
     let read = Read {
         client: u32::try_from(agent.index).expect("few clients"),
         place,

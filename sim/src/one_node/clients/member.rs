@@ -12,8 +12,8 @@ use replication::group::{
 
 use super::{reader, topic_name};
 use crate::one_node::history::{Event, History, Place};
-use crate::rng::Rng;
 use crate::one_node::world::World;
+use crate::rng::Rng;
 
 pub fn group() -> GroupId {
     GroupId::new("group")

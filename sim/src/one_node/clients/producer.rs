@@ -12,8 +12,8 @@ use node::requests::{Acks, Answer, Produce, ProducePart};
 
 use super::reader::partition_of;
 use crate::one_node::history::{Event, History, Place, Value};
-use crate::rng::Rng;
 use crate::one_node::world::World;
+use crate::rng::Rng;
 
 const IN_FLIGHT_MAX: usize = 4;
 
