@@ -385,6 +385,26 @@ fn a_replica_moves_to_another_node_and_its_log_goes() {
     assert_eq!(bed.read(leaves).1, ["a", "b"]);
 }
 
+/// The controller's own node knows of a decision first. Its wish was taken before, but it was never in sync.
+#[test]
+fn a_replica_that_hears_of_its_assignment_before_its_leader_does_comes_into_the_isr() {
+    for leader in THREE {
+        let assignment = vec![vec![NodeId(leader)]];
+        let mut bed = Bed::of(NewTopic { assignment, ..NewTopic::with_defaults(name("t")) }, &[], &[leader]);
+        let controller = bed.cluster.controller().expect("one is active");
+        if controller == leader {
+            continue;
+        }
+        bed.append("a");
+        let replicas = vec![NodeId(leader), NodeId(controller)];
+        let partitions = vec![Reassignment { partition: bed.named(), replicas: Some(replicas) }];
+        bed.ask_controller(leader, ControllerRequest::Reassign { partitions, allow_factor_change: true });
+        let mut both = [leader, controller];
+        both.sort_unstable();
+        bed.until_in_sync(&both, 2_000);
+    }
+}
+
 #[test]
 fn a_leader_that_is_alone_below_the_minimum_takes_no_acks_all_and_readers_see_no_end() {
     let mut bed = Bed::new();

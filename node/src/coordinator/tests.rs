@@ -173,6 +173,8 @@ impl Bed {
             | GroupAnswer::CommitOffsets(Err(error))
             | GroupAnswer::FetchOffsets(Err(error))
             | GroupAnswer::Describe(Err(error))
+            | GroupAnswer::Delete(Err(error))
+            | GroupAnswer::DeleteOffsets(Err(error))
             | GroupAnswer::List(Err(error)) => code(error),
             _ => "ok".to_owned(),
         }

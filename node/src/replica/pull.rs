@@ -45,6 +45,8 @@ pub(crate) struct Pull {
     /// `None`: wished for, or the log is being cut.
     pub(crate) stream: Option<u32>,
     generation: u64,
+    /// Something of this stream has arrived: the leader knows it.
+    begun: bool,
     /// A cut that waits for the disk.
     pub(super) cutting: bool,
     /// Bytes that were taken and not granted anew, per lane.
@@ -54,7 +56,7 @@ pub(crate) struct Pull {
 
 impl Pull {
     fn of(leader: NodeId) -> Pull {
-        Pull { leader, stream: None, generation: 0, cutting: false, in_sync_bytes: 0, catch_up_bytes: 0 }
+        Pull { leader, stream: None, generation: 0, begun: false, cutting: false, in_sync_bytes: 0, catch_up_bytes: 0 }
     }
 
     fn took(&mut self, lane: RecordLane, bytes: u64) {
@@ -378,7 +380,7 @@ impl Partition {
             pulls.last_stream += 1;
             let stream = pulls.last_stream;
             pulls.streams.insert(stream, Arc::clone(self));
-            (pull.stream, pull.generation) = (Some(stream), generation);
+            (pull.stream, pull.generation, pull.begun) = (Some(stream), generation, false);
             Some(FollowPart { stream, partition: self.id, epoch, bounds, position })
         });
         wish.ok().flatten()
@@ -431,6 +433,11 @@ impl Partition {
             let ours = |pull: &&mut Pull| pull.leader == node && pull.stream == Some(stream);
             let Some(pull) = state.pull.as_mut().filter(ours) else { return false };
             pull.took(lane, bytes);
+            if !std::mem::replace(&mut pull.begun, true) {
+                // A report may have overtaken the wish, and then nobody knew its stream.
+                let position = state.replica.position();
+                self.report(core, state, position);
+            }
             match batches {
                 Ok(batches) => self.receive_locked(core, now, state, batches, limits, fx),
                 Err(error) => {

@@ -382,7 +382,8 @@ impl Partition {
             if part.epoch < ours {
                 return Wished::Void;
             }
-            if part.epoch > ours || !state.replica.leads() {
+            // A reassignment adds replicas within one epoch: who is told of it first may be here before our image is.
+            if part.epoch > ours || !state.replica.has_follower(node) {
                 return Wished::Early;
             }
             // Frames may overtake one another: a later wish was heard already.

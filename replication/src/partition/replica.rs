@@ -355,6 +355,11 @@ impl<W> Replica<W> {
         matches!(self.role, Role::Leading { .. })
     }
 
+    /// Whether this replica leads and `node` is another one of its replicas, as far as the image here says.
+    pub fn has_follower(&self, node: NodeId) -> bool {
+        matches!(&self.role, Role::Leading { replicas, .. } if replicas.contains(&node) && node != self.node)
+    }
+
     pub fn failure(&self) -> Option<&str> {
         if let Role::Failed { reason } = &self.role { Some(reason) } else { None }
     }
