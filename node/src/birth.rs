@@ -33,17 +33,16 @@ pub enum Birth {
     Founds(Founding),
     /// The cluster that another founder began, in which this node votes from its beginning.
     Adopts(Founding),
-    /// A cluster that exists. This node votes in nothing until it is told that it does.
-    Joins { cluster_id: String },
+    /// A cluster that exists. This node votes in nothing until it is told that it does. It passes on who founded, as far as it was
+    /// told: a founder that hears of the cluster from this node first must learn that it is one.
+    Joins(Founding),
 }
 
 impl Birth {
-    /// What is kept on disk: to which cluster this directory belongs, and who voted at first if it was one of them.
+    /// What is kept on disk: to which cluster this directory belongs, and who voted in it at first, where that was said.
     pub fn founding(self) -> Founding {
-        match self {
-            Birth::Founds(founding) | Birth::Adopts(founding) => founding,
-            Birth::Joins { cluster_id } => Founding { cluster_id, founders: Vec::new() },
-        }
+        let (Birth::Founds(founding) | Birth::Adopts(founding) | Birth::Joins(founding)) = self;
+        founding
     }
 }
 
@@ -145,21 +144,22 @@ impl Unborn {
     /// The cluster that somebody on the list belongs to.
     fn cluster(&self) -> Result<Option<Birth>, Waiting> {
         let mut found: Option<&str> = None;
-        let mut adopted = None;
+        let mut told: Option<&Founding> = None;
         for hello in self.heard.values() {
             let Some(cluster) = hello.cluster_id.as_deref() else { continue };
             if let Some(first) = found.filter(|first| *first != cluster) {
                 return Err(Waiting::TwoClusters { first: first.to_owned(), second: cluster.to_owned() });
             }
             found = Some(cluster);
-            // Another directory under this id was the founder: what that one promised, this one does not know.
-            let me = Founder { node: self.me.node, directory: self.me.directory };
-            let mine = |founding: &&Founding| founding.cluster_id == cluster && founding.founders.contains(&me);
-            adopted = adopted.or(hello.founding.as_ref().filter(mine));
+            let tells = |founding: &&Founding| founding.cluster_id == cluster && !founding.founders.is_empty();
+            told = told.or(hello.founding.as_ref().filter(tells));
         }
-        Ok(found.map(|cluster_id| match adopted {
-            Some(founding) => Birth::Adopts(founding.clone()),
-            None => Birth::Joins { cluster_id: cluster_id.to_owned() },
+        // Another directory under this id was the founder: what that one promised, this one does not know.
+        let me = Founder { node: self.me.node, directory: self.me.directory };
+        Ok(found.map(|cluster_id| match told {
+            Some(founding) if founding.founders.contains(&me) => Birth::Adopts(founding.clone()),
+            Some(founding) => Birth::Joins(founding.clone()),
+            None => Birth::Joins(Founding { cluster_id: cluster_id.to_owned(), founders: Vec::new() }),
         }))
     }
 
@@ -228,6 +228,10 @@ mod tests {
         Hello { cluster_id: Some(cluster.to_owned()), founding: Some(founding), ..hello(node) }
     }
 
+    fn joins(founders: &[(u8, u8)]) -> Birth {
+        Birth::Joins(member(1, "X", founders).founding.expect("it tells"))
+    }
+
     fn after(me: u8, heard: &[(&str, Hello)]) -> Result<Birth, Waiting> {
         let mut unborn = Unborn::new(hello(me));
         heard.iter().for_each(|(address, hello)| unborn.answered(address, hello.clone()));
@@ -264,9 +268,9 @@ mod tests {
 
     #[test]
     fn one_that_belongs_to_a_cluster_is_joined_although_others_are_silent() {
-        let joins = Ok(Birth::Joins { cluster_id: "X".to_owned() });
-        assert_eq!(after(1, &[("b:1", member(2, "X", &[]))]), joins);
-        assert_eq!(after(3, &[("a:1", hello(1)), ("b:1", member(2, "X", &[(1, 1), (2, 2)]))]), joins);
+        assert_eq!(after(1, &[("b:1", member(2, "X", &[]))]), Ok(joins(&[])));
+        let founders = [(1, 1), (2, 2)];
+        assert_eq!(after(3, &[("a:1", hello(1)), ("b:1", member(2, "X", &founders))]), Ok(joins(&founders)));
     }
 
     #[test]
@@ -291,14 +295,24 @@ mod tests {
     fn a_wiped_disk_under_a_founders_id_is_a_new_member() {
         // Node 2 was a founder with directory 9; now it has directory 2.
         let founded = member(1, "X", &[(1, 1), (2, 9), (3, 3)]);
-        assert_eq!(after(2, &[("a:1", founded)]), Ok(Birth::Joins { cluster_id: "X".to_owned() }));
+        assert_eq!(after(2, &[("a:1", founded)]), Ok(joins(&[(1, 1), (2, 9), (3, 3)])));
     }
 
     #[test]
     fn a_founder_that_lost_its_disk_after_another_adopted_joins_instead_of_founding_again() {
         let adopted = member(2, "X", &[(1, 7), (2, 2), (3, 3)]);
         let all = [("a:1", hello(1)), ("b:1", adopted), ("c:1", hello(3))];
-        assert_eq!(after(1, &all), Ok(Birth::Joins { cluster_id: "X".to_owned() }));
+        assert_eq!(after(1, &all), Ok(joins(&[(1, 7), (2, 2), (3, 3)])));
+    }
+
+    /// Of five nodes three vote. Node 2 must not take itself for a newcomer because node 5, which is one, was heard first.
+    #[test]
+    fn a_founder_learns_from_a_joiner_that_it_is_one() {
+        let founders = [(1, 1), (2, 2), (3, 3)];
+        let Ok(born) = after(5, &[("a:1", member(1, "X", &founders))]) else { panic!("it joins") };
+        assert_eq!(born, joins(&founders));
+        let joined = Hello { cluster_id: Some("X".to_owned()), founding: Some(born.founding()), ..hello(5) };
+        assert!(matches!(after(2, &[("c:1", joined)]), Ok(Birth::Adopts(_))));
     }
 
     #[test]

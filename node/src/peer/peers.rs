@@ -346,7 +346,7 @@ fn say(birth: &Birth) {
         Birth::Adopts(founding) => {
             tracing::info!(cluster = founding.cluster_id, "this node is a founder of the cluster")
         }
-        Birth::Joins { cluster_id } => tracing::info!(cluster = cluster_id, "this node joins the cluster"),
+        Birth::Joins(founding) => tracing::info!(cluster = founding.cluster_id, "this node joins the cluster"),
     }
 }
 
