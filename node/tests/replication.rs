@@ -398,7 +398,10 @@ fn a_replica_that_hears_of_its_assignment_before_its_leader_does_comes_into_the_
         bed.append("a");
         let replicas = vec![NodeId(leader), NodeId(controller)];
         let partitions = vec![Reassignment { partition: bed.named(), replicas: Some(replicas) }];
-        bed.ask_controller(leader, ControllerRequest::Reassign { partitions, allow_factor_change: true });
+        bed.cluster.keep_uninformed(leader);
+        bed.ask_controller(controller, ControllerRequest::Reassign { partitions, allow_factor_change: true });
+        bed.cluster.pass(50);
+        bed.cluster.heal();
         let mut both = [leader, controller];
         both.sort_unstable();
         bed.until_in_sync(&both, 2_000);

@@ -26,6 +26,8 @@ pub struct Net {
     retry: BTreeMap<(NodeId, NodeId), Duration>,
     /// Nothing reaches these or comes from them; links stay, as TCP's do, and what is sent arrives when it is over.
     cut_off: BTreeSet<NodeId>,
+    /// These hear nothing of the controller and of each other's lives: the same, for lane `Control` alone.
+    uninformed: BTreeSet<NodeId>,
     held: Vec<(NodeId, PeerEvent)>,
     next: u64,
 }
@@ -76,16 +78,23 @@ impl Cluster {
         self.net.cut_off.insert(NodeId(node));
     }
 
+    pub fn keep_uninformed(&mut self, node: i32) {
+        self.net.uninformed.insert(NodeId(node));
+    }
+
     pub fn heal(&mut self) {
         self.net.cut_off.clear();
+        self.net.uninformed.clear();
         for (id, event) in std::mem::take(&mut self.net.held) {
             self.tell(id, event);
         }
     }
 
     fn tell(&mut self, id: NodeId, event: PeerEvent) {
-        if let PeerEvent::Frame { from, .. } = &event
-            && (self.net.cut_off.contains(from) || self.net.cut_off.contains(&id))
+        if let PeerEvent::Frame { from, lane, .. } = &event
+            && (self.net.cut_off.contains(from)
+                || self.net.cut_off.contains(&id)
+                || *lane == PeerLane::Control && self.net.uninformed.contains(&id))
         {
             return self.net.held.push((id, event));
         }
