@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -142,13 +143,8 @@ fn gather(
 
 async fn write_all(outgoing: &OwnedWriteHalf, pieces: &mut VecDeque<Bytes>) -> Result<(), WriteError> {
     while !pieces.is_empty() {
-        let result = {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = slices.iter_mut().zip(pieces.iter()).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
-            outgoing.try_write_vectored(slices.get(..count).unwrap_or_default())
-        };
-        match result {
-            Ok(written) => skip(pieces, written),
+        match write_some::<SLICES_MAX>(outgoing.as_ref(), pieces) {
+            Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 let left = || pieces.iter().map(Bytes::len).sum();
                 let writable = timeout(WRITE_WAIT, outgoing.writable()).await;
@@ -161,8 +157,17 @@ async fn write_all(outgoing: &OwnedWriteHalf, pieces: &mut VecDeque<Bytes>) -> R
     Ok(())
 }
 
+/// Offers up to `SLICES` pieces with one system call and takes away what was written.
+pub(crate) fn write_some<const SLICES: usize>(stream: &TcpStream, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let count = slices.iter_mut().zip(pieces.iter()).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
+    let written = stream.try_write_vectored(slices.get(..count).unwrap_or_default())?;
+    skip(pieces, written);
+    Ok(())
+}
+
 /// Takes away what was written.
-pub(crate) fn skip(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+fn skip(pieces: &mut VecDeque<Bytes>, mut written: usize) {
     while let Some(first) = pieces.front_mut() {
         if first.len() > written {
             first.advance(written);

@@ -5,7 +5,7 @@
 //! sends more than the other side takes learns it by losing the link.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +13,7 @@ use node::peer::{Frame, FrameError};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::net::writing::skip;
+use crate::net::writing::write_some;
 
 /// What may wait for one link: more than all credits that the other side gives, and than any one frame.
 const OUTBOX_BYTES_MAX: usize = 80 << 20;
@@ -140,13 +140,8 @@ fn put(frame: Frame, pieces: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
 /// Writes all pieces, many with one system call.
 pub(super) async fn write_all(stream: &TcpStream, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
     while !pieces.is_empty() {
-        let result = {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = slices.iter_mut().zip(pieces.iter()).map(|(slice, piece)| *slice = IoSlice::new(piece)).count();
-            stream.try_write_vectored(slices.get(..count).unwrap_or_default())
-        };
-        match result {
-            Ok(written) => skip(pieces, written),
+        match write_some::<SLICES_MAX>(stream, pieces) {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => stream.writable().await?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
