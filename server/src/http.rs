@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::api::dispatch;
 use crate::broker::Broker;
+use crate::exporter;
 use crate::metrics::gauge;
 
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -44,7 +45,7 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
 
 async fn answer(mut stream: TcpStream, broker: &Broker) {
     let Some(head) = read_head(&mut stream).await else { return };
-    let response = respond(&head, broker);
+    let response = respond(&head, broker).await;
     // The client may be gone; there is nobody to tell.
     let _ = stream.write_all(response.as_bytes()).await;
     let _ = stream.shutdown().await;
@@ -60,7 +61,7 @@ async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(head)
 }
 
-fn respond(head: &[u8], broker: &Broker) -> String {
+async fn respond(head: &[u8], broker: &Broker) -> String {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -73,7 +74,7 @@ fn respond(head: &[u8], broker: &Broker) -> String {
         b"/live" => response("200 OK", "text/plain", "live\n", with_body),
         b"/ready" if broker.node.is_ready() => response("200 OK", "text/plain", "ready\n", with_body),
         b"/ready" => response("503 Service Unavailable", "text/plain", "not ready\n", with_body),
-        b"/metrics" => response("200 OK", "text/plain; version=0.0.4", &metrics(broker), with_body),
+        b"/metrics" => response("200 OK", "text/plain; version=0.0.4", &metrics(broker).await, with_body),
         _ => response("404 Not Found", "text/plain", "only /live, /ready and /metrics are served\n", with_body),
     }
 }
@@ -86,7 +87,7 @@ fn response(status: &str, content_type: &str, body: &str, with_body: bool) -> St
     )
 }
 
-fn metrics(broker: &Broker) -> String {
+async fn metrics(broker: &Broker) -> String {
     let mut text = broker.metrics.text(dispatch::api_name);
     let image = broker.image();
     let stats = broker.node.stats();
@@ -112,6 +113,7 @@ fn metrics(broker: &Broker) -> String {
     for (name, help, value) in counters {
         crate::metrics::counter(&mut text, name, help, value);
     }
+    text.push_str(&exporter::text(broker).await);
     text.push_str("# HELP weir_build_info The version that runs.\n# TYPE weir_build_info gauge\n");
     text.push_str(concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"));
     text

@@ -179,7 +179,7 @@ pub fn counter(text: &mut String, name: &str, help: &str, value: u64) {
     let _ = writeln!(text, "{name} {value}");
 }
 
-fn series_head(text: &mut String, name: &str, kind: &str, help: &str) {
+pub fn series_head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

@@ -37,7 +37,7 @@ use crate::net::reply::ReplyCell;
 use crate::net::shards::Shards;
 use crate::peer::{LinkThreads, Links};
 use crate::shutdown::Signals;
-use crate::{clock, http};
+use crate::{clock, http, service};
 
 /// How long the end may take before it is given up; what is journalled is safe even so.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
@@ -226,6 +226,7 @@ async fn serve(config: &Config, dir: &Path, broker: Arc<Broker>, sockets: Socket
     let mut signals = Signals::new()?;
     let (node, executor) = (&broker.node, &broker.executor);
     let ticks = tokio::spawn(executor.clone().run_ticks(node.clone()));
+    let alive = tokio::spawn(service::keep_alive());
     let line = ready_line(config, dir, &sockets)?;
     let http = tokio::spawn(http::serve(TcpListener::from_std(sockets.http)?, broker.clone()));
     let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
@@ -237,6 +238,7 @@ async fn serve(config: &Config, dir: &Path, broker: Arc<Broker>, sockets: Socket
             ready?;
             let accepting = sockets.kafka.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
             say_ready(&line)?;
+            service::ready(&line);
             info!(cluster = node.image().cluster_id(), "{line}");
             tokio::select! {
                 biased;
@@ -245,10 +247,12 @@ async fn serve(config: &Config, dir: &Path, broker: Arc<Broker>, sockets: Socket
             }
         }
     }
+    service::stopping(SHUTDOWN_WAIT);
     tokio::spawn(signals.second());
     let stopped = timeout(SHUTDOWN_WAIT, stop(&broker)).await;
     http.abort();
     ticks.abort();
+    alive.abort();
     shards.stop();
     anyhow::ensure!(stopped.is_ok(), "not everything was written down within {} s", SHUTDOWN_WAIT.as_secs());
     info!("stopped");
