@@ -9,6 +9,7 @@ case $tool in
   console-producer) main=ConsoleProducer;;
   consumer-groups) main=consumer.group.ConsumerGroupCommand;;
   consumer-perf-test) main=ConsumerPerformance;;
+  delete-records) main=DeleteRecordsCommand;;
   dump-log) main=DumpLogSegments;;
   features) main=FeatureCommand;;
   get-offsets) main=GetOffsetShell;;

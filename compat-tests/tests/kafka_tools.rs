@@ -176,6 +176,7 @@ fn broker_api_versions_names_what_is_served() -> Result<()> {
         "ApiVersions(18): 0 to ",
         "CreateTopics(19): 2 to 7",
         "DeleteTopics(20): 1 to 6",
+        "DeleteRecords(21): 0 to 2",
         "InitProducerId(22): 0 to ",
         "OffsetForLeaderEpoch(23): 2 to 4",
         "DescribeConfigs(32): 1 to 4",
@@ -183,6 +184,39 @@ fn broker_api_versions_names_what_is_served() -> Result<()> {
     ] {
         assert!(listed.contains(&format!("\t{api}")), "no {api} in\n{listed}");
     }
+    Ok(())
+}
+
+/// What `delete-records` prints for a file of partitions and offsets.
+fn delete_records(broker: &Broker, content: &Value) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), content.to_string())?;
+    let path = file.path().to_str().context("a path of text")?;
+    Ok(ask(broker, "delete-records", &["--offset-json-file", path])?.out)
+}
+
+#[test]
+fn delete_records_moves_the_start_and_names_what_it_cannot_delete() -> Result<()> {
+    let broker = Broker::shared()?;
+    let (topic, kept) = (name("tools-deleted"), name("tools-kept"));
+    produce(&broker, &topic, &[], "a\nb\nc\nd\n")?;
+    let compacted = ["--create", "--topic", &kept, "--partitions", "1", "--config", "cleanup.policy=compact"];
+    ask(&broker, "topics", &compacted)?;
+    let at = |topic: &str, offset: i64| {
+        let part = serde_json::json!({ "topic": topic, "partition": 0, "offset": offset });
+        serde_json::json!({ "partitions": [part], "version": 1 })
+    };
+    let earliest = || ask(&broker, "get-offsets", &["--topic", &topic, "--time", "earliest"]);
+    let low = |offset: i64| format!("partition: {topic}-0\tlow_watermark: {offset}");
+    for (offset, start) in [(2, 2), (1, 2), (-1, 4)] {
+        let printed = delete_records(&broker, &at(&topic, offset))?;
+        assert!(printed.contains(&low(start)), "{printed}");
+        assert_eq!(earliest()?.out, format!("{topic}:0:{start}\n"));
+    }
+    let beyond = delete_records(&broker, &at(&topic, 5))?;
+    assert!(beyond.contains("OffsetOutOfRangeException"), "{beyond}");
+    let refused = delete_records(&broker, &at(&kept, 0))?;
+    assert!(refused.contains("PolicyViolationException"), "{refused}");
     Ok(())
 }
 

@@ -162,6 +162,41 @@ impl ListError {
     }
 }
 
+/// Why records were not deleted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DeleteRecordsError {
+    #[error("this node has no such partition")]
+    UnknownPartition,
+    #[error("this node does not lead the partition")]
+    NotLeader,
+    #[error("offset {got} lies behind {high_watermark}, up to which records are committed")]
+    OutOfRange { high_watermark: Offset, got: i64 },
+    #[error("a replica in sync begins at {low_watermark} still, {asked} was asked for; it is on its way")]
+    TimedOut { low_watermark: Offset, asked: Offset },
+    #[error("the disk refused: {reason}")]
+    Disk { reason: String },
+}
+
+impl DeleteRecordsError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            DeleteRecordsError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+            DeleteRecordsError::NotLeader => ErrorCode::NotLeaderOrFollower,
+            DeleteRecordsError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            DeleteRecordsError::TimedOut { .. } => ErrorCode::RequestTimedOut,
+            DeleteRecordsError::Disk { .. } => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+/// One partition of a DeleteRecords.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeletePart {
+    pub partition: TopicPartition,
+    /// `None`: all that is committed.
+    pub before: Option<Offset>,
+}
+
 /// The special positions of ListOffsets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Position {
@@ -195,6 +230,8 @@ pub enum Answer {
     ProducerId(Result<(ProducerId, ProducerEpoch), Refusal>),
     Controller(Result<ControllerAnswer, Refusal>),
     Group(GroupAnswer),
+    /// Where the logs begin now, in the order of the request.
+    RecordsDeleted(Vec<Result<Offset, DeleteRecordsError>>),
     /// All is on disk; the process may end.
     ShutDown,
 }

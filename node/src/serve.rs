@@ -4,20 +4,22 @@
 //! Invariant: each produce request is answered once, whatever becomes of its parts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::limits::FETCH_BYTES_MAX;
 use model::{LeaderEpoch, Now, TopicPartition};
 use replication::partition::replica::Origin;
 use storage::disk::ReadMode;
 
-use crate::effects::Effects;
+use crate::effects::{Effects, ReplyTo};
 use crate::node::Node;
+use crate::partition::delete_records::{DeleteRequest, Deletion};
 use crate::partition::driver::Append;
 use crate::partition::produce::{ProduceRequest, Waiter};
 use crate::partition::waiters::Watcher;
 use crate::requests::{
-    AppendError, EpochEnd, FetchError, FetchLimits, FetchPart, FetchRead, FetchedPart, FoundOffset, ListError,
-    Position, Produce,
+    AppendError, DeletePart, DeleteRecordsError, EpochEnd, FetchError, FetchLimits, FetchPart, FetchRead, FetchedPart,
+    FoundOffset, ListError, Position, Produce,
 };
 
 impl Node {
@@ -40,6 +42,23 @@ impl Node {
             }
         }
         request.close(fx);
+        self.settle(now, fx);
+    }
+
+    /// Moves the starts of logs. Answers with `Answer::RecordsDeleted` when no member of the ISRs could bring the records back, or
+    /// after `timeout`: then they go all the same.
+    pub fn delete_records(&self, now: Now, parts: &[DeletePart], timeout: Duration, reply: ReplyTo, fx: &mut Effects) {
+        let request = DeleteRequest::new(reply, parts.len());
+        let deadline = now.mono.saturating_add(timeout);
+        for (part, asked) in parts.iter().enumerate() {
+            match self.core.table.get(asked.partition) {
+                None => request.answer(part, Err(DeleteRecordsError::UnknownPartition), fx),
+                Some(partition) => {
+                    let deletion = Deletion { request: Arc::clone(&request), part, before: asked.before, deadline };
+                    partition.delete_records(&self.core, now, deletion, fx);
+                }
+            }
+        }
         self.settle(now, fx);
     }
 

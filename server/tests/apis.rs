@@ -5,6 +5,7 @@ mod common;
 use common::{Client, PATIENCE, Server, batch, produce, text};
 use model::batch::BatchBuilder;
 use server::wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use server::wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use server::wire::messages::delete_topics_request::DeleteTopicState;
 use server::wire::messages::describe_configs_request::DescribeConfigsResource;
 use server::wire::messages::describe_producers_request::TopicRequest;
@@ -33,6 +34,30 @@ fn list_offset(client: &mut Client, version: i16, topic: &str, timestamp: i64) -
     let response = client.call(version, &request);
     let found = &response.topics[0].partitions[0];
     (found.error_code, found.offset, found.timestamp)
+}
+
+#[test]
+fn records_are_deleted_in_every_version_and_refusals_are_told_apart() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.create_topic("t", 1);
+    assert_eq!(client.call(9, &produce("t", 0, -1, batch(&["a", "b", "c"]))).responses[0].name.as_str(), "t");
+    let mut delete = |version: i16, topic: &str, index: i32, offset: i64| {
+        let partition = DeleteRecordsPartition::default().with_partition_index(index).with_offset(offset);
+        let topic = DeleteRecordsTopic::default().with_name(text(topic).into()).with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let response = client.call(version, &request);
+        let deleted = &response.topics[0].partitions[0];
+        (deleted.error_code, deleted.partition_index, deleted.low_watermark)
+    };
+    assert_eq!(delete(0, "t", 0, 1), (0, 0, 1));
+    assert_eq!(delete(1, "t", 0, 0), (0, 0, 1));
+    assert_eq!(delete(2, "t", 0, -1), (0, 0, 3));
+    assert_eq!(delete(2, "t", 0, 4), (1, 0, -1), "behind the end");
+    assert_eq!(delete(2, "t", 0, -2), (1, 0, -1));
+    assert_eq!(delete(2, "t", 1, 0), (3, 1, -1));
+    assert_eq!(delete(2, "nobody", 0, 0), (3, 0, -1));
+    assert_eq!(list_offset(&mut client, 5, "t", -2), (0, 3, -1));
 }
 
 #[test]

@@ -119,6 +119,8 @@ pub struct Log {
     tail: Tail,
     last_operation: u64,
     durable_operation: u64,
+    /// The operation that moved the start last, and where the log begins without it.
+    starting: Option<(u64, Offset)>,
     /// The operation that deletes the log.
     deletion: Option<u64>,
     written: Position,
@@ -142,6 +144,7 @@ impl Log {
             epochs: LeaderEpochs::new(),
             tail: Tail::default(),
             last_operation: 0,
+            starting: None,
             deletion: None,
             durable_operation: 0,
             written: position,
@@ -216,6 +219,12 @@ impl Log {
 
     pub fn log_start(&self) -> Offset {
         self.log_start
+    }
+
+    /// Where the log begins whatever happens: the journal holds the last move of its start.
+    pub fn durable_start(&self) -> Offset {
+        let pending = self.starting.filter(|(operation, _)| *operation > self.durable_operation);
+        pending.map_or(self.log_start, |(_, before)| before)
     }
 
     pub fn log_end(&self) -> Offset {

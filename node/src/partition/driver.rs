@@ -129,6 +129,8 @@ impl Partition {
         }
         state.actions = actions;
         self.published.set_fresh(state.replica.is_fresh());
+        self.settle_deletions(now, state, fx);
+        self.report_start(core, state);
         self.write_if_due(core, now, state);
         self.activate_if_needed(core, now, state, fx);
     }
@@ -193,6 +195,7 @@ impl Partition {
                 | Action::HandOver => {}
             }
         }
+        Self::refuse_deletions(state, reason, fx);
         self.stop_pulling(core, state, true);
         self.end_outflows(core, state);
         state.registrations.moved(fx);
@@ -230,6 +233,7 @@ impl Partition {
     pub(super) fn activate_if_needed(self: &Arc<Self>, core: &Core, now: Now, state: &mut State, fx: &mut Effects) {
         let failed = state.replica.failure().is_some();
         let due = state.replica.waiting() > 0
+            || !state.deletions.is_empty()
             || state.replica.is_measuring()
             || (!failed && (state.log.unwritten_bytes() > 0 || state.unsynced_since.is_some()));
         if due && !state.active {

@@ -14,6 +14,7 @@ use model::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use replication::partition::replica::{Action, Limits, Replica};
 use storage::log::{Log, SegmentWrite, SyncWork};
 
+use super::delete_records::WaitingDeletion;
 use super::produce::Waiter;
 use super::waiters::Registrations;
 use crate::budget::Counted;
@@ -37,6 +38,10 @@ pub(crate) struct State {
     pub(crate) log: Log,
     /// Whom we follow, and by which stream.
     pub(crate) pull: Option<Pull>,
+    /// The start that the leader was told.
+    pub(crate) reported_start: Offset,
+    /// Who waits for the log's start to move on all replicas.
+    pub(crate) deletions: Vec<WaitingDeletion>,
     /// Who follows us.
     pub(crate) outflows: Vec<Outflow>,
     /// It is among those that have something to send; among those whose limits are told later; they are to be told now.
@@ -115,6 +120,8 @@ impl Partition {
             replica,
             log,
             pull: None,
+            reported_start: Offset::ZERO,
+            deletions: Vec::new(),
             outflows: Vec::new(),
             marked: false,
             marked_lazily: false,

@@ -286,8 +286,9 @@ impl Node {
         };
         for (part, partition) in positions.parts.iter().zip(partitions) {
             let position = wire::position(part.written, part.synced)?;
+            let log_start = wire::reported_start(part)?;
             if let Some(partition) = partition {
-                partition.follower_has(core, now, from, part.stream, position, fx);
+                partition.follower_has(core, now, from, part.stream, (position, log_start), fx);
             }
         }
         Ok(())

@@ -29,13 +29,15 @@ pub(crate) struct Outflow {
     pub(crate) next: Offset,
     /// Everything below has arrived.
     pub(crate) arrived: Offset,
+    /// Where its log begins for good, as it said.
+    pub(crate) log_start: Offset,
     /// What the follower was told last.
     pub(crate) told: Option<LeaderLimits>,
 }
 
 impl Outflow {
     pub(crate) fn new(node: NodeId, stream: u32, end: Offset) -> Outflow {
-        Outflow { node, stream, flow: Flow::Hot, next: end, arrived: end, told: None }
+        Outflow { node, stream, flow: Flow::Hot, next: end, arrived: end, log_start: Offset::ZERO, told: None }
     }
 
     /// The follower says how far it is. Returns whether the stream can go on that could not before.

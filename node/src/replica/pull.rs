@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::batch::{StoredBatch, split_stored};
 use model::units::MIB;
-use model::{LeaderEpoch, NodeId, Now, TopicPartition};
+use model::{LeaderEpoch, NodeId, Now, Offset, TopicPartition};
 use replication::partition::follower::LeaderLimits;
 use replication::partition::isr::Position;
 use replication::partition::replica::Event;
@@ -91,7 +91,8 @@ struct Leader {
     /// On the disk, and not granted yet.
     free: LaneBytes,
     wanted: BTreeMap<TopicPartition, Arc<Partition>>,
-    positions: BTreeMap<u32, Position>,
+    /// How far we are, and where our log begins.
+    positions: BTreeMap<u32, (Position, Offset)>,
     /// Streams that are not taken any more: whether our log cannot be used, and the epoch in which somebody else leads.
     unfollow: BTreeMap<u32, (bool, Option<LeaderEpoch>)>,
     grant: bool,
@@ -187,7 +188,14 @@ impl Pulls {
         ready
     }
 
-    fn report(&mut self, leader: NodeId, stream: u32, generation: u64, position: Position, bytes: &LaneBytes) {
+    fn report(
+        &mut self,
+        leader: NodeId,
+        stream: u32,
+        generation: u64,
+        position: (Position, Offset),
+        bytes: &LaneBytes,
+    ) {
         let leader = self.leader(leader);
         leader.positions.insert(stream, position);
         leader.frees(generation, bytes);
@@ -473,7 +481,17 @@ impl Partition {
         let Some(pull) = state.pull.as_mut() else { return };
         let Some(stream) = pull.stream else { return };
         let bytes = pull.take_bytes();
+        state.reported_start = state.log.durable_start();
+        let position = (position, state.reported_start);
         core.replicas.pulls().report(pull.leader, stream, pull.generation, position, &bytes);
+    }
+
+    /// The leader learns when our log's start has moved for good, also where nothing else has.
+    pub(crate) fn report_start(&self, core: &Core, state: &mut State) {
+        if state.pull.is_some() && state.log.durable_start() > state.reported_start {
+            let position = state.replica.position();
+            self.report(core, state, position);
+        }
     }
 }
 

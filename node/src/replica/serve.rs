@@ -455,12 +455,13 @@ impl Partition {
         now: Now,
         node: NodeId,
         stream: u32,
-        position: Position,
+        (position, log_start): (Position, Offset),
         fx: &mut Effects,
     ) {
         let _offline = self.guarded(core, fx, |state, fx| {
             let found = state.outflows.iter_mut().find(|outflow| outflow.node == node && outflow.stream == stream);
             let Some(outflow) = found else { return };
+            outflow.log_start = outflow.log_start.max(log_start);
             if outflow.reported(position) {
                 self.mark_to_send(core, state);
             }

@@ -4,6 +4,7 @@
 //! Invariant: what was read is checked: ids of 16 bytes, numbers in range, no more bytes named than the body has.
 
 use bytes::Bytes;
+use model::limits::OFFSET_MAX;
 use model::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 use replication::partition::follower::{EpochEnd, LeaderLimits, LogBounds};
 use replication::partition::isr::Position;
@@ -163,8 +164,15 @@ pub(crate) fn position(written: u64, synced: u64) -> Result<Position, ReplicaFra
     Ok(Position { written: offset("a written position", written)?, synced: offset("a synced position", synced)? })
 }
 
-pub(crate) fn position_to_proto(stream: u32, position: Position) -> proto::Position {
-    proto::Position { stream, written: raw_offset(position.written), synced: raw_offset(position.synced) }
+/// Where the follower's log begins for good.
+pub(crate) fn reported_start(part: &proto::Position) -> Result<Offset, ReplicaFrameError> {
+    // A node of an earlier version does not say, and is not waited for.
+    part.log_start.map_or(Ok(Offset::new(OFFSET_MAX)), |raw| offset("a log's start", raw))
+}
+
+pub(crate) fn position_to_proto(stream: u32, (position, start): (Position, Offset)) -> proto::Position {
+    let log_start = Some(raw_offset(start));
+    proto::Position { stream, written: raw_offset(position.written), synced: raw_offset(position.synced), log_start }
 }
 
 impl CutWhat {

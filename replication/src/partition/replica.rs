@@ -347,6 +347,15 @@ impl<W> Replica<W> {
         own.written.max(own.synced)
     }
 
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The committed members of the ISR, as a leader knows them.
+    pub fn in_sync(&self) -> impl Iterator<Item = NodeId> {
+        self.isr.committed().iter().copied()
+    }
+
     pub fn epoch(&self) -> LeaderEpoch {
         self.epoch
     }

@@ -60,6 +60,7 @@ pub static SERVED: &[Served] = &[
     served::<super::api_versions::ApiVersions>(),
     served::<super::create_topics::CreateTopics>(),
     served::<super::delete_topics::DeleteTopics>(),
+    served::<super::delete_records::DeleteRecords>(),
     served::<super::init_producer_id::InitProducerId>(),
     served::<super::offset_for_leader_epoch::OffsetForLeaderEpoch>(),
     served::<super::describe_configs::DescribeConfigs>(),

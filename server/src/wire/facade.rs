@@ -116,6 +116,7 @@ by_crate! {
     ApiVersionsResponse: 4,
     CreateTopicsRequest: 7, CreateTopicsResponse: 7,
     DeleteTopicsRequest: 6, DeleteTopicsResponse: 6,
+    DeleteRecordsRequest: 2, DeleteRecordsResponse: 2,
     InitProducerIdRequest: 5, InitProducerIdResponse: 5,
     OffsetForLeaderEpochRequest: 4, OffsetForLeaderEpochResponse: 4,
     DescribeConfigsRequest: 4, DescribeConfigsResponse: 4,
@@ -159,6 +160,7 @@ requests! {
     16 ListGroupsRequest -> ListGroupsResponse 0..=5;
     19 CreateTopicsRequest -> CreateTopicsResponse 2..=7;
     20 DeleteTopicsRequest -> DeleteTopicsResponse 1..=6;
+    21 DeleteRecordsRequest -> DeleteRecordsResponse 0..=2;
     22 InitProducerIdRequest -> InitProducerIdResponse 0..=5;
     23 OffsetForLeaderEpochRequest -> OffsetForLeaderEpochResponse 2..=4;
     32 DescribeConfigsRequest -> DescribeConfigsResponse 1..=4;

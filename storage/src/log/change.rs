@@ -144,7 +144,9 @@ impl Log {
         if start <= self.log_start {
             return None;
         }
+        let before = self.durable_start();
         let operation = self.next_operation();
+        self.starting = Some((operation, before));
         self.log_start = start;
         self.epochs.delete_before(start);
         // The last segment stays: it is the one that grows.
