@@ -22,3 +22,13 @@ fn a_topic_deleted_during_a_checkpoint_is_not_looked_for_at_the_next_start() {
 fn a_replica_that_goes_and_comes_back_is_not_harmed_by_the_writes_of_its_first_life() {
     check(61, None);
 }
+
+#[test]
+fn a_large_append_beside_a_truncation_that_is_being_written_is_not_cut_off() {
+    [101, 282, 546, 630, 680, 730, 770, 889, 971].into_iter().for_each(|seed| check(seed, None));
+}
+
+#[test]
+fn a_large_append_that_found_the_disk_full_is_written_once_there_is_room() {
+    check(247, None);
+}

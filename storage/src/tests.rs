@@ -9,5 +9,6 @@ mod journal;
 mod log;
 mod mem_disk;
 mod model_test;
+mod overlap;
 mod power;
 mod samples;

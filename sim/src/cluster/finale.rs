@@ -89,7 +89,8 @@ impl Run {
     fn account_for(&mut self, place: TopicPartition, info: &PartitionInfo, internal: bool) -> Result<(), String> {
         for replica in &info.replicas {
             let node = self.world.hosts[host_of(*replica)].node.as_ref().ok_or("a replica is down")?;
-            let (batches, log_start, high_watermark) = batches_of(node, place)?;
+            let held = batches_of(node, place).map_err(|what| format!("node {replica}: {what}"))?;
+            let (batches, log_start, high_watermark) = held;
             if info.leader == Some(*replica) && !internal {
                 let records = records_of(&batches, log_start)?;
                 self.world.note(&Event::Final { place, log_start, high_watermark, records });

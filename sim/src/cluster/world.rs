@@ -26,6 +26,9 @@ use crate::rng::Rng;
 
 pub type ClientIndex = usize;
 
+/// What happens in one simulated second at most. A busy one has some thousands; with more, somebody goes round in circles.
+const EVENTS_PER_SECOND_MAX: u64 = 500_000;
+
 /// Requests of no client: the answers to them are the world's own.
 const SHUT_DOWN: u64 = 1 << 63;
 
@@ -149,6 +152,8 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub net_rng: Rng,
     pub counts: Counts,
+    /// The second that it is, and what was counted when it began.
+    second: (u64, u64),
     /// The first thing that went wrong; the run ends there.
     pub failure: Option<String>,
     pub(super) net: Net,
@@ -177,6 +182,7 @@ impl World {
             net: Net::new(rng.fork()),
             net_rng: rng.fork(),
             counts: Counts::default(),
+            second: (0, 0),
             failure: None,
             queue: Queue::default(),
             founders,
@@ -243,12 +249,25 @@ impl World {
                 self.queue.push(at, what);
                 return None;
             }
-            self.counts.events += 1;
+            self.count_event(&what);
             if let Some(outside) = self.happen(what) {
                 return Some(outside);
             }
         }
         None
+    }
+
+    /// Fails when nothing but events goes on.
+    fn count_event(&mut self, what: &Happening) {
+        self.counts.events += 1;
+        let (second, before) = self.second;
+        if self.at / SECOND != second {
+            self.second = (self.at / SECOND, self.counts.events);
+        } else if self.counts.events - before > EVENTS_PER_SECOND_MAX {
+            self.fail(format!(
+                "no progress: more than {EVENTS_PER_SECOND_MAX} events in second {second} of the simulation, now {what:?}"
+            ));
+        }
     }
 
     /// The process that this is meant for stands still: later.
@@ -387,7 +406,8 @@ impl World {
             return;
         }
         let Some(running) = self.hosts[host].running.remove(&number) else { return };
-        let result = running.op.run(&*self.hosts[host].disk);
+        let span = tracing::trace_span!("disk", ms = self.at / MILLISECOND, node = host + 1);
+        let result = span.in_scope(|| running.op.run(&*self.hosts[host].disk));
         self.hash.add(number ^ u64::from(result.is_ok()));
         self.with_node(host, |node, now, fx| node.disk_done(now, running.op.ticket, result, fx));
     }

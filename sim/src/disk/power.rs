@@ -4,6 +4,7 @@
 //! Invariant: replaying a trace on an empty disk gives the disk that it was recorded on.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::disk::{SimDisk, Survival};
 use crate::rng::Rng;
 
 /// One change of the disk, by path, so that it can be carried out again on another one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Mutation {
     Create {
         path: PathBuf,
@@ -54,6 +55,30 @@ pub enum Mutation {
         survival: Survival,
         seed: u64,
     },
+}
+
+/// Of bytes it names the range only: a run has millions of them.
+impl fmt::Debug for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mutation::Create { path } => write!(f, "Create({})", path.display()),
+            Mutation::CreateDir { dir } => write!(f, "CreateDir({})", dir.display()),
+            Mutation::Write { path, at, parts } => {
+                let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
+                write!(f, "Write({}, {at}..{})", path.display(), at + bytes)
+            }
+            Mutation::WriteThrough { path, at, data } => {
+                write!(f, "WriteThrough({}, {at}..{})", path.display(), at + data.len() as u64)
+            }
+            Mutation::SetLen { path, len } => write!(f, "SetLen({}, {len})", path.display()),
+            Mutation::Sync { path } => write!(f, "Sync({})", path.display()),
+            Mutation::SyncDir { dir } => write!(f, "SyncDir({})", dir.display()),
+            Mutation::SyncAll => write!(f, "SyncAll"),
+            Mutation::Rename { from, to } => write!(f, "Rename({}, {})", from.display(), to.display()),
+            Mutation::Remove { path } => write!(f, "Remove({})", path.display()),
+            Mutation::Crash { survival, seed } => write!(f, "Crash({survival:?}, {seed})"),
+        }
+    }
 }
 
 fn aligned(data: &[u8]) -> AlignedBuf {

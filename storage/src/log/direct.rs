@@ -1,7 +1,7 @@
 //! Large appends that go to their segment beside the journal, which then holds their place and CRC only.
 //!
 //! Owns which batches may go that way and their steps. Does not own the decision by size: `journal` takes it.
-//! Invariant: no other write of the log runs beside a direct one that creates a file.
+//! Invariant: no other write of the log runs beside a direct one that creates a file, and none that cuts beside any.
 
 use model::planted::{self, Bug};
 
@@ -16,11 +16,10 @@ pub struct DirectWrite {
     before: Vec<Step>,
     runs: Vec<Run>,
     after: Vec<Step>,
-    created: Vec<model::Offset>,
 }
 
 impl DirectWrite {
-    /// May be asked for again: a full disk is no end.
+    /// May be asked for again: a full disk is no end. So nothing is forgotten before the last step is done.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for step in &self.before {
@@ -76,14 +75,15 @@ impl Log {
         if makes_file && self.write_in_flight() {
             return None;
         }
-        let mut write = DirectWrite { before: Vec::new(), runs: Vec::new(), after: Vec::new(), created: Vec::new() };
+        let mut write = DirectWrite { before: Vec::new(), runs: Vec::new(), after: Vec::new() };
+        let mut created = Vec::new();
         let mut last_end: Option<Place> = None;
         for item in &items {
             if last_end != Some(item.at) || write.runs.is_empty() {
                 let base = item.at.segment;
-                let create = self.must_create(base) && !write.created.contains(&base);
+                let create = self.must_create(base) && !created.contains(&base);
                 if create {
-                    write.created.push(base);
+                    created.push(base);
                 }
                 let file = self.file(base, FileKind::Data);
                 write.runs.push(Run { create, file, at: u64::from(item.at.position), batches: Vec::new() });
@@ -93,7 +93,8 @@ impl Log {
             }
             last_end = Some(Place { segment: item.at.segment, position: item.end_position() });
         }
-        self.direct_syncs(&mut write);
+        self.direct_syncs(&mut write, !created.is_empty());
+        self.files.direct_created = created;
         for item in self.tail.unwritten_mut().filter(|item| operations.binary_search(&item.operation).is_ok()) {
             item.direct = true;
         }
@@ -101,12 +102,13 @@ impl Log {
         Some(write)
     }
 
-    fn direct_syncs(&mut self, write: &mut DirectWrite) {
-        if !write.created.is_empty() {
-            let mut before = Vec::new();
+    fn direct_syncs(&mut self, write: &mut DirectWrite, creates: bool) {
+        let mut before = Vec::new();
+        if creates {
             self.folder_steps(&mut before);
-            write.before = before;
         }
+        let (forgets, before) = before.into_iter().partition(|step| matches!(step, Step::Forget { .. }));
+        write.before = before;
         let mut files: Vec<_> = write.runs.iter().map(|run| run.file).collect();
         files.dedup();
         write.after.extend(files.into_iter().map(|file| Step::Sync { file }));
@@ -117,17 +119,20 @@ impl Log {
             write.after.extend(dir.parent().map(|parent| Step::SyncDir { dir: parent.into() }));
             write.after.push(Step::SyncDir { dir });
         }
+        let forgets: Vec<Step> = forgets;
+        write.after.extend(forgets);
     }
 
     /// The direct write has ended; to be told before `durable_to` names its operations.
-    pub fn direct_done(&mut self, write: &DirectWrite, result: &Result<(), DiskError>) {
+    pub fn direct_done(&mut self, _write: &DirectWrite, result: &Result<(), DiskError>) {
         assert!(self.files.directs > 0);
         self.files.directs -= 1;
+        let created = std::mem::take(&mut self.files.direct_created);
         if result.is_err() {
             return;
         }
-        for base in &write.created {
-            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.base == *base) {
+        for base in created {
+            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.base == base) {
                 segment.created = true;
                 segment.dirty = true;
             }

@@ -22,6 +22,8 @@ pub(super) struct FileState {
     pub(super) epochs_written: Option<model::LeaderEpoch>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) directs: u32,
+    /// Segments whose files the direct write under way makes.
+    pub(super) direct_created: Vec<Offset>,
     pub(super) syncing: Option<Position>,
     /// Something was removed or cut since the last sync.
     pub(super) names_dirty: bool,
@@ -70,6 +72,16 @@ impl FileState {
 
     pub(super) fn remove_in_order(&mut self, base: Offset) {
         self.pending.push(FileChange::Remove(base));
+        // A segment that comes again under this name has a file of its own to make.
+        self.direct_created.retain(|created| *created != base);
+        if let Some(in_flight) = self.in_flight.as_mut() {
+            in_flight.created.retain(|created| *created != base);
+        }
+    }
+
+    /// A cut waits for the next write, or the write under way carries it out.
+    pub(super) fn is_cutting(&self) -> bool {
+        !self.pending.is_empty() || self.in_flight.as_ref().is_some_and(|in_flight| !in_flight.changes.is_empty())
     }
 
     pub(super) fn set_len_in_order(&mut self, at: Place) {

@@ -182,9 +182,9 @@ impl Log {
         self.files.in_flight.is_some()
     }
 
-    /// While a cut waits, positions in the files are not what the log says.
+    /// Until a cut has come to the files, positions in them are not what the log says, and the cut would take what lies behind it.
     pub(super) fn direct_allowed(&self) -> bool {
-        self.files.pending.is_empty() && self.files.cut_operation <= self.durable()
+        !self.files.is_cutting() && self.files.cut_operation <= self.durable()
     }
 
     pub(super) fn must_create(&self, base: Offset) -> bool {
