@@ -76,6 +76,7 @@ impl Node {
         }
         let full = core.room.take(&*core.disk, now, owed, bytes).err()?;
         core.budget.give_append(bytes);
+        core.replicas.asks().no_room(now);
         Some(AppendError::Disk { reason: full.to_string() })
     }
 

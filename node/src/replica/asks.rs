@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Now, TopicPartition};
+use model::{NodeId, Now, TopicPartition};
 use replication::controller::requests::{ControllerAnswer, ControllerRequest, HandOver, IsrChange, Refusal};
-use replication::metadata::{Image, Incarnation};
+use replication::metadata::{Image, Incarnation, PartitionInfo};
 use replication::partition::replica::{Event, IsrWish};
 
 use crate::core::Core;
@@ -19,11 +19,16 @@ use crate::effects::Effects;
 const CHANGES_MAX: usize = 5_000;
 /// How long an answer is waited for before the replicas, which ask again, are heard again.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How soon a node without room hands over again what it leads: when the disks of all are full, leaderships must not go round.
+const FULL_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaAsks {
     isr: BTreeMap<TopicPartition, IsrWish>,
     hand_over: BTreeSet<TopicPartition>,
+    /// The disk is full: everything that is led here is to be handed over. And when that may be asked for again.
+    full: bool,
+    full_again_at: Duration,
     /// What was asked against which partition epoch, in the order of the request.
     under_way: Option<Vec<(TopicPartition, u32)>>,
 }
@@ -37,15 +42,23 @@ impl ReplicaAsks {
         self.hand_over.insert(partition);
     }
 
+    /// Clients are refused here since the disk is full: others may have room.
+    pub(crate) fn no_room(&mut self, now: Now) {
+        if now.mono >= self.full_again_at {
+            self.full = true;
+            self.full_again_at = now.mono.saturating_add(FULL_AGAIN);
+        }
+    }
+
     /// The next request, if there is something to ask. `own`: the incarnation of this process.
-    pub(super) fn next(&mut self, node: model::NodeId, own: Incarnation, image: &Image) -> Option<ControllerRequest> {
+    pub(super) fn next(&mut self, node: NodeId, own: Incarnation, image: &Image) -> Option<ControllerRequest> {
         if self.under_way.is_some() {
             return None;
         }
-        if !self.hand_over.is_empty() {
-            let partitions = std::mem::take(&mut self.hand_over).into_iter().collect();
+        let handed_over = self.to_hand_over(node, image);
+        if !handed_over.is_empty() {
             self.under_way = Some(Vec::new());
-            let what = HandOver::Partitions(partitions);
+            let what = HandOver::Partitions(handed_over.into_iter().collect());
             return Some(ControllerRequest::HandOver { node, incarnation: own, what });
         }
         if self.isr.is_empty() {
@@ -73,9 +86,31 @@ impl ReplicaAsks {
         Some(ControllerRequest::AlterIsr { node, incarnation: own, changes })
     }
 
+    fn to_hand_over(&mut self, node: NodeId, image: &Image) -> BTreeSet<TopicPartition> {
+        let mut partitions = std::mem::take(&mut self.hand_over);
+        if !partitions.is_empty() {
+            // The disk hangs. The leaders of what this node follows wait for it too, and clients for their answers, in order.
+            partitions.extend(in_sync_with_others(node, image).map(|(id, _)| id));
+        }
+        if std::mem::take(&mut self.full) {
+            tracing::warn!("the disk is full: other replicas are to lead what this node leads");
+            let led = in_sync_with_others(node, image).filter(|(_, info)| info.leader == Some(node));
+            partitions.extend(led.map(|(id, _)| id));
+        }
+        partitions
+    }
+
     fn take_under_way(&mut self) -> Vec<(TopicPartition, u32)> {
         self.under_way.take().unwrap_or_default()
     }
+}
+
+/// Partitions that this node is in sync for, and another node too.
+fn in_sync_with_others(node: NodeId, image: &Image) -> impl Iterator<Item = (TopicPartition, &PartitionInfo)> {
+    let all = image.topics().flat_map(|topic| {
+        topic.partitions().map(move |(partition, info)| (TopicPartition { topic: topic.id, partition }, info.as_ref()))
+    });
+    all.filter(move |(_, info)| info.isr.len() > 1 && info.isr.contains(&node))
 }
 
 /// The controller has answered, or nobody has.

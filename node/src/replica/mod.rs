@@ -26,7 +26,7 @@ use storage::disk::Disk;
 use crate::core::Core;
 use crate::effects::Effects;
 use crate::node::Node;
-use crate::partition::handle::{Partition, State};
+use crate::partition::handle::{Partition, PublishedRole, State};
 use crate::peer::proto::{self, replica_frame::Kind};
 use crate::peer::{Origin, PeerEvent, PeerLane};
 use asks::ReplicaAsks;
@@ -260,9 +260,10 @@ impl Node {
             let Some(partition) = partition else { continue };
             partition.is_left(core, now, from, part.stream, part.offline, fx);
             let newest = part.leader_epoch.map(|raw| wire::epoch("a known epoch", raw)).transpose()?;
-            // Somebody else leads by now, whether or not our image says so.
+            // Somebody else leads by now, whether or not our image says so: who waits here is told where to go.
             if let Some(epoch) = newest.filter(|epoch| *epoch > partition.published.epoch()) {
-                partition.follow(core, now, epoch, None, fx);
+                let leader = part.leader.map(NodeId).filter(|leader| *leader != core.config.id);
+                partition.follow(core, now, epoch, leader, fx);
             }
         }
         Ok(())
@@ -292,6 +293,19 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// The leadership of a partition that its replicas have told this node of, when that is newer than `epoch`: a node whose disk hangs
+    /// applies no metadata, so its image may name itself for as long as that lasts.
+    pub fn newer_leadership(
+        &self,
+        partition: TopicPartition,
+        epoch: LeaderEpoch,
+    ) -> Option<(LeaderEpoch, Option<NodeId>)> {
+        let here = self.core.table.get(partition)?;
+        let newest = here.published.epoch();
+        let told = newest > epoch && here.published.role() == PublishedRole::Following;
+        told.then(|| (newest, here.published.leader()))
     }
 
     /// Whether an unclean election since this replica's last record may have lost what it took for committed.

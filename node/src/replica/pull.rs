@@ -93,9 +93,29 @@ struct Leader {
     wanted: BTreeMap<TopicPartition, Arc<Partition>>,
     /// How far we are, and where our log begins.
     positions: BTreeMap<u32, (Position, Offset)>,
-    /// Streams that are not taken any more: whether our log cannot be used, and the epoch in which somebody else leads.
-    unfollow: BTreeMap<u32, (bool, Option<LeaderEpoch>)>,
+    /// Streams that are not taken any more.
+    unfollow: BTreeMap<u32, Parting>,
     grant: bool,
+}
+
+/// Why a stream is not taken any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Parting {
+    /// Our log cannot be used.
+    offline: bool,
+    /// Somebody else leads, or nobody, in an epoch of which its leader may not have heard.
+    elsewhere: Option<(LeaderEpoch, Option<NodeId>)>,
+}
+
+impl Parting {
+    fn to_proto(self, stream: u32) -> proto::UnfollowPart {
+        proto::UnfollowPart {
+            stream,
+            offline: self.offline,
+            leader_epoch: self.elsewhere.map(|(epoch, _)| raw_epoch(epoch)),
+            leader: self.elsewhere.and_then(|(_, leader)| Some(leader?.0)),
+        }
+    }
 }
 
 /// Puts the frames of one lane back in order.
@@ -143,13 +163,7 @@ impl Pulls {
         self.leader(leader).wanted.insert(partition.id, Arc::clone(partition));
     }
 
-    fn want_no_more(
-        &mut self,
-        leader: NodeId,
-        id: TopicPartition,
-        stream: Option<u32>,
-        why: (bool, Option<LeaderEpoch>),
-    ) {
+    fn want_no_more(&mut self, leader: NodeId, id: TopicPartition, stream: Option<u32>, why: Parting) {
         self.leader(leader).wanted.remove(&id);
         if let Some(stream) = stream {
             self.streams.remove(&stream);
@@ -230,12 +244,7 @@ pub(super) fn flush(core: &Core, now: Now, fx: &mut Effects) {
         let Some(generation) = leader.hears() else { continue };
         if !leader.unfollow.is_empty() {
             let parts = std::mem::take(&mut leader.unfollow).into_iter();
-            let part = |(stream, (offline, epoch)): (u32, (bool, Option<LeaderEpoch>))| proto::UnfollowPart {
-                stream,
-                offline,
-                leader_epoch: epoch.map(raw_epoch),
-            };
-            let parts = parts.map(part).collect();
+            let parts = parts.map(|(stream, why)| why.to_proto(stream)).collect();
             let frame = frame(Kind::Unfollow(proto::Unfollow { generation, parts }), Vec::new());
             fx.push(Effect::Send { to: *node, lane: PeerLane::InSync, frame });
         }
@@ -369,9 +378,9 @@ impl Partition {
         let Some(mut pull) = state.pull.take() else { return };
         let mut pulls = core.replicas.pulls();
         pulls.leader(pull.leader).frees(pull.generation, &pull.take_bytes());
-        let elsewhere = state.replica.other_leader() != Some(pull.leader);
-        let epoch = elsewhere.then(|| state.replica.epoch());
-        pulls.want_no_more(pull.leader, self.id, pull.stream, (offline, epoch));
+        let leader = if state.replica.leads() { Some(core.config.id) } else { state.replica.other_leader() };
+        let elsewhere = (leader != Some(pull.leader)).then(|| (state.replica.epoch(), leader));
+        pulls.want_no_more(pull.leader, self.id, pull.stream, Parting { offline, elsewhere });
     }
 
     /// The leader is asked for a stream from our log's end on.

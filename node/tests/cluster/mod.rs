@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 mod net;
+#[path = "../world/small_disk.rs"]
+mod small_disk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use node::peer::PeerEvent;
 use node::requests::{Answer, NewTopic};
 use node::{Node, ReadDone};
 use replication::metadata::{Image, Listener, PEER_LISTENER};
+use small_disk::SmallDisk;
 use storage::disk::{Disk, DiskError, DiskOp, Lane, RealDisk, Ticket};
 
 /// What a disk operation takes.
@@ -40,6 +43,8 @@ pub struct Cluster {
     next: u64,
     starts: u64,
     folder: tempfile::TempDir,
+    /// Of each node's disk, where that is not the machine's own.
+    disk_bytes: Option<u64>,
     join: Vec<String>,
     pub answers: BTreeMap<u64, Answer>,
     /// A digest of everything that was sent.
@@ -52,12 +57,16 @@ struct Member {
     /// Runs, but gets no time.
     paused: bool,
     held: VecDeque<Event>,
+    /// What its disk is asked for does not end.
+    hangs: bool,
+    unended: Vec<Event>,
 }
 
 struct Process {
     number: u64,
     node: Node,
     disk: Arc<dyn Disk>,
+    small: Option<Arc<SmallDisk>>,
     tick_at: Duration,
     /// When each lane of the disk is free.
     lanes: BTreeMap<Lane, Duration>,
@@ -125,6 +134,7 @@ impl Cluster {
             next: 0,
             starts: 0,
             folder: tempfile::tempdir().expect("a folder for the test"),
+            disk_bytes: None,
             join: founders.iter().map(|node| address(*node)).collect(),
             answers: BTreeMap::new(),
             trace: 0xcbf2_9ce4_8422_2325,
@@ -134,21 +144,40 @@ impl Cluster {
     /// All founders run, and are ready.
     pub fn founded(founders: &[i32]) -> Cluster {
         let mut cluster = Cluster::new(founders);
-        founders.iter().for_each(|node| cluster.start(*node));
-        cluster.until("all are ready", 1_000, |cluster| founders.iter().all(|node| cluster.is_ready(*node)));
+        cluster.start_all(founders);
         cluster
+    }
+
+    /// The same on small disks.
+    pub fn founded_on(disk_bytes: u64, founders: &[i32]) -> Cluster {
+        let mut cluster = Cluster::new(founders);
+        cluster.disk_bytes = Some(disk_bytes);
+        cluster.start_all(founders);
+        cluster
+    }
+
+    fn start_all(&mut self, founders: &[i32]) {
+        founders.iter().for_each(|node| self.start(*node));
+        self.until("all are ready", 1_000, |cluster| founders.iter().all(|node| cluster.is_ready(*node)));
+    }
+
+    /// So many bytes are free on a small disk.
+    pub fn set_free(&mut self, node: i32, bytes: u64) {
+        self.running_process(NodeId(node)).small.as_ref().expect("the disks are small").set_free(bytes);
     }
 
     /// Another process of the node, on what its disk holds.
     pub fn start(&mut self, node: i32) {
         self.starts += 1;
         let (id, number) = (NodeId(node), self.starts);
-        let dir = self.folder.path().join(format!("node{node}"));
+        let (dir, disk_bytes) = (self.folder.path().join(format!("node{node}")), self.disk_bytes);
         let member = self.members.entry(id).or_insert_with(|| Member {
             dir,
             process: None,
             paused: false,
             held: VecDeque::new(),
+            hangs: false,
+            unended: Vec::new(),
         });
         assert!(member.process.is_none(), "node {node} runs already");
         let listener = |name: &str, port| Listener { name: name.to_owned(), host: format!("node{node}"), port };
@@ -158,13 +187,17 @@ impl Cluster {
             listeners: vec![listener("PLAINTEXT", 9092), listener(PEER_LISTENER, 9093)],
             ..NodeConfig::new(id, member.dir.clone())
         };
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(&member.dir, 64));
+        let small = disk_bytes.map(|size| Arc::new(SmallDisk::new(&member.dir, size)));
+        let disk = match &small {
+            Some(small) => Arc::clone(small) as Arc<dyn Disk>,
+            None => Arc::new(RealDisk::new(&member.dir, 64)),
+        };
         let mut fx = Effects::new();
         let seed = number << 32 | u64::try_from(node).expect("not negative");
         let opened = Node::open(config, Arc::clone(&disk), seed, self.now, &mut fx).expect("the directory opens");
         let tick_at = self.now.mono;
         let process =
-            Process { number, node: opened, disk, tick_at, lanes: BTreeMap::new(), ready: false, fatal: None };
+            Process { number, node: opened, disk, small, tick_at, lanes: BTreeMap::new(), ready: false, fatal: None };
         self.member(id).process = Some(process);
         self.schedule(Duration::ZERO, Event::Tick { node: id, process: number });
         self.net_started(id);
@@ -178,6 +211,7 @@ impl Cluster {
         member.process = None;
         member.paused = false;
         member.held.clear();
+        member.unended.clear();
         self.net_died(id);
     }
 
@@ -190,6 +224,19 @@ impl Cluster {
         let member = self.member(NodeId(node));
         member.paused = false;
         for event in std::mem::take(&mut member.held) {
+            self.schedule(Duration::ZERO, event);
+        }
+    }
+
+    /// No write or sync of its disk ends from now on.
+    pub fn hang_disk(&mut self, node: i32) {
+        self.member(NodeId(node)).hangs = true;
+    }
+
+    pub fn mend_disk(&mut self, node: i32) {
+        let member = self.member(NodeId(node));
+        member.hangs = false;
+        for event in std::mem::take(&mut member.unended) {
             self.schedule(Duration::ZERO, event);
         }
     }
@@ -370,6 +417,10 @@ impl Cluster {
         let (id, number) = event.target();
         let Some(member) = self.members.get_mut(&id) else { return true };
         if member.process.as_ref().is_none_or(|process| process.number != number) {
+            return true;
+        }
+        if member.hangs && matches!(event, Event::DiskDone { .. }) {
+            member.unended.push(event);
             return true;
         }
         if member.paused {

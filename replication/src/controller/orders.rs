@@ -113,8 +113,7 @@ pub fn hand_over(
         HandOver::Partitions(partitions) => {
             for TopicPartition { topic: id, partition } in partitions {
                 let Some(topic) = image.topic_by_id(*id) else { continue };
-                let state = topic.partition(*partition).filter(|before| before.leader == Some(node));
-                let state = state.and_then(|before| hand_over(topic, before));
+                let state = topic.partition(*partition).and_then(|before| hand_over(topic, before));
                 groups.extend(state.map(|state| vec![changed(*id, *partition, state)]));
             }
         }

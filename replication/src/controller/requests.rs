@@ -207,7 +207,7 @@ pub struct FeatureUpdate {
 pub enum HandOver {
     /// The process ends: everything that it leads, and it is not elected again before it starts anew.
     Stopping,
-    /// Its own sync hangs.
+    /// Its own sync hangs: it leaves their ISRs, whether it leads them or follows.
     Partitions(Vec<TopicPartition>),
 }
 

@@ -140,7 +140,7 @@ fn a_node_that_stops_hands_over_what_others_can_lead_and_is_not_elected_again() 
 }
 
 #[test]
-fn a_leader_whose_disk_hangs_hands_over_the_partitions_that_it_names() {
+fn a_node_whose_disk_hangs_hands_over_and_leaves_the_isr_of_the_partitions_that_it_names() {
     let before = ["123 isr 123 led 1", "123 isr 123 led 1", "123 isr 123 led 2"];
     let mut world = World::new(3).topic("t", &[], &before);
     let topic = world.image.topic(&name("t")).expect("it is there").id;
@@ -148,7 +148,7 @@ fn a_leader_whose_disk_hangs_hands_over_the_partitions_that_it_names() {
     let what = HandOver::Partitions(vec![place(0), place(2), place(9)]);
     let request = ControllerRequest::HandOver { node: NodeId(1), incarnation: incarnation(1), what };
     assert_eq!(world.ask(&request), Ok(ControllerAnswer::HandedOver { left: 0 }));
-    assert_eq!(world.show("t"), ["123 isr 23 led 2", "123 isr 123 led 1", "123 isr 123 led 2"]);
+    assert_eq!(world.show("t"), ["123 isr 23 led 2", "123 isr 123 led 1", "123 isr 23 led 2"]);
     assert_eq!(world.partition("t", 0).leader_epoch, LeaderEpoch::new(5));
 }
 
