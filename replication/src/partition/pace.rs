@@ -2,7 +2,8 @@
 //!
 //! Owns the marks of when what was appended, and each replica's delay. Does not own what follows from it: the leader proposes.
 //! Invariant: a replica is slow while its position does not cover what was appended max(50 ms, four times the median delay of those in
-//! sync) ago. Slow for two seconds at a stretch it leaves; one that left so returns after ten seconds of keeping up, any other at once.
+//! sync) ago. Slow for two seconds at a stretch it leaves, and only a fifth of a second of keeping up ends the stretch; one that left so
+//! returns after ten seconds of keeping up, any other at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub const SLOW_MIN: Duration = Duration::from_millis(50);
 const SLOW_FACTOR: u32 = 4;
 /// Slow for so long, a replica leaves.
 pub const SLOW_MAX: Duration = Duration::from_secs(2);
+/// Keeping up for less than this ends no stretch of slowness: a disk that takes 200 ms for each sync is near the threshold now and then.
+pub const FORGIVEN: Duration = Duration::from_millis(200);
 /// One that left because it was slow keeps up for so long before it returns.
 pub const PENANCE: Duration = Duration::from_secs(10);
 /// A leader whose own disk does not answer for so long hands over.
@@ -28,6 +31,7 @@ const MARKS_MAX: usize = 1_024;
 
 const _: () = {
     assert!(SLOW_MIN.as_millis() < OWN_DELAY_MAX.as_millis());
+    assert!(FORGIVEN.as_millis() < SLOW_MAX.as_millis());
     // The marks reach back further than anything that is measured with them.
     assert!(MARK_APART.as_millis() * MARKS_MAX as u128 > SLOW_MAX.as_millis() * 2);
 };
@@ -111,7 +115,9 @@ impl Pace {
     pub fn left(&mut self, node: NodeId) {
         if let Some(replica) = self.replicas.get_mut(&node) {
             replica.following = None;
-            replica.fit_since = None;
+            if replica.fit_since.take().is_some() {
+                replica.slow_since = None;
+            }
         }
     }
 
@@ -158,15 +164,17 @@ impl Pace {
         let behind = self.marks.age_behind(now, position);
         let replica = self.replicas.entry(node).or_default();
         if behind > threshold {
-            replica.fit_since = None;
+            if replica.fit_since.take().is_some_and(|since| now.saturating_sub(since) >= FORGIVEN) {
+                replica.slow_since = None;
+            }
             let since = *replica.slow_since.get_or_insert(now);
             // It was slow since it passed the threshold, even if nobody looked.
             let since = since.min(now.saturating_sub(behind.saturating_sub(threshold)));
             replica.slow_since = Some(since);
             return if now.saturating_sub(since) >= SLOW_MAX { Verdict::Leaves } else { Verdict::Stays };
         }
-        replica.slow_since = None;
         if replica.following.is_none() {
+            replica.slow_since = None;
             return Verdict::Stays;
         }
         let since = *replica.fit_since.get_or_insert(now);
@@ -221,10 +229,22 @@ mod tests {
         assert_eq!(pace.judge(ms(1_100), NODE, at(9), SLOW_MIN), Verdict::Stays);
         assert_eq!(pace.judge(ms(3_000), NODE, at(9), SLOW_MIN), Verdict::Stays);
         assert_eq!(pace.judge(ms(3_060), NODE, at(9), SLOW_MIN), Verdict::Leaves);
-        // A moment of keeping up begins a new stretch.
-        assert_eq!(pace.judge(ms(3_061), NODE, at(10), SLOW_MIN), Verdict::Fit);
-        pace.appended(ms(3_061), at(11));
-        assert_eq!(pace.judge(ms(3_200), NODE, at(10), SLOW_MIN), Verdict::Stays);
+    }
+
+    #[test]
+    fn a_moment_of_keeping_up_does_not_end_a_stretch_of_slowness() {
+        let slow_but = |fit: std::ops::Range<u64>| {
+            let mut pace = following();
+            (1_000..4_000).step_by(20).find(|now| {
+                let position = i64::try_from(*now).expect("small");
+                pace.appended(ms(*now), at(position));
+                let behind = if fit.contains(now) { 0 } else { 160 };
+                pace.judge(ms(*now), NODE, at(position - behind), SLOW_MIN) == Verdict::Leaves
+            })
+        };
+        let never = slow_but(0..0).expect("it leaves");
+        assert_eq!(slow_but(2_000..2_180), Some(never));
+        assert_eq!(slow_but(2_000..2_240), None, "that was long enough");
     }
 
     #[test]
