@@ -163,6 +163,7 @@ impl Node {
         fx: &mut Effects,
     ) {
         let before = self.image();
+        self.departed.note(now, &before, image);
         let follow = Follow { core: &self.core, store: &self.store, image, registered: cold.registered };
         follow.follow(changed, &mut cold.unclaimed, now, fx);
         // Only now: who finds a topic in the image finds its partitions.

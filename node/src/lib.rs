@@ -9,6 +9,7 @@ pub mod config;
 mod controller;
 mod coordinator;
 mod core;
+mod departed;
 pub mod effects;
 mod group_log;
 mod liveness;

@@ -23,6 +23,7 @@ use crate::cold::Cold;
 use crate::commit::DirectDone;
 use crate::coordinator::Coordinators;
 use crate::core::{Core, Inward, Pending};
+use crate::departed::Departed;
 use crate::effects::{Effect, Effects, ReplyTo};
 use crate::group_log::GroupLogs;
 use crate::peer::Peers;
@@ -42,6 +43,7 @@ pub struct Node {
     pub(crate) coordinators: Coordinators,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) peers: Peers,
+    pub(crate) departed: Departed,
     pub(crate) ready: AtomicBool,
     stopping: AtomicBool,
     stop: Mutex<Option<ReplyTo>>,
@@ -97,6 +99,7 @@ impl Node {
             coordinators,
             checkpointer,
             peers,
+            departed: Departed::default(),
             ready: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Mutex::default(),

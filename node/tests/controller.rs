@@ -400,3 +400,19 @@ fn ten_thousand_partitions_have_leaders_soon_after_a_node_died() {
     let time = cluster.until("the node is fenced", 2_000, until_fenced);
     assert!(led(&mut cluster) && millis(time) <= 500, "{time:?}");
 }
+
+#[test]
+fn a_silent_node_may_have_died_until_that_is_decided() {
+    let mut cluster = Cluster::founded(&THREE);
+    let doubted = |cluster: &Cluster| cluster.node(1).may_have_died(cluster.now, NodeId(3));
+    cluster.pass(2_000);
+    assert!(!doubted(&cluster), "it has nothing to say, and says so");
+    cluster.pause(3);
+    cluster.until("it is doubted", 1_000, |cluster| doubted(cluster));
+    assert!(cluster.image(1).is_live(NodeId(3)));
+    cluster.until("that is decided", 1_200, |cluster| !cluster.image(1).is_live(NodeId(3)));
+    cluster.until("there is no doubt left", 1_000, |cluster| !doubted(cluster));
+    cluster.resume(3);
+    cluster.until("it lives", 2_000, |cluster| cluster.image(1).is_live(NodeId(3)));
+    assert!(!doubted(&cluster));
+}

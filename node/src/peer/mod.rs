@@ -103,6 +103,9 @@ impl Node {
 
     fn peer_frame(&self, now: Now, origin: Origin, head: Bytes, body: Bytes, fx: &mut Effects) {
         use proto::peer_frame::Kind;
+        if origin.lane == PeerLane::Control {
+            self.peers.heard(now, origin.from);
+        }
         match wire::decode(head) {
             Ok(Kind::Announce(proto::Announce { hello })) => match hello.map(Hello::from_proto) {
                 Some(Ok(hello)) => self.announced(now, origin, &hello, fx),

@@ -17,6 +17,7 @@ use replication::metadata::{Image, Incarnation, NodeInfo, PEER_LISTENER};
 use super::{Founding, Frame, Hello, Origin, PeerAddress, PeerEvent, PeerLane, proto};
 use crate::birth::{Birth, Unborn, Waiting};
 use crate::effects::{Effect, Effects};
+use crate::liveness::{ALIVE_INTERVAL, SILENCE_MAX};
 use crate::node::Node;
 
 /// Starts of a node that were replaced are remembered, the newest so many.
@@ -24,6 +25,13 @@ const RETIRED_MAX: usize = 16;
 /// A node whose links broke is fenced within this time, or it lives: two refused connects, and the election of another controller if it
 /// was that too.
 const DECIDED_SOON: Duration = Duration::from_millis(500);
+/// More than one word of life is missing: what a client is told now about what it leads may be wrong in a moment.
+const SILENT: Duration = Duration::from_millis(700);
+
+const _: () = {
+    assert!(SILENT.as_millis() > 2 * ALIVE_INTERVAL.as_millis());
+    assert!(SILENT.as_millis() < SILENCE_MAX.as_millis());
+};
 
 /// Why a node gets no link: for the logs of both.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -66,6 +74,8 @@ struct State {
     outgoing: BTreeSet<NodeId>,
     /// When that link was lost, for those that had one.
     lost_at: BTreeMap<NodeId, Duration>,
+    /// When a frame of theirs came last, for those whose link to us stands.
+    heard_at: BTreeMap<NodeId, Duration>,
     linked: Option<Vec<PeerAddress>>,
     registered: BTreeMap<NodeId, Incarnation>,
     retired: BTreeMap<NodeId, Vec<Incarnation>>,
@@ -93,11 +103,17 @@ impl Peers {
             incoming: BTreeMap::new(),
             outgoing: BTreeSet::new(),
             lost_at: BTreeMap::new(),
+            heard_at: BTreeMap::new(),
             linked: None,
             registered: BTreeMap::new(),
             retired: BTreeMap::new(),
         };
         Peers { state: Mutex::new(state) }
+    }
+
+    /// A frame came over the lane on which silence counts.
+    pub(super) fn heard(&self, now: Now, node: NodeId) {
+        self.lock().heard_at.insert(node, now.mono);
     }
 
     /// Nothing is locked below it.
@@ -131,10 +147,13 @@ impl Node {
         self.peers.lock().unborn.as_ref()?.decide(&mut Random::new(0)).err()
     }
 
-    /// Whether the link to a node broke a moment ago: it may have died, and whether it did is decided in a moment.
+    /// Whether the link to a node broke a moment ago, or it is silent: it may have died, and whether it did is decided in a moment.
     pub fn may_have_died(&self, now: Now, node: NodeId) -> bool {
-        let lost_at = self.peers.lock().lost_at.get(&node).copied();
-        lost_at.is_some_and(|at| now.mono < at.saturating_add(DECIDED_SOON))
+        let peers = self.peers.lock();
+        let since = |at: &Duration| now.mono.saturating_sub(*at);
+        let broke = peers.lost_at.get(&node).is_some_and(|at| since(at) < DECIDED_SOON);
+        let silent = peers.heard_at.get(&node).map(since);
+        broke || silent.is_some_and(|silent| silent >= SILENT && silent < SILENCE_MAX + DECIDED_SOON)
     }
 
     /// Keeps account of a link; lets an empty node be born.
@@ -228,6 +247,7 @@ impl State {
             PeerEvent::Lost { to, lane: PeerLane::Control, .. } if self.outgoing.contains(to) => {
                 self.lost_at.insert(*to, now.mono);
             }
+            PeerEvent::Closed { from, lane: PeerLane::Control, .. } => drop(self.heard_at.remove(from)),
             _ => {}
         }
     }

@@ -10,8 +10,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ErrorCode, NodeId, TopicName};
-use replication::metadata::{Image, PartitionInfo, Topic};
+use model::{ErrorCode, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
+use replication::metadata::{Image, NodeInfo, PartitionInfo, Topic};
 
 use super::admin::ids;
 use super::context::{Api, Reply, RequestContext};
@@ -33,6 +33,8 @@ pub const CLUSTER_OPERATIONS: i32 = 0x1fa0;
 const CREATED_MAX: usize = 100;
 /// Between two looks at what became of a leader; the node bounds how long one is in doubt.
 const LOOK_AGAIN: Duration = Duration::from_millis(4);
+/// A client may see that a node's connections broke before the nodes see it whose links to that one broke at the same moment.
+const SEEN_BY_ALL: Duration = Duration::from_millis(10);
 
 pub struct Metadata;
 
@@ -59,7 +61,7 @@ impl Api for Metadata {
             Some(topics) => topics.iter().map(|named| show_named(&ctx, &image, named, &made, &show)).collect(),
         };
         let mut response = MetadataResponse::default()
-            .with_brokers(brokers(&ctx, &image))
+            .with_brokers(brokers(&ctx, &image, topics.as_ref().is_none_or(|named| !named.is_empty())))
             .with_controller_id(controller(&ctx, &image).0.into())
             .with_topics(shown);
         if ctx.version >= 2 {
@@ -75,6 +77,9 @@ impl Api for Metadata {
 /// Waits while a leader may have died a moment ago and nobody has decided that yet. A client whose connection broke asks at once, and
 /// the next time only after its own pause, which is a second with librdkafka: what it would be told now is of no use to it.
 async fn until_leaders_are_certain(ctx: &RequestContext, topics: Option<&[MetadataRequestTopic]>) {
+    if is_led_elsewhere(ctx, topics) {
+        tokio::time::sleep(SEEN_BY_ALL).await;
+    }
     loop {
         let image = ctx.broker.image();
         let doubted: BTreeSet<NodeId> = image
@@ -85,16 +90,26 @@ async fn until_leaders_are_certain(ctx: &RequestContext, topics: Option<&[Metada
         let doubtful = |topic: &Topic| {
             topic.partitions().any(|(_, partition)| partition.leader.is_some_and(|leader| doubted.contains(&leader)))
         };
-        let is_doubtful = !doubted.is_empty()
-            && match topics {
-                None => image.topics().any(|topic| doubtful(topic)),
-                Some(named) => named.iter().any(|named| named_topic(&image, named).is_some_and(&doubtful)),
-            };
+        let is_doubtful = !doubted.is_empty() && any_topic(&image, topics, doubtful);
         drop(image);
         if !is_doubtful {
             return;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether another node leads something of what is asked about.
+fn is_led_elsewhere(ctx: &RequestContext, topics: Option<&[MetadataRequestTopic]>) -> bool {
+    let (image, own) = (ctx.broker.image(), ctx.broker.node.id());
+    let is_elsewhere = |partition: &PartitionInfo| partition.leader.is_some_and(|leader| leader != own);
+    any_topic(&image, topics, |topic| topic.partitions().any(|(_, partition)| is_elsewhere(partition)))
+}
+
+fn any_topic(image: &Image, topics: Option<&[MetadataRequestTopic]>, holds: impl Fn(&Topic) -> bool) -> bool {
+    match topics {
+        None => image.topics().any(|topic| holds(topic)),
+        Some(named) => named.iter().any(|named| named_topic(image, named).is_some_and(&holds)),
     }
 }
 
@@ -163,7 +178,7 @@ pub fn controller(ctx: &RequestContext, image: &Image) -> NodeId {
 
 fn show_topic(ctx: &RequestContext, image: &Image, topic: &Topic, with_operations: bool) -> MetadataResponseTopic {
     let partitions =
-        topic.partitions().map(|(index, partition)| show_partition(ctx, image, index.to_wire(), partition));
+        topic.partitions().map(|(index, partition)| show_partition(ctx, image, topic.id, index, partition));
     let mut shown = MetadataResponseTopic::default()
         .with_name(Some(text(topic.name.as_str()).into()))
         .with_is_internal(topic.name.is_internal())
@@ -180,11 +195,14 @@ fn show_topic(ctx: &RequestContext, image: &Image, topic: &Topic, with_operation
 fn show_partition(
     ctx: &RequestContext,
     image: &Image,
-    index: i32,
+    topic: TopicId,
+    index: PartitionIndex,
     partition: &PartitionInfo,
 ) -> MetadataResponsePartition {
     let (live, offline): (Vec<NodeId>, Vec<NodeId>) = partition.replicas.iter().partition(|node| image.is_live(**node));
-    let leader = partition.leader.filter(|leader| image.is_live(*leader));
+    let newer = ctx.broker.node.newer_leadership(TopicPartition { topic, partition: index }, partition.leader_epoch);
+    let (leader_epoch, leader) = newer.unwrap_or((partition.leader_epoch, partition.leader));
+    let leader = leader.filter(|leader| image.is_live(*leader));
     // Version 0 has no place for replicas that cannot be reached: it leaves them out and says so.
     let left_out = ctx.version == 0 && !offline.is_empty();
     let error = match leader {
@@ -194,12 +212,12 @@ fn show_partition(
     };
     let mut shown = MetadataResponsePartition::default()
         .with_error_code(error.to_wire())
-        .with_partition_index(index)
+        .with_partition_index(index.to_wire())
         .with_leader_id(leader.map_or(-1, |node| node.0).into())
         .with_replica_nodes(ids(if left_out { &live } else { &partition.replicas }))
         .with_isr_nodes(ids(&partition.isr));
     if ctx.version >= 7 {
-        shown.leader_epoch = partition.leader_epoch.get();
+        shown.leader_epoch = leader_epoch.get();
     }
     if ctx.version >= 5 {
         shown.offline_replicas = ids(&offline);
@@ -207,8 +225,10 @@ fn show_partition(
     shown
 }
 
-fn brokers(ctx: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {
-    let broker = |(node, info)| {
+/// The live nodes. Who asks about topics is told of those as well that led some of them until a moment ago (`node::departed`).
+fn brokers(ctx: &RequestContext, image: &Image, with_topics: bool) -> Vec<MetadataResponseBroker> {
+    let departed = if with_topics { ctx.broker.node.departed_lately(clock::now(), image) } else { Vec::new() };
+    let broker = |(node, info): (NodeId, &NodeInfo)| {
         let endpoint = ctx.broker.endpoint_of(node, Some(info), ctx.connection.local, ctx.connection.peer);
         MetadataResponseBroker::default()
             .with_node_id(node.0.into())
@@ -216,5 +236,6 @@ fn brokers(ctx: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {
             .with_port(endpoint.port.into())
             .with_rack(info.rack.as_deref().map(text))
     };
-    image.live_nodes().map(broker).collect()
+    let listed = |node: &NodeId, info: &NodeInfo| !info.fenced || departed.contains(node);
+    image.nodes().iter().filter(|(node, info)| listed(node, info)).map(|(node, info)| broker((*node, info))).collect()
 }
