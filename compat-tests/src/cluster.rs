@@ -16,10 +16,11 @@ use crate::admin::{Admin, Partition};
 use crate::broker::{Ready, free_port};
 use crate::kafka_node::{self, Flavour};
 use crate::paths;
-use crate::program::{Program, wait_until};
+use crate::program::{Program, run, wait_until};
 
 const READY_MAX: Duration = Duration::from_secs(120);
 const STOP_MAX: Duration = Duration::from_secs(60);
+const NODE_COMMAND_MAX: Duration = Duration::from_secs(120);
 /// A port that was free may be taken by the time it is used; then all are chosen anew.
 const START_TRIES: usize = 3;
 
@@ -206,13 +207,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// `weir node ARGUMENTS`, said to the node with this id.
+    pub fn node_command(&self, at: u32, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(self.binary()?);
+        command.arg("node").args(arguments).args(["--bootstrap", &self.node(at)?.kafka]);
+        let (program, status) = run("weir-node", &mut command, "", NODE_COMMAND_MAX)?;
+        ensure!(status.success(), "weir node {arguments:?} ended with {status}\n{}", program.tail());
+        Ok(())
+    }
+
+    fn binary(&self) -> Result<PathBuf> {
+        self.plan.binary.clone().map_or_else(paths::weir, Ok)
+    }
+
     fn command(&self, id: u32) -> Result<Command> {
         let node = self.node(id)?;
         if let Kind::Kafka(_) = self.plan.kind {
             return kafka_node::command(self.folder.path(), id);
         }
-        let binary = self.plan.binary.clone().map_or_else(paths::weir, Ok)?;
-        let mut command = Command::new(binary);
+        let mut command = Command::new(self.binary()?);
         // what is ours is no setting of Weir's
         let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_COMPAT_"));
         for (name, _) in ours {

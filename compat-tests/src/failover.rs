@@ -134,6 +134,7 @@ pub fn measure(kind: Kind, options: &Options) -> Result<Outcome> {
             let one =
                 once(&mut cluster, &mut load, *fault, run).with_context(|| format!("{}, run {run}", fault.says()));
             let one = cluster.explain(one)?;
+            eprintln!("{kind:?}: {}, run {run}", fault.says());
             nemesis.push((one.begun, format!("{}, run {run}", fault.says())));
             done.push(one);
         }

@@ -78,4 +78,19 @@ impl Outcome {
             "worst_ms": sorted.last(), "checked": self.verdict.json(),
         })
     }
+
+    pub fn markdown(&self) -> String {
+        let mut sorted = self.answered_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (median, worst) = (sorted.get(sorted.len() / 2), sorted.last());
+        let told = |value: Option<&f64>| value.map_or_else(String::new, |value| format!("{value:.0}"));
+        format!(
+            "| all killed at once, runs | start to every partition answers, median ms | worst ms |\n| --- | --- | --- |\n\
+             | {} | {} | {} |\n\nchecked: {}\n",
+            sorted.len(),
+            told(median),
+            told(worst),
+            self.verdict
+        )
+    }
 }

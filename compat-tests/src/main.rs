@@ -1,6 +1,6 @@
 //! `compat-tests failover | kill-all | faults | check`: what takes too long for a test, as commands with a report.
 //!
-//! Owns arguments and where reports go. Does not own what is done: the modules of the library do.
+//! Owns arguments and where reports go: JSON, and tables beside it as Markdown. Does not own what is done: the modules of the library do.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use serde_json::{Value as Json, json};
 struct Arguments {
     #[command(subcommand)]
     what: What,
-    /// Where the report goes; stdout as well
+    /// Where the report goes, its tables beside it with the ending `md`; both go to stdout as well
     #[arg(long, global = true, default_value = "target/compat-tests/report.json")]
     out: PathBuf,
 }
@@ -50,8 +50,9 @@ enum What {
     },
     /// All three nodes killed with -9 at once
     KillAll {
+        /// How often
         #[arg(long, default_value_t = 20)]
-        rounds: usize,
+        runs: usize,
     },
     /// The rows of the matrix of faults
     Faults {
@@ -71,19 +72,19 @@ enum What {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let report = match arguments.what {
+    let (report, tables) = match arguments.what {
         What::Failover { runs, faults, clusters, turns, librdkafka, java } => {
             measure_failover(runs, &faults, &clusters, turns, &librdkafka, &java)?
         }
-        What::KillAll { rounds } => {
-            let outcome = kill_all::measure(rounds)?;
-            json!({"clean": outcome.verdict.is_clean(), "kill_all": outcome.json()})
+        What::KillAll { runs } => {
+            let outcome = kill_all::measure(runs)?;
+            (json!({"clean": outcome.verdict.is_clean(), "kill_all": outcome.json()}), outcome.markdown())
         }
         What::Faults { list: true, .. } => {
             faults::ROWS.iter().for_each(|row| println!("{:>3} {}", row.number, row.says));
             return Ok(ExitCode::SUCCESS);
         }
-        What::Faults { rows, short, .. } => run_faults(&rows, short)?,
+        What::Faults { rows, short, .. } => (run_faults(&rows, short)?, String::new()),
         What::Check { files } => {
             let mut history = History::default();
             for file in files {
@@ -91,8 +92,7 @@ fn main() -> Result<ExitCode> {
                 history.add(&text).with_context(|| format!("in {}", file.display()))?;
             }
             let verdict = judge(&history);
-            print!("{verdict}");
-            json!({"clean": verdict.is_clean(), "checked": verdict.json()})
+            (json!({"clean": verdict.is_clean(), "checked": verdict.json()}), verdict.to_string())
         }
     };
     if let Some(folder) = arguments.out.parent() {
@@ -101,6 +101,10 @@ fn main() -> Result<ExitCode> {
     let text = serde_json::to_string_pretty(&report)?;
     std::fs::write(&arguments.out, &text)?;
     println!("{text}");
+    if !tables.is_empty() {
+        std::fs::write(arguments.out.with_extension("md"), &tables)?;
+        println!("{tables}");
+    }
     Ok(if report["clean"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -131,23 +135,27 @@ fn measure_failover(
     turns: usize,
     librdkafka: &[String],
     java: &[String],
-) -> Result<Json> {
+) -> Result<(Json, String)> {
     let faults: Vec<Fault> =
         Fault::ALL.into_iter().filter(|fault| faults.iter().any(|name| name == fault.name())).collect();
     ensure!(!faults.is_empty() && turns > 0, "nothing to measure");
     let kinds: Vec<Kind> = clusters.iter().map(|name| kind(name)).collect::<Result<_>>()?;
     prepare_clients()?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failed) = (Vec::new(), Vec::new());
     for _ in 0..turns {
         for kind in &kinds {
             for options in failover::plans(runs.div_ceil(turns), &faults, librdkafka, java) {
-                outcomes.push(failover::measure(*kind, &options)?);
+                // hours of measurements are not given up for one that fails
+                match failover::measure(*kind, &options) {
+                    Ok(outcome) => outcomes.push(outcome),
+                    Err(error) => failed.push(format!("{kind:?}: {error:#}")),
+                }
             }
         }
     }
-    println!("{}", failover::markdown(&outcomes));
-    let clean = outcomes.iter().all(|outcome| outcome.verdict.is_clean());
-    Ok(json!({"clean": clean, "failover": failover::json(&outcomes)}))
+    let clean = failed.is_empty() && outcomes.iter().all(|outcome| outcome.verdict.is_clean());
+    let report = json!({"clean": clean, "failed": failed, "failover": failover::json(&outcomes)});
+    Ok((report, failover::markdown(&outcomes)))
 }
 
 #[cfg(test)]
