@@ -4,6 +4,7 @@
 //! `DiskOp` and handed out as an effect: `server` runs it on a thread, `sim` step by step, with a crash between any two.
 //! Invariant: a `FileId` is a registered path, not an open descriptor; descriptors are opened on use, under a budget.
 
+mod calls;
 mod real;
 
 use std::path::{Path, PathBuf};
@@ -60,8 +61,27 @@ pub trait Disk: Send + Sync + 'static {
     fn len(&self, file: FileId) -> Result<u64, DiskError>;
     /// Reads up to `into.len()` bytes; fewer only at the end of the file.
     fn read_at(&self, file: FileId, at: u64, into: &mut [u8], mode: ReadMode) -> Result<usize, DiskError>;
+    /// Puts up to `len` bytes at the end of `into`; fewer only at the end of the file. The memory need not be cleared before.
+    fn read_append(
+        &self,
+        file: FileId,
+        at: u64,
+        len: usize,
+        into: &mut Vec<u8>,
+        mode: ReadMode,
+    ) -> Result<(), DiskError> {
+        let start = into.len();
+        into.resize(start + len, 0);
+        let got = self.read_at(file, at, &mut into[start..], mode)?;
+        into.truncate(start + got);
+        Ok(())
+    }
     /// Writes all parts, one behind the other, from `at` on.
     fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError>;
+    /// As `write_at`, for bytes that nobody is expected to read soon: a disk that can does not keep them in memory.
+    fn write_uncached(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {
+        self.write_at(file, at, parts)
+    }
     /// Writes and makes durable in one operation where the disk can (the journal's own write). `at` and the length are multiples of 4096.
     fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError>;
     fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError>;
@@ -233,6 +253,8 @@ pub enum Step {
         file: FileId,
         at: u64,
         parts: Vec<Bytes>,
+        /// Somebody is expected to read them soon.
+        cached: bool,
     },
     WriteThrough {
         file: FileId,
@@ -278,7 +300,8 @@ impl Step {
         match self {
             Step::Create { file } => disk.create(*file),
             Step::CreateDir { dir } => disk.create_dir(dir),
-            Step::Write { file, at, parts } => disk.write_at(*file, *at, parts),
+            Step::Write { file, at, parts, cached: true } => disk.write_at(*file, *at, parts),
+            Step::Write { file, at, parts, cached: false } => disk.write_uncached(*file, *at, parts),
             Step::WriteThrough { file, at, data } => disk.write_through(*file, *at, data),
             Step::SetLen { file, len } => disk.set_len(*file, *len),
             Step::Reserve { file, len } => disk.reserve(*file, *len),

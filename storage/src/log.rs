@@ -10,6 +10,7 @@ mod capture;
 mod change;
 mod direct;
 mod files;
+mod near;
 mod read;
 mod steps;
 mod sync;
@@ -126,6 +127,7 @@ pub struct Log {
     written: Position,
     synced: Position,
     files: files::FileState,
+    near: near::NearReaders,
 }
 
 impl Log {
@@ -150,6 +152,7 @@ impl Log {
             written: position,
             synced: position,
             files: files::FileState::default(),
+            near: near::NearReaders::default(),
         }
     }
 
@@ -314,6 +317,7 @@ impl Log {
         let interval = self.config.index_interval_bytes;
         segment.index.add(facts.base.get(), header, at.position, bytes, facts.newest, interval);
         facts.add(bytes, header.max_timestamp, header.last_offset());
+        self.near.appended += u64::from(bytes);
         self.epochs.assign(epoch, batch.base_offset());
         self.log_end = batch.next_offset();
         let operation = self.next_operation();

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::batch::{BatchHeader, HEADER_BYTES, StoredBatch, peek};
 use model::{Offset, limits};
 
@@ -299,11 +299,11 @@ impl FilePart {
     }
 
     pub(crate) fn read(&self, disk: &dyn Disk, mode: ReadMode, position: u32, len: usize) -> Result<Bytes, ReadError> {
-        let mut buffer = BytesMut::zeroed(len);
-        let got = disk.read_at(self.data, u64::from(position), &mut buffer, mode)?;
-        if got < len {
+        let mut buffer = Vec::with_capacity(len);
+        disk.read_append(self.data, u64::from(position), len, &mut buffer, mode)?;
+        if buffer.len() < len {
             return Err(self.corrupt(position));
         }
-        Ok(buffer.freeze())
+        Ok(buffer.into())
     }
 }

@@ -68,8 +68,12 @@ impl Partition {
             return Ok(Some(self.empty()));
         }
         // The lock's scope ends with the plan.
-        let plan = self.lock().log.plan_read(from, limit, bytes_max);
-        let plan = plan.map_err(|error| fetch_error(&error, part.from))?;
+        let plan = {
+            let mut state = self.lock();
+            let plan = state.log.plan_read(from, limit, bytes_max).map_err(|error| fetch_error(&error, part.from))?;
+            state.log.note_reader(&plan);
+            plan
+        };
         let read = match plan.run(disk, mode) {
             Ok(read) => read,
             Err(ReadError::Disk(DiskError::NotCached)) => return Ok(None),

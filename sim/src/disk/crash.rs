@@ -57,7 +57,7 @@ impl SimDisk {
     /// This step was under way when the power went.
     pub fn tear(&self, step: &Step, rng: &mut Rng) {
         match step {
-            Step::Write { file, at, parts } => {
+            Step::Write { file, at, parts, cached: _ } => {
                 let data: Vec<u8> = parts.iter().flatten().copied().collect();
                 self.tear_write(*file, *at, &data, false, rng);
             }

@@ -1,8 +1,8 @@
 //! The disk of the machine.
 //!
 //! Owns descriptors: opened on use, closed when there are too many. Does not own what is written.
-//! Invariant: no system call is made with the table of files locked. A short write is continued, an interrupted call repeated, a failed
-//! sync never.
+//! Invariant: no system call is made with the table of files locked. What a call leaves is
+//! asked for again; a failed sync never is.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::calls::{DONT_CACHE, read_spare, retry, write_parts};
 use super::{AlignedBuf, DirEntry, Disk, DiskError, FileId, ReadMode};
 
-/// Parts of one `pwritev`: the kernel's bound.
-const PARTS_MAX: usize = 1024;
+/// A smaller write stays in the page cache until a sync: sent to the device at once, it would be written page by page.
+const UNCACHED_BYTES_MIN: usize = 64 * 1024;
 
 /// Descriptors kept open, unless told otherwise.
 pub const OPEN_FILES_MAX: usize = 4096;
@@ -32,6 +33,8 @@ pub struct RealDisk {
     no_direct: AtomicBool,
     /// `RWF_NOWAIT` is not known here.
     no_nowait: AtomicBool,
+    /// `RWF_DONTCACHE` is not known here, by the kernel or the file system.
+    no_uncached: AtomicBool,
 }
 
 #[derive(Default)]
@@ -67,6 +70,7 @@ impl RealDisk {
             clock: AtomicU64::new(0),
             no_direct: AtomicBool::new(false),
             no_nowait: AtomicBool::new(false),
+            no_uncached: AtomicBool::new(false),
         }
     }
 
@@ -127,6 +131,28 @@ impl RealDisk {
             entry.through = Some(Arc::clone(&through));
         }
         Ok(through)
+    }
+
+    /// Where the kernel cannot tell, a cached read is no different from one that waits.
+    fn may_wait(&self, mode: ReadMode) -> bool {
+        mode == ReadMode::Blocking || self.no_nowait.load(Ordering::Relaxed)
+    }
+
+    /// Of a read that might wait or not. `None`: to be tried again, perhaps in another way.
+    fn read_result(&self, file: FileId, may_wait: bool, read: io::Result<usize>) -> Result<Option<usize>, DiskError> {
+        let error = match read {
+            Ok(read) => return Ok(Some(read)),
+            Err(error) => error,
+        };
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::INTR) => Ok(None),
+            Some(Errno::AGAIN) if !may_wait => Err(DiskError::NotCached),
+            Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if !may_wait => {
+                self.no_nowait.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            _ => Err(error_of(&self.path(file)?, "read", &error)),
+        }
     }
 
     /// Closes what is open of one path; its id stays.
@@ -210,16 +236,6 @@ impl Table {
     }
 }
 
-/// Repeats a call that a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
 fn error_of(path: &Path, what: &'static str, error: &io::Error) -> DiskError {
     let path = path.to_path_buf();
     match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -227,33 +243,6 @@ fn error_of(path: &Path, what: &'static str, error: &io::Error) -> DiskError {
         Some(Errno::NOSPC | Errno::DQUOT) => DiskError::Full { path, what },
         _ => DiskError::Io { path, what, message: error.to_string() },
     }
-}
-
-/// Writes all parts, however many calls that takes.
-fn write_parts(file: &File, at: u64, parts: &[Bytes]) -> io::Result<()> {
-    let mut at = at;
-    let mut parts = parts.iter().map(|part| &part[..]).filter(|part| !part.is_empty()).collect::<Vec<_>>();
-    let mut first = 0;
-    while first < parts.len() {
-        let end = parts.len().min(first + PARTS_MAX);
-        let slices: Vec<io::IoSlice<'_>> = parts[first..end].iter().map(|part| io::IoSlice::new(part)).collect();
-        let mut written = match rustix::io::pwritev(file, &slices, at) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => written,
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        at += written as u64;
-        while let Some(part) = parts.get_mut(first) {
-            if written < part.len() {
-                *part = &part[written..];
-                break;
-            }
-            written -= part.len();
-            first += 1;
-        }
-    }
-    Ok(())
 }
 
 impl Disk for RealDisk {
@@ -297,35 +286,63 @@ impl Disk for RealDisk {
         while got < into.len() {
             let from = at + got as u64;
             let rest = &mut into[got..];
-            let nowait = mode == ReadMode::CachedOnly && !self.no_nowait.load(Ordering::Relaxed);
-            let read = match nowait {
-                true => {
-                    let mut slices = [io::IoSliceMut::new(rest)];
-                    match rustix::io::preadv2(&*open, &mut slices, from, ReadWriteFlags::NOWAIT) {
-                        Err(Errno::AGAIN) => return Err(DiskError::NotCached),
-                        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                            self.no_nowait.store(true, Ordering::Relaxed);
-                            continue;
-                        }
-                        other => other.map_err(io::Error::from),
-                    }
-                }
-                // Where the kernel cannot tell, a cached read is no different from one that waits.
-                false => open.read_at(rest, from),
+            let may_wait = self.may_wait(mode);
+            let read = match may_wait {
+                true => open.read_at(rest, from),
+                false => rustix::io::preadv2(&*open, &mut [io::IoSliceMut::new(rest)], from, ReadWriteFlags::NOWAIT)
+                    .map_err(io::Error::from),
             };
-            match read {
-                Ok(0) => break,
-                Ok(read) => got += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error_of(&self.path(file)?, "read", &error)),
+            match self.read_result(file, may_wait, read)? {
+                Some(0) => break,
+                Some(read) => got += read,
+                None => {}
             }
         }
         Ok(got)
     }
 
+    fn read_append(
+        &self,
+        file: FileId,
+        at: u64,
+        len: usize,
+        into: &mut Vec<u8>,
+        mode: ReadMode,
+    ) -> Result<(), DiskError> {
+        let open = self.buffered(file, false)?;
+        into.reserve(len);
+        let mut got = 0;
+        while got < len {
+            let may_wait = self.may_wait(mode);
+            let read = read_spare(&open, at + got as u64, len - got, into, may_wait);
+            match self.read_result(file, may_wait, read)? {
+                Some(0) => break,
+                Some(read) => got += read,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
-        write_parts(&open, at, parts).or_else(|error| Err(error_of(&self.path(file)?, "write", &error)))
+        let written = write_parts(&open, at, parts, ReadWriteFlags::empty());
+        written.or_else(|error| Err(error_of(&self.path(file)?, "write", &error.into())))
+    }
+
+    fn write_uncached(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        if bytes < UNCACHED_BYTES_MIN || self.no_uncached.load(Ordering::Relaxed) {
+            return self.write_at(file, at, parts);
+        }
+        let open = self.buffered(file, false)?;
+        match write_parts(&open, at, parts, DONT_CACHE) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.no_uncached.store(true, Ordering::Relaxed);
+                self.write_at(file, at, parts)
+            }
+            written => written.or_else(|error| Err(error_of(&self.path(file)?, "write", &error.into()))),
+        }
     }
 
     fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError> {

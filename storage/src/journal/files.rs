@@ -191,7 +191,7 @@ pub(crate) fn growth_steps(disk: &dyn Disk, root: &Path, number: u64, len: u64) 
         let part = (len - at).min(ZERO_BYTES as u64);
         let part = zeros.slice(..usize::try_from(part).expect("at most ZERO_BYTES"));
         let next = at + part.len() as u64;
-        steps.push(Step::Write { file, at, parts: vec![part] });
+        steps.push(Step::Write { file, at, parts: vec![part], cached: false });
         at = next;
     }
     steps.push(Step::Sync { file });

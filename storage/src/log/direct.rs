@@ -38,7 +38,9 @@ fn copy(step: &Step) -> Step {
     match step {
         Step::Create { file } => Step::Create { file: *file },
         Step::CreateDir { dir } => Step::CreateDir { dir: dir.clone() },
-        Step::Write { file, at, parts } => Step::Write { file: *file, at: *at, parts: parts.clone() },
+        Step::Write { file, at, parts, cached } => {
+            Step::Write { file: *file, at: *at, parts: parts.clone(), cached: *cached }
+        }
         Step::SetLen { file, len } => Step::SetLen { file: *file, len: *len },
         Step::Sync { file } => Step::Sync { file: *file },
         Step::SyncDir { dir } => Step::SyncDir { dir: dir.clone() },
@@ -77,7 +79,7 @@ impl Log {
         }
         let mut write = DirectWrite { before: Vec::new(), runs: Vec::new(), after: Vec::new() };
         let mut created = Vec::new();
-        let mut last_end: Option<Place> = None;
+        let (cached, mut last_end) = (self.near.are_believed(), None);
         for item in &items {
             if last_end != Some(item.at) || write.runs.is_empty() {
                 let base = item.at.segment;
@@ -86,7 +88,8 @@ impl Log {
                     created.push(base);
                 }
                 let file = self.file(base, FileKind::Data);
-                write.runs.push(Run { create, file, at: u64::from(item.at.position), batches: Vec::new() });
+                let at = u64::from(item.at.position);
+                write.runs.push(Run { create, file, at, batches: Vec::new(), cached });
             }
             if let Some(run) = write.runs.last_mut() {
                 run.batches.push(item.batch.clone());

@@ -75,7 +75,7 @@ impl Log {
         let file = self.shared.disk.file(&path);
         let len = text.len() as u64;
         steps.push(Step::Create { file });
-        steps.push(Step::Write { file, at: 0, parts: vec![Bytes::from(text)] });
+        steps.push(Step::Write { file, at: 0, parts: vec![Bytes::from(text)], cached: true });
         steps.push(Step::SetLen { file, len });
         steps.push(Step::Forget { file });
     }
@@ -124,7 +124,7 @@ impl Log {
             let end = at + bytes.len() as u64;
             steps.push(Step::Create { file });
             if !bytes.is_empty() {
-                steps.push(Step::Write { file, at, parts: vec![bytes] });
+                steps.push(Step::Write { file, at, parts: vec![bytes], cached: true });
             }
             // Whatever an earlier life of this file left behind.
             steps.push(Step::SetLen { file, len: end });

@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) file: FileId,
     pub(super) at: u64,
     pub(super) batches: Vec<StoredBatch>,
+    /// Somebody is expected to read them soon.
+    pub(super) cached: bool,
 }
 
 impl Run {
@@ -42,7 +44,7 @@ impl Run {
             steps.push(Step::SetLen { file: self.file, len: 0 });
         }
         if !self.batches.is_empty() {
-            steps.push(Step::Write { file: self.file, at: self.at, parts: parts(&self.batches) });
+            steps.push(Step::Write { file: self.file, at: self.at, parts: parts(&self.batches), cached: self.cached });
         }
     }
 }
@@ -136,7 +138,7 @@ impl Log {
     }
 
     fn take_runs(&mut self, bytes_max: u64, before: &mut Vec<Step>) -> (Vec<Run>, InFlight) {
-        let durable = self.durable();
+        let (durable, cached) = (self.durable(), self.near.are_believed());
         let mut runs: Vec<Run> = Vec::new();
         let mut created = Vec::new();
         let (mut bytes, mut count, mut operation) = (0, 0, self.written.operation);
@@ -161,7 +163,7 @@ impl Log {
                     created.push(item.at.segment);
                 }
                 let file = self.file(item.at.segment, FileKind::Data);
-                runs.push(Run { create, file, at: u64::from(item.at.position), batches: Vec::new() });
+                runs.push(Run { create, file, at: u64::from(item.at.position), batches: Vec::new(), cached });
             }
             if let Some(run) = runs.last_mut() {
                 run.batches.push(item.batch.clone());

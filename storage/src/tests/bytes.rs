@@ -110,3 +110,28 @@ fn ids_follow_a_renamed_folder_and_forgotten_ones_are_not_found() {
     disk.forget(file);
     assert!(matches!(disk.len(file), Err(DiskError::NotFound { .. })));
 }
+
+#[test]
+fn bytes_written_past_the_cache_are_read_back_beside_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new(dir.path(), 16);
+    let file = disk.file(&dir.path().join("x"));
+    disk.create(file).unwrap();
+    let mut expected = Vec::new();
+    // Lengths around pages, below and above what is sent out at once; every third is written as usual.
+    for (turn, len) in [5, 4_091, 70_000, 1, 300_001, 65_536, 4_096, 1_100_000, 99, 131_072].into_iter().enumerate() {
+        let bytes: Vec<u8> = (0..len).map(|byte| (byte * 7 + turn) as u8).collect();
+        let parts: Vec<Bytes> = bytes.chunks(len / 3 + 1).map(Bytes::copy_from_slice).collect();
+        let at = expected.len() as u64;
+        match turn % 3 {
+            0 => disk.write_at(file, at, &parts).unwrap(),
+            _ => disk.write_uncached(file, at, &parts).unwrap(),
+        }
+        expected.extend(bytes);
+    }
+    disk.sync(file).unwrap();
+    let mut read = vec![0; expected.len() + 1];
+    assert_eq!(disk.read_at(file, 0, &mut read, ReadMode::Blocking), Ok(expected.len()));
+    read.truncate(expected.len());
+    assert!(read == expected);
+}

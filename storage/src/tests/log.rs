@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{LeaderEpoch, Offset};
 
 use super::harness::*;
-use crate::disk::ReadMode;
+use crate::disk::{ReadMode, Step};
 use crate::log::LogConfig;
 use crate::reader::ReadError;
 use crate::segment::{FileKind, file_path};
@@ -273,4 +273,51 @@ fn a_read_that_does_not_reach_the_last_segment_does_not_go_on_with_the_tail() {
     }
     node.commit();
     assert_eq!(bases(&mut node), expected);
+}
+
+/// Appends so many bytes and writes them; whether they stay in the cache.
+fn write_is_cached(node: &mut Node, bytes: usize) -> bool {
+    node.push(1, bytes);
+    node.commit();
+    let write = node.log(1).next_write(u64::MAX).unwrap();
+    let steps = write.steps();
+    node.run(&steps).unwrap();
+    node.log(1).write_done(&Ok(()));
+    node.log(1).evict_tail(0);
+    let size_of = |parts: &[bytes::Bytes]| parts.iter().map(bytes::Bytes::len).sum::<usize>();
+    let written = |step: &Step| matches!(step, Step::Write { parts, .. } if size_of(parts) > bytes);
+    let found = steps.iter().find(|step| written(step));
+    matches!(found.expect("the batch was written"), Step::Write { cached: true, .. })
+}
+
+fn read_at(node: &mut Node, offset: i64) {
+    let log = node.log(1);
+    let plan = log.plan_read(Offset::new(offset), log.log_end(), 1_000).unwrap();
+    log.note_reader(&plan);
+}
+
+#[test]
+fn what_is_written_stays_in_the_cache_only_while_a_reader_of_the_files_follows_close_behind() {
+    const MIB: usize = 1 << 20;
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    assert!(!write_is_cached(&mut node, 100_000), "nobody reads");
+    node.push(1, 10);
+    read_at(&mut node, 1);
+    assert!(!write_is_cached(&mut node, 100_000), "who reads at the end is served from memory");
+    read_at(&mut node, 0);
+    assert!(write_is_cached(&mut node, 100_000), "somebody is close behind");
+    for _ in 0..17 {
+        // So large that it goes there beside the journal.
+        node.push(1, 4 * MIB);
+        node.commit();
+        node.flush();
+        node.log(1).evict_tail(0);
+    }
+    assert!(!write_is_cached(&mut node, 100_000), "it has not come for long");
+    read_at(&mut node, 0);
+    assert!(!write_is_cached(&mut node, 100_000), "somebody reads far behind");
+    read_at(&mut node, 15);
+    assert!(write_is_cached(&mut node, 100_000), "it has come close");
 }

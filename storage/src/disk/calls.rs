@@ -1,0 +1,78 @@
+//! Reading and writing with the system's calls.
+//!
+//! Owns what is done about calls that end early. Does not own descriptors nor what an error means.
+//! Invariant: a short write is continued and an interrupted call repeated; nothing else is tried again.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// Parts of one `pwritev`: the kernel's bound.
+const PARTS_MAX: usize = 1024;
+
+/// `RWF_DONTCACHE` (Linux 6.14): the pages are written out at once and then given back. Our next write gets the same ones, and a page
+/// just used costs a tenth of one that the machine has long not touched.
+pub(super) const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
+/// Repeats a call that a signal interrupted.
+pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Writes all parts, however many calls that takes.
+pub(super) fn write_parts(file: &File, at: u64, parts: &[Bytes], flags: ReadWriteFlags) -> Result<(), Errno> {
+    let mut at = at;
+    let mut parts = parts.iter().map(|part| &part[..]).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let mut first = 0;
+    while first < parts.len() {
+        let end = parts.len().min(first + PARTS_MAX);
+        let slices: Vec<io::IoSlice<'_>> = parts[first..end].iter().map(|part| io::IoSlice::new(part)).collect();
+        let wrote = match flags.is_empty() {
+            true => rustix::io::pwritev(file, &slices, at),
+            false => rustix::io::pwritev2(file, &slices, at, flags),
+        };
+        let mut written = match wrote {
+            // A disk that takes nothing and says nothing.
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => written,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error),
+        };
+        at += written as u64;
+        while let Some(part) = parts.get_mut(first) {
+            if written < part.len() {
+                *part = &part[written..];
+                break;
+            }
+            written -= part.len();
+            first += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Puts up to `len` bytes behind what a buffer holds, into its spare memory as it is.
+pub(super) fn read_spare(file: &File, at: u64, len: usize, into: &mut Vec<u8>, may_wait: bool) -> io::Result<usize> {
+    let spare = into.spare_capacity_mut();
+    let len = len.min(spare.len());
+    let slice = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: len };
+    let flags = if may_wait { 0 } else { libc::RWF_NOWAIT };
+    let at = libc::off_t::try_from(at).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: the one slice names spare memory of the vector, which is borrowed alone until the call is over; the kernel only writes
+    // into it, at most `len` bytes.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const slice, 1, at, flags) };
+    let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
+    assert!(read <= len);
+    let filled = into.len() + read;
+    // SAFETY: the capacity holds `len` more bytes, and the kernel has written the first `read` of them.
+    unsafe { into.set_len(filled) };
+    Ok(read)
+}
