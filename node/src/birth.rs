@@ -218,6 +218,7 @@ mod tests {
             join: list(&LIST),
             levels: (1, 1),
             founding: None,
+            address: None,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use model::NodeId;
 use model::units::MIB;
+use replication::metadata::record::LEVEL;
 use replication::metadata::{BrokerConfig, Listener};
 
 use crate::budget::BudgetLimits;
@@ -36,6 +37,8 @@ pub struct NodeConfig {
     /// How far the disk may lag behind in a log that is not journalled.
     pub relaxed_sync_interval: Duration,
     pub relaxed_sync_bytes: u64,
+    /// The highest level of metadata that this node says it can work at, up to `LEVEL`: lower, it stands for an older version.
+    pub level_max: u32,
 }
 
 impl NodeConfig {
@@ -56,6 +59,7 @@ impl NodeConfig {
             flush_age: Duration::from_secs(1),
             relaxed_sync_interval: Duration::from_secs(5),
             relaxed_sync_bytes: 64 * MIB,
+            level_max: LEVEL,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::coordinator::Coordinators;
 use crate::core::Core;
 use crate::effects::Effects;
 use crate::node::Node;
-use crate::peer::{Founding, Hello, HelloError, Peers};
+use crate::peer::{Founding, Hello, HelloError, Peers, peer_address};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,9 @@ impl Node {
             directory: store.directory_id(),
             cluster_id: None,
             join: config.join.clone(),
-            levels: (1, i16::try_from(LEVEL).expect("levels are small")),
+            levels: (1, i16::try_from(config.level_max.min(LEVEL)).expect("levels are small")),
             founding: None,
+            address: peer_address(&config.listeners),
         };
         let founding = founding(&me, log.as_ref(), &notes, &mut random)?;
         let groups = group_config(&config.statics);

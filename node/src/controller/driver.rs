@@ -120,6 +120,8 @@ pub(crate) struct ControllerDriver {
     pub(super) node: NodeId,
     options: ControllerOptions,
     directory: [u8; 16],
+    /// A cluster that it founds begins at this level of metadata.
+    pub(super) level_max: u32,
     /// `None`: this node belongs to no cluster yet, or its directory is older than the note of it.
     pub(super) founding: Option<Founding>,
     pub(super) disk: Arc<dyn Disk>,
@@ -194,6 +196,7 @@ impl ControllerDriver {
             node: config.id,
             options,
             directory: store.directory_id(),
+            level_max: config.level_max,
             founding,
             disk,
             snapshot_path,
@@ -383,7 +386,7 @@ fn node_info(config: &NodeConfig, incarnation: Incarnation, directory: [u8; 16])
         boot: config.boot_id.clone(),
         listeners: config.listeners.clone(),
         rack: config.rack.clone(),
-        features: features::supported(),
+        features: features::supported_up_to(config.level_max),
         fenced: false,
     }
 }

@@ -7,7 +7,6 @@
 use model::{NodeId, Now};
 use replication::controller::nodes;
 use replication::controller::requests::ControllerRequest;
-use replication::metadata::record::LEVEL;
 
 use super::driver::{ControllerDriver, ControllerOut};
 use super::elect::{Campaign, View};
@@ -120,7 +119,7 @@ impl ControllerDriver {
     fn found(&mut self) {
         let Some(founding) = &self.founding else { return };
         let voters = founding.founders.iter().map(|founder| founder.node).collect();
-        let facts = nodes::found_cluster(founding.cluster_id.clone(), voters, LEVEL);
+        let facts = nodes::found_cluster(founding.cluster_id.clone(), voters, self.level_max);
         self.propose_own(&[facts]);
     }
 }

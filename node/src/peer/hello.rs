@@ -36,6 +36,8 @@ pub struct Hello {
     pub levels: (i16, i16),
     /// How the cluster was founded, when this node knows: it is one of the founders.
     pub founding: Option<Founding>,
+    /// Where other nodes reach it: one that has no metadata yet learns it here.
+    pub address: Option<String>,
 }
 
 /// The birth of a cluster.
@@ -147,6 +149,7 @@ impl Hello {
             level_min: i32::from(self.levels.0),
             level_max: i32::from(self.levels.1),
             founding: self.founding.as_ref().map(Founding::to_proto),
+            address: self.address.clone().unwrap_or_default(),
         }
     }
 
@@ -156,6 +159,9 @@ impl Hello {
         if !join_fits {
             return Err(HelloError::Bounds { field: "join list" });
         }
+        if hello.address.len() > ADDRESS_BYTES_MAX {
+            return Err(HelloError::Bounds { field: "address" });
+        }
         Ok(Hello {
             node: node(hello.node)?,
             incarnation: Incarnation(id("incarnation", &hello.incarnation)?),
@@ -164,6 +170,7 @@ impl Hello {
             join: hello.join,
             levels: (level(hello.level_min)?, level(hello.level_max)?),
             founding: hello.founding.map(Founding::from_proto).transpose()?,
+            address: Some(hello.address).filter(|address| !address.is_empty()),
         })
     }
 }
@@ -231,6 +238,7 @@ mod tests {
                 cluster_id: id.to_owned(),
                 founders: vec![Founder { node: NodeId(1), directory: [1; 16] }],
             }),
+            address: cluster.map(|_| "h:3".to_owned()),
         }
     }
 

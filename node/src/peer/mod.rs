@@ -18,8 +18,8 @@ use crate::effects::Effects;
 use crate::node::Node;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, HEAD_BYTES_MAX, HELLO_BYTES_MAX, PREFIX_BYTES, Prefix, split};
 pub use hello::{Founder, Founding, Greeting, Hello, HelloError, PROTOCOL_VERSION, Verdict};
-pub(crate) use peers::Peers;
 pub use peers::Refused;
+pub(crate) use peers::{Peers, peer_address};
 pub use wire::proto;
 
 /// The connections between two nodes in one direction. What is in one never waits for what is in another.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use model::{NodeId, Now};
 use replication::controller::Random;
 use replication::metadata::record::LEVEL_FEATURE;
-use replication::metadata::{Image, Incarnation, NodeInfo, PEER_LISTENER};
+use replication::metadata::{Image, Incarnation, Listener, PEER_LISTENER};
 
 use super::{Founding, Frame, Hello, Origin, PeerAddress, PeerEvent, PeerLane, proto};
 use crate::birth::{Birth, Unborn, Waiting};
@@ -85,6 +85,8 @@ struct Incoming {
     session: u64,
     incarnation: Incarnation,
     directory: [u8; 16],
+    cluster_id: Option<String>,
+    address: Option<String>,
 }
 
 impl Peers {
@@ -167,6 +169,9 @@ impl Node {
         drop(state);
         fx.extend(announcement);
         self.follow_birth(now, born, fx);
+        if matches!(event, PeerEvent::Opened { lane: PeerLane::Control, .. }) {
+            self.link_peers(fx);
+        }
     }
 
     /// Another node says anew who it is.
@@ -274,8 +279,14 @@ impl State {
                 if let Some(unborn) = &mut self.unborn {
                     unborn.announced(hello);
                 }
-                let (session, incarnation, directory) = (*session, hello.incarnation, hello.directory);
-                self.incoming.insert((*from, *lane), Incoming { session, incarnation, directory });
+                let incoming = Incoming {
+                    session: *session,
+                    incarnation: hello.incarnation,
+                    directory: hello.directory,
+                    cluster_id: hello.cluster_id.clone(),
+                    address: hello.address.clone(),
+                };
+                self.incoming.insert((*from, *lane), incoming);
             }
             PeerEvent::Closed { from, lane, session } => {
                 let key = (*from, *lane);
@@ -333,25 +344,38 @@ impl State {
         }
     }
 
-    /// The registered listeners of the others, and the join list: after a restart the image may be behind.
+    /// The registered listeners of the others, and the join list: after a restart the image may be behind. Who is in neither and has a
+    /// link here is reached back: the controller may be such a node, and nobody comes to an image without answering it.
     fn wanted(&self, image: &Image) -> Vec<PeerAddress> {
         let others = image.nodes().iter().filter(|(node, _)| **node != self.me.node);
-        let registered =
-            others.filter_map(|(node, info)| Some(PeerAddress { node: Some(*node), address: peer_address(info)? }));
+        let registered = others.filter_map(|(node, info)| {
+            Some(PeerAddress { node: Some(*node), address: peer_address(&info.listeners)? })
+        });
         let mut wanted: Vec<PeerAddress> = registered.collect();
-        let own = image.node(self.me.node).and_then(peer_address);
+        let own = image.node(self.me.node).and_then(|info| peer_address(&info.listeners));
         for address in &self.me.join {
             let known = wanted.iter().any(|peer| peer.address == *address);
             if !known && own.as_ref() != Some(address) {
                 wanted.push(PeerAddress { node: None, address: address.clone() });
             }
         }
+        let strangers = self.incoming.iter().filter(|((node, lane), incoming)| {
+            let is_member = incoming.cluster_id.is_some() && incoming.cluster_id == self.me.cluster_id;
+            *lane == PeerLane::Control && *node != self.me.node && image.node(*node).is_none() && is_member
+        });
+        for ((node, _), incoming) in strangers {
+            let Some(address) = &incoming.address else { continue };
+            if !wanted.iter().any(|peer| peer.address == *address) {
+                wanted.push(PeerAddress { node: Some(*node), address: address.clone() });
+            }
+        }
         wanted
     }
 }
 
-fn peer_address(info: &NodeInfo) -> Option<String> {
-    let listener = info.listener(PEER_LISTENER)?;
+/// Where other nodes reach the node with these listeners.
+pub(crate) fn peer_address(listeners: &[Listener]) -> Option<String> {
+    let listener = listeners.iter().find(|listener| listener.name == PEER_LISTENER)?;
     let host = if listener.host.contains(':') { format!("[{}]", listener.host) } else { listener.host.clone() };
     Some(format!("{host}:{}", listener.port))
 }
@@ -396,6 +420,7 @@ mod tests {
             join: Vec::new(),
             levels: (1, 1),
             founding: None,
+            address: Some(format!("h:{node}")),
         }
     }
 
@@ -483,6 +508,17 @@ mod tests {
             peers.lock().wanted(&image).into_iter().map(|peer| (peer.node.map(|node| node.0), peer.address)).collect();
         let expected = [(Some(2), "h:2"), (Some(3), "h:3"), (None, "elsewhere:9")];
         assert_eq!(wanted, expected.map(|(node, address)| (node, address.to_owned())));
+    }
+
+    #[test]
+    fn a_joiner_reaches_back_to_a_controller_that_is_not_on_its_list() {
+        let (peers, _) = member(&["h:2"]);
+        let nothing = Image::empty(Arc::new(BrokerConfig::default()));
+        let mut state = peers.lock();
+        state.note(&opened(&hello(4, 4, 4), 1));
+        state.note(&opened(&Hello { cluster_id: None, ..hello(5, 5, 5) }, 2));
+        let wanted: Vec<String> = state.wanted(&nothing).into_iter().map(|peer| peer.address).collect();
+        assert_eq!(wanted, ["h:2", "h:4"]);
     }
 
     #[test]

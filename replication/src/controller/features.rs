@@ -32,7 +32,13 @@ const FEATURES: &[Feature] = &[
 
 /// For the registration of a node: the lowest and highest level of each feature that this version can work at.
 pub fn supported() -> BTreeMap<String, (i16, i16)> {
-    let own = (LEVEL_FEATURE.to_owned(), (1, i16::try_from(LEVEL).expect("levels are small")));
+    supported_up_to(LEVEL)
+}
+
+/// As `supported`, of a node that works at this level of metadata at most.
+pub fn supported_up_to(metadata_level: u32) -> BTreeMap<String, (i16, i16)> {
+    let highest = i16::try_from(metadata_level.clamp(1, LEVEL)).expect("levels are small");
+    let own = (LEVEL_FEATURE.to_owned(), (1, highest));
     let table = FEATURES.iter().map(|feature| (feature.name.to_owned(), (feature.min, feature.max)));
     table.chain([own]).collect()
 }
