@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use sim::checker::lines;
 use sim::cluster::run::Plan;
 use sim::hunt;
 use sim::seeds::{Span, Totals, each};
@@ -39,9 +38,6 @@ struct Arguments {
     /// Runs with this bug in; needs a build with RUSTFLAGS="--cfg planted"
     #[arg(long)]
     plant: Option<String>,
-    /// Judges a history of real processes, one JSON object on a line (see `checker::lines`)
-    #[arg(long)]
-    check: Option<std::path::PathBuf>,
     /// Plants one bug after the other and looks how long each stays hidden
     #[arg(long)]
     hunt: bool,
@@ -55,11 +51,6 @@ fn main() -> Result<()> {
     if arguments.log {
         let levels = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "debug".into());
         tracing_subscriber::fmt().with_env_filter(levels).without_time().with_ansi(false).init();
-    }
-    if let Some(path) = &arguments.check {
-        let count = lines::judge(&std::fs::read_to_string(path)?)?;
-        println!("{count} events, nothing wrong");
-        return Ok(());
     }
     if arguments.hunt {
         return hunt::run_all(Duration::from_secs(arguments.hidden_seconds));
@@ -85,5 +76,5 @@ fn main() -> Result<()> {
     if totals.failed > 0 {
         bail!("{} of {} seeds failed", totals.failed, totals.seeds);
     }
-    Ok(())
+    totals.are_busy().map_err(anyhow::Error::msg)
 }

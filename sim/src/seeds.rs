@@ -30,6 +30,7 @@ pub struct Totals {
     pub simulated: Duration,
     pub acked: u64,
     pub faults: u64,
+    pub members: u64,
 }
 
 impl Totals {
@@ -39,6 +40,7 @@ impl Totals {
         self.simulated += outcome.simulated;
         self.acked += outcome.acked;
         self.faults += outcome.faults;
+        self.members += outcome.members;
     }
 
     pub fn acked_per_second(&self) -> f64 {
@@ -50,16 +52,39 @@ impl Totals {
     }
 }
 
+/// What a run must do at least, or finding nothing says little: acknowledged produces in a simulated second, faults in a minute.
+pub const ACKED_PER_SECOND_MIN: f64 = 20.0;
+pub const FAULTS_PER_MINUTE_MIN: f64 = 3.0;
+/// Fewer seeds may be idle by chance.
+const SEEDS_JUDGED_MIN: u64 = 10;
+
+impl Totals {
+    /// Whether enough was produced and enough went wrong. `Err` says what was not.
+    pub fn are_busy(&self) -> Result<(), String> {
+        if self.seeds < SEEDS_JUDGED_MIN {
+            return Ok(());
+        }
+        if self.acked_per_second() < ACKED_PER_SECOND_MIN {
+            return Err(format!("fewer than {ACKED_PER_SECOND_MIN} acked produces/s: {self}"));
+        }
+        if self.faults_per_minute() < FAULTS_PER_MINUTE_MIN {
+            return Err(format!("fewer than {FAULTS_PER_MINUTE_MIN} faults/min: {self}"));
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} seeds, {} failed, {:.2} simulated cluster-hours, {:.1} acked produces/s, {:.1} faults/min",
+            "{} seeds, {} failed, {:.2} simulated cluster-hours, {:.1} acked produces/s, {:.1} faults/min, {} nodes came or went",
             self.seeds,
             self.failed,
             self.simulated.as_secs_f64() / 3_600.0,
             self.acked_per_second(),
-            self.faults_per_minute()
+            self.faults_per_minute(),
+            self.members
         )
     }
 }
@@ -75,6 +100,7 @@ pub fn run_caught(plan: Plan) -> Outcome {
         read: 0,
         committed: 0,
         faults: 0,
+        members: 0,
         starts: 0,
         events: 0,
         failure: Some(format!("panicked: {}", panics::take().unwrap_or_default())),

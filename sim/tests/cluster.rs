@@ -23,8 +23,8 @@ fn no_seed_breaks_a_promise_and_each_is_busy() {
     });
     println!("{totals}");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(totals.acked_per_second() >= 20.0, "too little was produced: {totals}");
-    assert!(totals.faults_per_minute() >= 3.0, "too little went wrong: {totals}");
+    assert_eq!(totals.are_busy(), Ok(()));
+    assert!(totals.members > 0 || seeds < 20, "no node came or went: {totals}");
 }
 
 #[test]

@@ -61,10 +61,12 @@ pub struct FoundTime {
     pub found: Option<(i64, i64)>,
 }
 
-/// One batch of a replica: where it begins and what its bytes hash to, leader epoch included.
+/// One batch of a replica: its first and last offset, its leader epoch, and what its bytes hash to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchDigest {
     pub base: i64,
+    pub last: i64,
+    pub epoch: i32,
     pub digest: u64,
 }
 
@@ -79,6 +81,14 @@ pub enum Event {
     },
     Read(Read),
     FoundTime(FoundTime),
+    /// The ends of a partition as a client was told them, without the epoch of who told it.
+    Ends {
+        client: ClientId,
+        place: TopicPartition,
+        invoked: Duration,
+        log_start: i64,
+        high_watermark: i64,
+    },
     /// A leader called an offset out of range.
     OutOfRange {
         place: TopicPartition,
@@ -128,6 +138,13 @@ pub enum Event {
         place: TopicPartition,
         epoch: i32,
         leader: i32,
+    },
+    /// A process acknowledged a write while it led under this epoch. `start`: counts the processes of a node.
+    AckedUnder {
+        place: TopicPartition,
+        epoch: i32,
+        node: i32,
+        start: u64,
     },
     /// All faults are over.
     Healed,

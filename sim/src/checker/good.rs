@@ -115,7 +115,8 @@ impl Ideal {
         let base = i64::try_from(log.records.len()).expect("small");
         let offsets = (base..).zip(sent.values.iter());
         log.records.extend(offsets.map(|(offset, value)| Record { offset, value: *value, timestamp_ms }));
-        log.batches.push(BatchDigest { base, digest: self.rng.next_u64() });
+        let last = base + i64::try_from(sent.values.len()).expect("small") - 1;
+        log.batches.push(BatchDigest { base, last, epoch: log.epoch, digest: self.rng.next_u64() });
         self.unanswered.push((sent, base));
     }
 
@@ -124,6 +125,8 @@ impl Ideal {
             return;
         }
         let (sent, base) = self.unanswered.remove(self.rng.index(self.unanswered.len()));
+        let (place, epoch) = (sent.place, self.logs[&sent.place].epoch);
+        self.note(Event::AckedUnder { place, epoch, node: 1 + epoch_leader(epoch), start: 1 });
         // Some answers are lost.
         if self.rng.chance(9, 10) {
             self.note(Event::Acked { sent, base });
@@ -142,6 +145,9 @@ impl Ideal {
         let records: Vec<Record> =
             log.records.iter().skip(skip).take(usize::try_from(count).expect("small")).copied().collect();
         let epoch = (!follower).then_some(log.epoch);
+        if epoch.is_some() {
+            self.note(Event::Ends { client, place, invoked, log_start: 0, high_watermark: all });
+        }
         self.positions.insert((client, place), records.last().map_or(from, |last| last.offset + 1));
         if self.rng.chance(1, 10) {
             self.positions.insert((client, place), 0);

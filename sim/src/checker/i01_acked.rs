@@ -45,7 +45,11 @@ impl Invariant for Acked {
             .iter()
             .find(|(place, _)| self.healed && !self.deleted.contains(&place.topic) && !self.seen_final.contains(place));
         missing.map_or(Ok(()), |(place, records)| {
-            Err(format!("{place}: {} records were told of, and the partition is gone", records.iter().count()))
+            let (offset, value) = records.iter().next().unwrap_or_default();
+            let more = records.iter().count().saturating_sub(1);
+            Err(format!(
+                "{place}: offset {offset} held value {value}, and {more} more were there: the partition is gone"
+            ))
         })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::TopicPartition;
 
-use super::{Event, Invariant, Read, Value};
+use super::{ClientId, Event, Invariant, Read, Value};
 
 #[derive(Clone, Copy)]
 struct Told {
@@ -22,6 +22,10 @@ struct Told {
 pub(super) struct Watermarks {
     /// Only answers that say more than all before them.
     told: BTreeMap<TopicPartition, Vec<Told>>,
+    /// What a client was told last by whoever answered. Another may have been told of the past.
+    ends: BTreeMap<(ClientId, TopicPartition), Told>,
+    /// The highest offset that was acknowledged.
+    acked: BTreeMap<TopicPartition, i64>,
 }
 
 impl Invariant for Watermarks {
@@ -29,12 +33,25 @@ impl Invariant for Watermarks {
         "I11 watermarks"
     }
 
-    fn observe(&mut self, at: Duration, event: &Event, _told: &[(i64, Value)]) -> Result<(), String> {
+    fn observe(&mut self, at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String> {
         match event {
+            Event::Acked { sent, .. } => {
+                let newest = told.last().map_or(-1, |(offset, _)| *offset);
+                let acked = self.acked.entry(sent.place).or_insert(newest);
+                *acked = (*acked).max(newest);
+                Ok(())
+            }
+            Event::Ends { client, place, invoked, log_start, high_watermark } => {
+                let now = Told { at, epoch: 0, high_watermark: *high_watermark, log_start: *log_start };
+                self.on_ends(*client, *place, *invoked, now)
+            }
             Event::Read(read) => self.on_read(at, read),
             Event::OutOfRange { place, invoked, epoch, from } => self.on_out_of_range(*place, *invoked, *epoch, *from),
             Event::Final { place, log_start, high_watermark, .. } => {
                 let end = Told { at, epoch: i32::MAX, high_watermark: *high_watermark, log_start: *log_start };
+                if let Some(acked) = self.acked.get(place).filter(|acked| *acked >= high_watermark) {
+                    return Err(format!("{place}: it ends at {high_watermark}, and offset {acked} was acknowledged"));
+                }
                 self.compare(*place, at, end)
             }
             _ => Ok(()),
@@ -43,6 +60,20 @@ impl Invariant for Watermarks {
 }
 
 impl Watermarks {
+    fn on_ends(&mut self, client: ClientId, place: TopicPartition, invoked: Duration, now: Told) -> Result<(), String> {
+        let (start, end) = (now.log_start, now.high_watermark);
+        if start > end {
+            return Err(format!("{place}: client {client} was told that it goes from {start} to {end}"));
+        }
+        let before = self.ends.insert((client, place), now).filter(|before| before.at <= invoked);
+        match before.filter(|before| before.log_start > start || before.high_watermark > end) {
+            Some(Told { log_start, high_watermark, .. }) => Err(format!(
+                "{place}: client {client} was told that it goes from {log_start} to {high_watermark}, then from {start} to {end}"
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn on_read(&mut self, at: Duration, read: &Read) -> Result<(), String> {
         if read.log_start > read.high_watermark {
             return Err(format!(

@@ -1,4 +1,7 @@
-//! I18: a leader epoch has one leader; a topic that was created is known to all nodes, and one that was deleted to none.
+//! I18: a leader epoch has one leader, and one process of it; a topic that was created is known to all nodes, and one that was deleted
+//! to none.
+//!
+//! A leader that went on under its epoch after a restart could have lost a tail that its followers still hold under the same epoch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +13,8 @@ use super::{Event, Invariant, Value};
 #[derive(Default)]
 pub(super) struct Metadata {
     leaders: BTreeMap<(TopicPartition, i32), (i32, i32)>,
+    /// Of each epoch: the node and its process that acknowledged under it.
+    processes: BTreeMap<(TopicPartition, i32), (i32, u64)>,
     created: BTreeSet<TopicId>,
     deleting: BTreeSet<TopicId>,
     deleted: BTreeSet<TopicId>,
@@ -27,6 +32,14 @@ impl Invariant for Metadata {
                 if known != *leader {
                     return Err(format!(
                         "{place}: epoch {epoch} is led by {known}, says node {by}, and by {leader}, says node {node}"
+                    ));
+                }
+            }
+            Event::AckedUnder { place, epoch, node, start } => {
+                let (known, first) = *self.processes.entry((*place, *epoch)).or_insert((*node, *start));
+                if (known, first) != (*node, *start) {
+                    return Err(format!(
+                        "{place}: under epoch {epoch} start {first} of node {known} acknowledged, and now start {start} of node {node}"
                     ));
                 }
             }

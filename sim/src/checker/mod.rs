@@ -21,7 +21,6 @@ mod i13_groups;
 mod i17_liveness;
 mod i18_metadata;
 mod i19_times;
-pub mod lines;
 #[cfg(test)]
 mod mutations;
 
@@ -91,6 +90,25 @@ impl Checker {
         Ok(())
     }
 
+    /// As `observe`, and goes on behind what is wrong: for the report on a history that is there as a whole.
+    pub fn observe_all(&mut self, at: Duration, event: &Event, found: &mut Vec<Violation>) {
+        self.now = self.now.max(at);
+        let told = told(event);
+        for invariant in &mut self.invariants {
+            if let Err(what) = invariant.observe(at, event, &told) {
+                found.push(Violation { invariant: invariant.name(), at, what });
+            }
+        }
+    }
+
+    /// As `finish`, all that is wrong.
+    pub fn finish_all(&mut self, found: &mut Vec<Violation>) {
+        let at = self.now;
+        for invariant in &mut self.invariants {
+            found.extend(invariant.finish().err().map(|what| Violation { invariant: invariant.name(), at, what }));
+        }
+    }
+
     /// The history is over: what must have happened by now?
     pub fn finish(&mut self) -> Result<(), Violation> {
         let at = self.now;
@@ -118,6 +136,7 @@ fn place_of(event: &Event) -> Option<model::TopicPartition> {
         Event::Acked { sent, .. } | Event::Send(sent) => Some(sent.place),
         Event::Read(read) => Some(read.place),
         Event::FoundTime(found) => Some(found.place),
+        Event::Ends { place, .. } => Some(*place),
         Event::Final { place, .. } | Event::Replica { place, .. } => Some(*place),
         _ => None,
     }

@@ -361,6 +361,48 @@ fn a_replica_with_other_bytes() {
 }
 
 #[test]
+fn a_replica_with_a_batch_twice() {
+    check("I12", |history, rng| {
+        let batches = replica(history, rng)?;
+        batches.insert(1, batches[1]);
+        Some(())
+    });
+}
+
+#[test]
+fn a_replica_whose_epochs_go_back() {
+    check("I12", |history, rng| {
+        replica(history, rng)?[1].epoch = -1;
+        Some(())
+    });
+}
+
+#[test]
+fn an_epoch_that_two_processes_acknowledged_under() {
+    check("I18", |history, rng| {
+        let at = some(history, rng, |event| matches!(event, Event::AckedUnder { .. }))?;
+        let mut again = history[at].clone();
+        let Event::AckedUnder { start, .. } = &mut again.1 else { return None };
+        *start += 1;
+        history.insert(at + 1, again);
+        Some(())
+    });
+}
+
+#[test]
+fn ends_that_go_back_for_one_client() {
+    check("I11", |history, rng| {
+        let at =
+            some(history, rng, |event| matches!(event, Event::Ends { high_watermark, .. } if *high_watermark > 0))?;
+        let (told_at, mut again) = history[at].clone();
+        let Event::Ends { invoked, high_watermark, .. } = &mut again else { return None };
+        (*invoked, *high_watermark) = (told_at, *high_watermark - 1);
+        history.insert(at + 1, (told_at, again));
+        Some(())
+    });
+}
+
+#[test]
 fn a_replica_that_lacks_a_batch() {
     check("I12", |history, rng| {
         replica(history, rng)?.remove(1);

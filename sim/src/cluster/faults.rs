@@ -19,6 +19,8 @@ use crate::rng::Rng;
 pub enum Kind {
     Kill,
     PowerCut,
+    /// Of a machine whose disk was slow: its followers have what it lost, and it is back before anybody misses it.
+    LostTail,
     /// Of all machines at once.
     Blackout,
     Stop,
@@ -44,9 +46,10 @@ pub enum Kind {
     LossyRaft,
 }
 
-const KINDS: [Kind; 20] = [
+const KINDS: [Kind; 21] = [
     Kind::Kill,
     Kind::PowerCut,
+    Kind::LostTail,
     Kind::Blackout,
     Kind::Stop,
     Kind::Pause,
@@ -73,6 +76,8 @@ const NEXT: u64 = 0;
 #[derive(Clone, Copy, Debug)]
 enum Cure {
     Start(HostIndex),
+    /// The power goes, and is back after so long.
+    PowerCut(HostIndex, At),
     Resume(HostIndex),
     Network,
     /// The other half of a flap: the split again, so many times.
@@ -191,6 +196,15 @@ impl Faults {
                 true
             }
             Kind::JumpClock | Kind::DriftClock => self.disturb_clock(world, kind, host),
+            Kind::LostTail => {
+                if !world.hosts[host].is_up() {
+                    return false;
+                }
+                world.hosts[host].disk_percent = 100_000;
+                let (lasts, off) = (self.rng.below(800) * MILLISECOND, (5 + self.rng.below(400)) * MILLISECOND);
+                self.cure_after(world, lasts, Cure::PowerCut(host, off));
+                true
+            }
             Kind::FullDisk | Kind::SlowDisk | Kind::FailingSyncs => self.disturb_disk(world, kind, host),
         }
     }
@@ -215,8 +229,13 @@ impl Faults {
                 if !may_lose(world, host) {
                     return false;
                 }
+                // Half of them are back, as somebody else under the same id, before anybody misses them.
+                let soon = self.rng.chance(1, 2);
                 world.crash(host, Ending::Killed);
                 world.wipe(host);
+                let lasts = if soon { self.rng.below(60 * MILLISECOND) } else { lasts };
+                self.cure_after(world, lasts, Cure::Start(host));
+                return true;
             }
             Kind::DamagedIndex => {
                 world.crash(host, Ending::Killed);
@@ -264,9 +283,14 @@ impl Faults {
                     self.cure_after(world, lasts, Cure::FlapAgain(times, sides));
                     return true;
                 }
-                if self.rng.chance(1, 2) {
-                    // Those on one side have their clients with them.
-                    (0..count).filter(|host| side_of(sides, *host)).for_each(|host| world.cut_off_from_clients(host));
+                match self.rng.below(4) {
+                    0 => {
+                        let far = (0..count).filter(|host| side_of(sides, *host));
+                        far.for_each(|host| world.cut_off_from_clients(host));
+                    }
+                    // Each side has clients of its own.
+                    1 | 2 => world.part_clients(sides, self.rng.next_u64()),
+                    _ => {}
                 }
             }
         }
@@ -322,6 +346,13 @@ impl Faults {
     fn cure(&mut self, world: &mut World, cure: Cure) {
         match cure {
             Cure::Start(host) => world.start_or_restart(host),
+            Cure::PowerCut(host, off) => {
+                world.hosts[host].disk_percent = 100;
+                if world.hosts[host].is_up() {
+                    world.crash(host, Ending::PowerCut(Survival::Nothing));
+                    self.cure_after(world, off, Cure::Start(host));
+                }
+            }
             Cure::Resume(host) => world.resume(host),
             Cure::Network => world.heal_network(),
             Cure::FlapAgain(times, sides) => {
@@ -382,7 +413,8 @@ fn split(world: &mut World, sides: u64) {
 
 /// Whether everything that a host holds is elsewhere too, so that its disk may go.
 fn may_lose(world: &World, host: HostIndex) -> bool {
-    let all_there = world.hosts.iter().all(|host| host.answers() && host.ready && !host.excused);
+    let mut members = world.hosts.iter().filter(|host| host.is_member());
+    let all_there = members.all(|host| host.answers() && host.ready && !host.excused);
     let Some(image) = world.newest_image().filter(|_| all_there && world.hosts.len() > 2) else { return false };
     let agree = |image: &Image| {
         world

@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 100;
 impl Run {
     /// Every partition has a leader and all its replicas, all of them with the same log; all nodes know the same.
     pub(super) fn is_whole(&self) -> Result<(), String> {
-        for host in &self.world.hosts {
+        for host in self.world.hosts.iter().filter(|host| host.is_member()) {
             if !host.answers() || !host.ready {
                 return Err(format!("node {} is not ready", host.index + 1));
             }
@@ -117,7 +117,10 @@ impl Run {
         let places = self.catalog.places(true);
         let Some(topics) = by_name(image, &places).filter(|topics| !topics.is_empty()) else { return };
         for _ in 0..ATTEMPTS {
-            let Some(Told::Coordinator(Some(node))) = self.ask_and_wait(0, Ask::Coordinator(group())) else {
+            let Some(asked) = self.world.hosts.iter().find(|host| host.is_member()).map(|host| host.index) else {
+                return;
+            };
+            let Some(Told::Coordinator(Some(node))) = self.ask_and_wait(asked, Ask::Coordinator(group())) else {
                 self.rest();
                 continue;
             };

@@ -14,6 +14,7 @@ use node::Node;
 use node::budget::BudgetLimits;
 use node::config::NodeConfig;
 use node::peer::PeerLane;
+use replication::metadata::record::LEVEL;
 use replication::metadata::{BrokerConfig, Image, Listener};
 use storage::disk::{DiskOp, Lane};
 
@@ -67,6 +68,16 @@ impl Sizes {
     }
 }
 
+/// Whether a machine is of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Membership {
+    Member,
+    /// It holds nothing any more and is stopped: it is about to be removed, and nobody starts it.
+    Leaving,
+    /// It never joined, or was removed.
+    Spare,
+}
+
 pub struct Host {
     pub index: HostIndex,
     /// While a process runs.
@@ -93,6 +104,9 @@ pub struct Host {
     pub excused: bool,
     /// The machine's boots.
     pub boot: u64,
+    pub membership: Membership,
+    /// The highest level of metadata that the version on it can work at.
+    pub level_max: u32,
     rng: Rng,
 }
 
@@ -118,6 +132,8 @@ impl Host {
             powered: true,
             excused: false,
             boot: 1,
+            membership: Membership::Member,
+            level_max: LEVEL,
             rng,
         }
     }
@@ -129,6 +145,10 @@ impl Host {
     /// No process has come so far as to have a journal.
     pub(super) fn is_fresh(&self) -> bool {
         self.disk.used_bytes() < FIRST_JOURNAL_BYTES
+    }
+
+    pub fn is_member(&self) -> bool {
+        self.membership == Membership::Member
     }
 
     pub fn answers(&self) -> bool {
@@ -156,6 +176,7 @@ impl Host {
             checkpoint_journal_bytes: sizes.checkpoint_journal_bytes,
             flush_bytes: sizes.flush_bytes,
             flush_age: sizes.flush_age,
+            level_max: self.level_max,
             ..NodeConfig::new(node_id(self.index), PathBuf::from("/data"))
         }
     }

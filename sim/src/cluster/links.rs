@@ -216,7 +216,7 @@ impl World {
                 self.put_on(key, what);
             }
         }
-        self.cut_off.fill(false);
+        self.connections.heal();
     }
 
     /// Nothing gets from one host to the other. What stands there waits; after a while sockets give up.
@@ -226,7 +226,12 @@ impl World {
 
     /// Clients and a host cannot reach each other.
     pub fn cut_off_from_clients(&mut self, host: HostIndex) {
-        self.cut_off[host] = true;
+        self.connections.cut_off(host);
+    }
+
+    /// Each client is on one side, as each host is, and reaches only those.
+    pub fn part_clients(&mut self, hosts: u64, clients: u64) {
+        self.connections.part(hosts, clients);
     }
 
     pub fn slow_down(&mut self, from: HostIndex, to: HostIndex, by: At) {

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod clients;
 pub mod clock;
+pub mod connections;
 pub mod faults;
 pub mod finale;
 pub mod hash;
@@ -11,5 +12,6 @@ pub mod links;
 pub mod net;
 pub mod observe;
 pub mod queue;
+pub mod requests;
 pub mod run;
 pub mod world;

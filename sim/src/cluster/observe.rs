@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use model::batch::split_stored;
-use model::{Offset, TopicPartition};
+use model::{LeaderEpoch, Offset, TopicPartition};
 use node::Node;
 use node::requests::{FetchLimits, FetchPart};
 use replication::metadata::{Image, Topic};
@@ -100,8 +100,11 @@ pub fn digests_of(batches: &[Bytes]) -> Vec<BatchDigest> {
     let digest = |batch: &Bytes| {
         let mut hash = Hash::START;
         hash.add_bytes(batch);
-        let base = batch.first_chunk::<8>().map_or(-1, |base| i64::from_be_bytes(*base));
-        BatchDigest { base, digest: hash.0 }
+        let stored = split_stored(batch.clone()).next().and_then(Result::ok);
+        let base = stored.as_ref().map_or(-1, |stored| stored.base_offset().get());
+        let last = stored.as_ref().map_or(-1, |stored| stored.next_offset().get() - 1);
+        let epoch = stored.as_ref().and_then(|stored| stored.leader_epoch()).map_or(-1, LeaderEpoch::get);
+        BatchDigest { base, last, epoch, digest: hash.0 }
     };
     batches.iter().map(digest).collect()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ask::Told;
 use super::clients::admin::Admin;
 use super::clients::member::Member;
+use super::clients::operator::Operator;
 use super::clients::producer::Producer;
 use super::clients::reader::Reader;
 use super::clients::{Agent, Catalog, Client};
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub read: u64,
     pub committed: u64,
     pub faults: u64,
+    /// Nodes that joined or were removed.
+    pub members: u64,
     pub starts: u64,
     pub events: u64,
     pub failure: Option<String>,
@@ -61,7 +64,7 @@ impl fmt::Display for Outcome {
         let seconds = self.simulated.as_secs_f64();
         write!(
             f,
-            "seed={} nodes={} simulated={seconds:.1}s acked={} ({:.1}/s) read={} committed={} faults={} ({:.1}/min) starts={} events={}",
+            "seed={} nodes={} simulated={seconds:.1}s acked={} ({:.1}/s) read={} committed={} faults={} ({:.1}/min) members={} starts={} events={}",
             self.seed,
             self.nodes,
             self.acked,
@@ -70,6 +73,7 @@ impl fmt::Display for Outcome {
             self.committed,
             self.faults,
             self.faults as f64 * 60.0 / seconds,
+            self.members,
             self.starts,
             self.events
         )
@@ -92,7 +96,9 @@ pub fn run(plan: Plan) -> Outcome {
     let mut rng = Rng::new(plan.seed);
     let drawn = [1, 3, 3, 3, 3, 3, 3, 3, 5, 5][rng.index(10)];
     let nodes = plan.nodes.unwrap_or(drawn);
-    let mut run = Run::new(nodes, rng);
+    // A machine more, which comes later.
+    let spares = usize::from(nodes > 1 && rng.chance(1, 2));
+    let mut run = Run::new(nodes, spares, rng);
     run.safety_phase(plan.seconds * SECOND);
     if run.world.failure.is_none() {
         run.liveness_phase();
@@ -101,16 +107,17 @@ pub fn run(plan: Plan) -> Outcome {
 }
 
 impl Run {
-    fn new(nodes: usize, mut rng: Rng) -> Run {
-        let world = World::new(nodes, nodes, rng.fork());
+    fn new(nodes: usize, spares: usize, mut rng: Rng) -> Run {
+        let world = World::new(nodes + spares, nodes, rng.fork());
         let faults = Faults::draw(rng.fork());
-        let count = PRODUCERS + READERS + MEMBERS + 1;
+        let count = PRODUCERS + READERS + MEMBERS + 2;
         let mut agents = (0..count).map(|index| Agent::new(index, rng.fork())).collect::<Vec<_>>().into_iter();
         let mut next = || agents.next().expect("one for each client");
         let mut clients: Vec<Box<dyn Client>> = vec![Box::new(Admin::new(next()))];
         (0..PRODUCERS).for_each(|_| clients.push(Box::new(Producer::new(next()))));
         (0..READERS).for_each(|number| clients.push(Box::new(Reader::new(next(), number == 1))));
         (0..MEMBERS).for_each(|_| clients.push(Box::new(Member::new(next()))));
+        clients.push(Box::new(Operator::new(next())));
         Run { world, catalog: Catalog::default(), clients, faults, auditor: count, heard: None }
     }
 
@@ -153,12 +160,13 @@ impl Run {
             self.world.restart_after(host, after);
         }
         let born = self.pass_until(BIRTH_MAX, "all nodes ready at first", |run| {
-            let waiting = run.world.hosts.iter().find(|host| !host.ready);
+            let waiting = run.world.hosts.iter().find(|host| host.is_member() && !host.ready);
             waiting.map_or(Ok(()), |host| Err(format!("node {} is not", host.index + 1)))
         });
         if !born {
             return;
         }
+        self.world.upgrading = true;
         for client in 0..self.clients.len() {
             let after = self.world.rng.below(100 * MILLISECOND);
             self.world.wake_client(client, after);
@@ -184,13 +192,14 @@ impl Run {
     fn outcome(&self, seed: u64) -> Outcome {
         Outcome {
             seed,
-            nodes: self.world.hosts.len(),
+            nodes: self.world.founders,
             hash: self.world.hash,
             simulated: self.world.elapsed(),
             acked: self.catalog.acked,
             read: self.catalog.read,
             committed: self.catalog.committed,
             faults: self.faults.count(),
+            members: self.catalog.members_changed,
             starts: self.world.counts.starts,
             events: self.world.counts.events,
             failure: self.world.failure.clone(),

@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::Now;
+use model::{Now, TopicPartition};
 use node::effects::{Effect, Effects, ReplySink, ReplyTo};
 use node::peer::{Frame, Hello, Lost};
 use node::requests::Answer;
 use node::{Node, ReadWork};
+use replication::metadata::record::LEVEL;
 use storage::disk::Disk;
 
 use super::ask::{Ask, Told};
 use super::clock::true_wall_ms;
+use super::connections::{Connections, Session};
 use super::hash::Hash;
-use super::host::{Ending, Host, Sizes};
+use super::host::{Ending, Host, Membership, Sizes};
 use super::net::{Carried, HostIndex, LinkKey, Net, Weather};
 use super::queue::{At, MILLISECOND, Queue, SECOND};
 use crate::checker::{Checker, Event};
@@ -30,7 +32,7 @@ pub type ClientIndex = usize;
 const EVENTS_PER_SECOND_MAX: u64 = 500_000;
 
 /// Requests of no client: the answers to them are the world's own.
-const SHUT_DOWN: u64 = 1 << 63;
+pub(super) const SHUT_DOWN: u64 = 1 << 63;
 
 /// What is scheduled. `start`: of the process that it is meant for.
 #[derive(Debug)]
@@ -116,16 +118,21 @@ pub enum Outside {
     Fault { number: u64 },
 }
 
-struct Asked {
-    client: ClientIndex,
-    host: HostIndex,
-    /// Until it arrives.
-    ask: Option<Ask>,
+pub(super) struct Asked {
+    pub(super) client: ClientIndex,
+    pub(super) host: HostIndex,
+    pub(super) session: Session,
+    /// The process that it is meant for.
+    pub(super) start: u64,
+    /// Where it is a produce.
+    pub(super) place: Option<TopicPartition>,
+    /// Until it arrives. It is lost on its way where this is `None` before.
+    pub(super) ask: Option<Ask>,
 }
 
 #[derive(Default)]
-struct Inbox {
-    answers: Mutex<VecDeque<(u64, Answer)>>,
+pub(super) struct Inbox {
+    pub(super) answers: Mutex<VecDeque<(u64, Answer)>>,
 }
 
 impl ReplySink for Inbox {
@@ -159,26 +166,34 @@ pub struct World {
     pub(super) net: Net,
     pub(super) queue: Queue<Happening>,
     pub(super) founders: usize,
+    /// The cluster is born: processes that start may be of a newer version than the ones before.
+    pub(super) upgrading: bool,
     pub sizes: Sizes,
     /// What the head of every Raft message is.
     pub(super) raft_head: bytes::Bytes,
     checker: Checker,
-    inbox: Arc<Inbox>,
-    asked: BTreeMap<u64, Asked>,
-    next_number: u64,
-    /// When the last request or answer between a client and a host arrives.
-    connections: BTreeMap<(ClientIndex, HostIndex), At>,
-    /// Hosts that clients cannot reach.
-    pub(super) cut_off: Vec<bool>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) asked: BTreeMap<u64, Asked>,
+    /// On their way, and their clients wait no longer.
+    pub(super) orphans: BTreeMap<u64, (HostIndex, u64, Ask)>,
+    pub(super) next_number: u64,
+    pub(super) connections: Connections,
 }
 
 impl World {
     pub fn new(hosts: usize, founders: usize, mut rng: Rng) -> World {
         let sizes = Sizes::draw(&mut rng);
+        // A quarter of the clusters begin as the version before had them.
+        let level_max = if rng.chance(1, 4) { LEVEL - 1 } else { LEVEL };
+        let mut machines: Vec<Host> = (0..hosts).map(|index| Host::new(index, rng.fork())).collect();
+        for machine in &mut machines {
+            machine.membership = if machine.index < founders { Membership::Member } else { Membership::Spare };
+            machine.level_max = if machine.index < founders { level_max } else { LEVEL };
+        }
         World {
             at: 0,
             hash: Hash::START,
-            hosts: (0..hosts).map(|index| Host::new(index, rng.fork())).collect(),
+            hosts: machines,
             net: Net::new(rng.fork()),
             net_rng: rng.fork(),
             counts: Counts::default(),
@@ -186,14 +201,15 @@ impl World {
             failure: None,
             queue: Queue::default(),
             founders,
+            upgrading: false,
             sizes,
             raft_head: Frame::raft(bytes::Bytes::new()).head,
             checker: Checker::new(),
             inbox: Arc::default(),
             asked: BTreeMap::new(),
             next_number: 1,
-            connections: BTreeMap::new(),
-            cut_off: vec![false; hosts],
+            orphans: BTreeMap::new(),
+            connections: Connections::default(),
             rng,
         }
     }
@@ -278,10 +294,7 @@ impl World {
                 key.from
             }
             Happening::Greeted { key, .. } | Happening::Arrived { key, .. } | Happening::Ended { key, .. } => key.to,
-            Happening::Request { number } => match self.asked.get(number) {
-                Some(asked) => asked.host,
-                None => return None,
-            },
+            Happening::Request { number } => self.bound_for(*number)?,
             _ => return Some(what),
         };
         if self.hosts[host].paused {
@@ -315,13 +328,17 @@ impl World {
             Happening::Ended { key, session } => self.link_ended(key, session),
             Happening::Request { number } => self.request(number),
             Happening::Answer { number, told } => {
-                let asked = self.asked.remove(&number)?;
-                return Some(Outside::Told { client: asked.client, number, told });
+                if matches!(told, Told::Lost) {
+                    self.hang_up(number);
+                }
+                let client = self.close(number)?;
+                return Some(Outside::Told { client, number, told });
             }
             Happening::Patience { number } => {
-                let asked = self.asked.remove(&number)?;
+                self.hang_up(number);
+                let client = self.close(number)?;
                 self.hash.add(number);
-                return Some(Outside::Told { client: asked.client, number, told: Told::Lost });
+                return Some(Outside::Told { client, number, told: Told::Lost });
             }
             Happening::Wake { client } => return Some(Outside::Wake { client }),
             Happening::Fault { number } => return Some(Outside::Fault { number }),
@@ -414,10 +431,13 @@ impl World {
 
     /// Begins a process on what the disk holds.
     fn start(&mut self, host: HostIndex) {
-        if self.hosts[host].is_up() {
+        if self.hosts[host].is_up() || !self.hosts[host].is_member() {
             return;
         }
         self.counts.starts += 1;
+        if self.upgrading && self.rng.chance(1, 2) {
+            self.hosts[host].level_max = LEVEL;
+        }
         self.hosts[host].powered = true;
         // A machine sets its clock before it starts a process: what a process finds at its start it has to believe.
         let at = self.at;
@@ -448,13 +468,7 @@ impl World {
         let at = self.at;
         self.hosts[host].end(at, ending);
         self.links_of_the_dead(host, ending);
-        let lost: Vec<u64> =
-            self.asked.iter().filter(|(_, asked)| asked.host == host).map(|(number, _)| *number).collect();
-        if ending == Ending::Killed {
-            for number in lost {
-                self.schedule(MILLISECOND, Happening::Answer { number, told: Told::Lost });
-            }
-        }
+        self.connections_of_the_dead(host, ending == Ending::Killed);
     }
 
     pub fn restart_after(&mut self, host: HostIndex, after: At) {
@@ -474,7 +488,7 @@ impl World {
     }
 
     pub fn start_or_restart(&mut self, host: HostIndex) {
-        if !self.hosts[host].is_up() {
+        if !self.hosts[host].is_up() && self.hosts[host].is_member() {
             self.restart_after(host, 0);
         }
     }
@@ -490,6 +504,24 @@ impl World {
     /// The machine gets an empty disk.
     pub fn wipe(&mut self, host: HostIndex) {
         self.hosts[host].wipe();
+    }
+
+    /// A machine with an empty disk comes to the cluster.
+    pub fn join(&mut self, host: HostIndex) {
+        self.hosts[host].membership = Membership::Member;
+        self.restart_after(host, 0);
+    }
+
+    /// Kills it where it does not stop by itself.
+    pub fn end_process(&mut self, host: HostIndex) {
+        self.crash(host, Ending::Killed);
+    }
+
+    /// Of the cluster no more; what it had is gone.
+    pub fn retire(&mut self, host: HostIndex) {
+        self.crash(host, Ending::Killed);
+        self.hosts[host].membership = Membership::Spare;
+        self.wipe(host);
     }
 
     pub fn set_weather(&mut self, weather: Weather) {
@@ -521,60 +553,5 @@ impl World {
         }
         self.crash(host, Ending::Killed);
         self.restart_after(host, SECOND);
-    }
-
-    /// Hands a request over. Its end is told under the number given.
-    pub fn ask(&mut self, client: ClientIndex, host: HostIndex, ask: Ask, patience: At) -> u64 {
-        self.next_number += 1;
-        let number = self.next_number;
-        self.asked.insert(number, Asked { client, host, ask: Some(ask) });
-        self.schedule(patience, Happening::Patience { number });
-        if !self.cut_off[host] {
-            let arrives = self.arrival(client, host);
-            self.queue.push(arrives, Happening::Request { number });
-        }
-        number
-    }
-
-    /// In order within a connection.
-    fn arrival(&mut self, client: ClientIndex, host: HostIndex) -> At {
-        let delay = 100_000 + self.net_rng.below(400_000);
-        let last = self.connections.entry((client, host)).or_default();
-        *last = (*last).max(self.at + delay) + 1;
-        *last
-    }
-
-    fn request(&mut self, number: u64) {
-        let Some(asked) = self.asked.get_mut(&number) else { return };
-        let (host, Some(ask)) = (asked.host, asked.ask.take()) else { return };
-        if !self.hosts[host].is_up() {
-            return self.schedule(MILLISECOND, Happening::Answer { number, told: Told::Lost });
-        }
-        self.hash.add(number);
-        let reply = ReplyTo { sink: self.inbox.clone(), request: number };
-        if let Some(told) = self.with_node(host, |node, now, fx| ask.put_to(node, now, reply, fx)).flatten() {
-            self.answer(host, number, told);
-        }
-    }
-
-    fn answer(&mut self, host: HostIndex, number: u64, told: Told) {
-        let Some(asked) = self.asked.get(&number) else { return };
-        if !self.cut_off[host] {
-            let arrives = self.arrival(asked.client, host);
-            self.queue.push(arrives, Happening::Answer { number, told });
-        }
-    }
-
-    fn deliver_answers(&mut self, host: HostIndex) {
-        loop {
-            let next = self.inbox.answers.lock().expect("one thread uses it").pop_front();
-            let Some((number, answer)) = next else { return };
-            if number & SHUT_DOWN == 0 {
-                self.hash.add(number);
-                self.answer(host, number, Told::Answer(answer));
-            } else {
-                self.schedule(0, Happening::Stopped { host, start: self.hosts[host].start });
-            }
-        }
     }
 }

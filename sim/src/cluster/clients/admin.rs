@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use model::{NodeId, TopicId, TopicName};
 use node::requests::{Answer, NewTopic, TopicRef};
 use replication::controller::requests::{
-    ConfigAlteration, ConfigOperation, ConfigTarget, ControllerRequest, Election, NamedPartition, Reassignment,
+    ConfigAlteration, ConfigOperation, ConfigTarget, ControllerRequest, Election, FeatureUpdate, LevelChange,
+    NamedPartition, Reassignment,
 };
+use replication::metadata::record::{LEVEL, LEVEL_FEATURE};
 
 use super::{Agent, Catalog, Client, Made};
 use crate::checker::Event;
@@ -71,6 +73,7 @@ impl Admin {
                 self.other(world, request);
             }
             7 => self.configure(world, catalog),
+            8 => self.raise_level(world),
             _ => {}
         }
     }
@@ -84,7 +87,9 @@ impl Admin {
         let mut new = NewTopic::with_defaults(name.clone());
         new.partitions = Some(1 + u32::try_from(self.agent.rng.below(3)).expect("small"));
         let nodes = u16::try_from(world.founders.min(3)).expect("small");
-        new.replication_factor = Some(if !stable && self.agent.rng.chance(1, 4) { 1 } else { nodes });
+        // With two, one of them is enough to go on.
+        let factor = if stable { [2, 3][self.agent.rng.index(2)] } else { [1, 2, 3, 3][self.agent.rng.index(4)] };
+        new.replication_factor = Some(nodes.min(factor));
         new.config.insert("segment.ms".to_owned(), self.segment_ms.to_string());
         let number = self.agent.ask_anyone(world, Ask::CreateTopic(new));
         self.doing = Doing::Creating { number, name, stable };
@@ -118,7 +123,8 @@ impl Admin {
             return self
                 .other(world, ControllerRequest::Reassign { partitions: vec![cancel], allow_factor_change: true });
         }
-        let mut nodes: Vec<NodeId> = (0..world.hosts.len()).map(node_id).collect();
+        let members = world.hosts.iter().filter(|host| host.is_member());
+        let mut nodes: Vec<NodeId> = members.map(|host| node_id(host.index)).collect();
         for at in (1..nodes.len()).rev() {
             nodes.swap(at, self.agent.rng.index(at + 1));
         }
@@ -134,6 +140,13 @@ impl Admin {
         let target = ConfigTarget::Topic(partition.topic);
         let resource = ConfigAlteration { target, operations: vec![operation], replace: false };
         self.other(world, ControllerRequest::AlterConfigs { resources: vec![resource], validate_only: false });
+    }
+
+    /// Refused as long as a node runs the version before.
+    fn raise_level(&mut self, world: &mut World) {
+        let level = i16::try_from(LEVEL).expect("levels are small");
+        let update = FeatureUpdate { name: LEVEL_FEATURE.to_owned(), level, change: LevelChange::Upgrade };
+        self.other(world, ControllerRequest::UpdateFeatures { updates: vec![update], validate_only: false });
     }
 
     /// The creation is certain when the topic is in somebody's metadata: the answer may have been lost.

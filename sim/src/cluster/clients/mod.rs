@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod member;
+pub mod operator;
 pub mod producer;
 pub mod reader;
 
@@ -42,6 +43,8 @@ pub struct Catalog {
     pub acked: u64,
     pub read: u64,
     pub committed: u64,
+    /// Nodes that joined or were removed.
+    pub members_changed: u64,
 }
 
 impl Catalog {
@@ -94,7 +97,9 @@ impl Agent {
     }
 
     pub fn any_host(&mut self, world: &World) -> HostIndex {
-        self.rng.index(world.hosts.len())
+        let members: Vec<HostIndex> =
+            world.hosts.iter().filter(|host| host.is_member()).map(|host| host.index).collect();
+        members[self.rng.index(members.len())]
     }
 
     pub fn ask(&mut self, world: &mut World, host: HostIndex, ask: Ask) -> u64 {

@@ -1,5 +1,9 @@
 //! An idempotent producer: numbers its batches per partition, keeps several in flight, sends again what was not answered.
 //!
+//! A leader that knows nothing of a producer takes any batch as its first (KIP-360); had an earlier one been lost on its way, it would be
+//! refused for ever. So, as real clients: a batch that is sent again waits until every earlier one of its partition was acknowledged,
+//! the ones that were never sent wait behind it (Java), and nothing goes to a new leader before the old one has answered or its
+//! connection is over (librdkafka).
 //! Invariants: a batch is sent only when every earlier one of its partition is in flight or answered; between the first that is not
 //! answered and the last there are at most five, as real clients have it: a broker remembers no more.
 
@@ -15,6 +19,7 @@ use node::requests::{Answer, AppendError};
 use super::{Agent, Catalog, Client};
 use crate::checker::{Event, ProducerIdentity, Sent, Value};
 use crate::cluster::ask::{Ask, Told};
+use crate::cluster::net::HostIndex;
 use crate::cluster::queue::{At, MILLISECOND};
 use crate::cluster::world::World;
 
@@ -26,8 +31,17 @@ const WAKE_MS: u64 = 95;
 struct Pending {
     sent: Sent,
     batch: Bytes,
-    request: Option<u64>,
+    /// Under way, and to whom.
+    request: Option<(u64, HostIndex)>,
     acked: bool,
+    /// It was sent before.
+    again: bool,
+}
+
+impl Pending {
+    fn waits(&self) -> bool {
+        self.request.is_none() && !self.acked
+    }
 }
 
 #[derive(Default)]
@@ -70,7 +84,7 @@ impl Producer {
         queue.sequence += i32::try_from(count).expect("a few");
         let (sent, batch) = self.build(world, catalog, place, identity, (sequence, count));
         world.note(&Event::Send(sent.clone()));
-        let pending = Pending { sent, batch, request: None, acked: false };
+        let pending = Pending { sent, batch, request: None, acked: false, again: false };
         self.queues.entry(place).or_default().pending.push_back(pending);
     }
 
@@ -101,18 +115,24 @@ impl Producer {
 
     fn send(&mut self, world: &mut World, place: TopicPartition) {
         let at = world.at;
-        let waits = |queue: &Queue| {
-            queue.not_before <= at && queue.pending.iter().any(|pending| pending.request.is_none() && !pending.acked)
-        };
+        let waits = |queue: &Queue| queue.not_before <= at && queue.pending.iter().any(Pending::waits);
         if !self.queues.get(&place).is_some_and(waits) {
             return;
         }
         let Some((host, _)) = self.agent.leader(place) else { return };
         let Some(queue) = self.queues.get_mut(&place) else { return };
-        for pending in queue.pending.iter_mut().filter(|pending| pending.request.is_none() && !pending.acked) {
+        if queue.pending.iter().any(|pending| pending.request.is_some_and(|(_, to)| to != host)) {
+            return;
+        }
+        // The front is the first that is not acknowledged.
+        for (ahead, pending) in queue.pending.iter_mut().enumerate().filter(|(_, pending)| pending.waits()) {
+            if pending.again && ahead > 0 {
+                break;
+            }
+            pending.again = true;
             let ask = produce(place, &pending.batch);
             let number = self.agent.ask(world, host, ask);
-            pending.request = Some(number);
+            pending.request = Some((number, host));
             self.requests.insert(number, place);
         }
     }
@@ -120,7 +140,8 @@ impl Producer {
     fn on_produced(&mut self, world: &mut World, catalog: &mut Catalog, number: u64, told: Told) {
         let Some(place) = self.requests.remove(&number) else { return };
         let Some(queue) = self.queues.get_mut(&place) else { return };
-        let Some(pending) = queue.pending.iter_mut().find(|pending| pending.request == Some(number)) else { return };
+        let of_request = |pending: &&mut Pending| pending.request.is_some_and(|(asked, _)| asked == number);
+        let Some(pending) = queue.pending.iter_mut().find(of_request) else { return };
         pending.request = None;
         let result = match told {
             Told::Answer(Answer::Produced(mut produced)) => produced.parts.pop(),
