@@ -28,7 +28,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("server", &["model", "storage", "replication", "node"]),
     ("sim", &["model", "storage", "replication", "node"]),
     ("bench", &["compat-tests"]),
-    ("compat-tests", &[]),
+    ("compat-tests", &["model", "sim"]),
 ];
 
 /// Crates of others that would bring clocks, threads or chance into the core.
