@@ -226,7 +226,8 @@ impl Node {
             self.cold().driver.due().filter(|_| !self.is_stopping()),
             groups,
             self.core.next_retry(),
-            self.checkpointer.due_at(&self.core, now),
+            // A stop begins its checkpoints by itself.
+            self.checkpointer.due_at(&self.core, now).filter(|_| !self.is_stopping()),
             Some(self.retention_at()),
             self.core.active_at(),
             replicas,

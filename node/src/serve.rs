@@ -97,6 +97,9 @@ impl Node {
                 read.parts.push(nothing(None));
                 continue;
             };
+            if matches!(fetched.error, Some(FetchError::Corrupt { .. })) {
+                partition.found_damage(&self.core);
+            }
             let bytes = u64::try_from(fetched.record_bytes).unwrap_or(u64::MAX);
             read.record_bytes = read.record_bytes.saturating_add(bytes);
             left = left.saturating_sub(bytes);

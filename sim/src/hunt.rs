@@ -71,7 +71,7 @@ fn hunt(bug: Bug, may_go_on: impl Fn() -> Result<bool>) -> Result<Option<(u64, S
         if !may_go_on()? {
             break;
         }
-        let plan = Plan { seed, nodes: None, seconds: 60 };
+        let plan = Plan { seed, nodes: None, seconds: 60, disks_lie: false };
         let Some(failure) = run_caught(plan).failure else { continue };
         // Not a seed that fails without the bug.
         model::planted::plant(None);

@@ -20,6 +20,9 @@ struct Arguments {
     /// 1, 3 or 5; drawn by the seed where it is not given
     #[arg(long)]
     nodes: Option<usize>,
+    /// Disks also lie: bits flip, acknowledged writes are lost or lie elsewhere
+    #[arg(long)]
+    lying_disks: bool,
     /// Simulated seconds with faults, before the cluster is healed
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -58,7 +61,12 @@ fn main() -> Result<()> {
     if let Some(name) = &arguments.plant {
         hunt::plant(name)?;
     }
-    let plan = Plan { seed: arguments.seed, nodes: arguments.nodes, seconds: arguments.seconds };
+    let plan = Plan {
+        seed: arguments.seed,
+        nodes: arguments.nodes,
+        seconds: arguments.seconds,
+        disks_lie: arguments.lying_disks,
+    };
     let span = Span { seeds: arguments.seeds, hours: arguments.hours, threads: arguments.threads };
     let mut totals = Totals::default();
     each(plan, span, |outcome| {

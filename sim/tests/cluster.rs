@@ -7,7 +7,7 @@ use sim::seeds::{Span, Totals, each};
 const SEEDS: u64 = 40;
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, nodes: None, seconds: 60 }
+    Plan { seed, nodes: None, seconds: 60, disks_lie: false }
 }
 
 #[test]

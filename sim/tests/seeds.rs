@@ -3,7 +3,7 @@
 use sim::cluster::run::{Plan, run};
 
 fn check(seed: u64, nodes: Option<usize>) {
-    let outcome = run(Plan { seed, nodes, seconds: 60 });
+    let outcome = run(Plan { seed, nodes, seconds: 60, disks_lie: false });
     assert_eq!(outcome.failure, None, "{outcome}");
 }
 
@@ -31,4 +31,9 @@ fn a_large_append_beside_a_truncation_that_is_being_written_is_not_cut_off() {
 #[test]
 fn a_large_append_that_found_the_disk_full_is_written_once_there_is_room() {
     check(247, None);
+}
+
+#[test]
+fn a_node_that_stops_waits_for_its_disk_and_does_not_go_round_in_circles() {
+    check(599, None);
 }

@@ -2,14 +2,14 @@
 //!
 //! Owns finding the first batch (index, then headers) and cutting what was read at whole batches. Does not own what may be read: the
 //! plan says so.
-//! Invariant: what is given is a run of whole batches in offset order; every byte of it was walked as batch headers, so damage is an
-//! error and not an answer. Nothing at or beyond the limit is given.
+//! Invariant: what is given is a run of whole batches in offset order, each with the CRC that it was written with, so damage is an error
+//! and not an answer. Nothing at or beyond the limit is given.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::batch::{BatchHeader, HEADER_BYTES, StoredBatch, peek};
+use model::batch::{BatchHeader, HEADER_BYTES, StoredBatch, crc32c, peek};
 use model::{Offset, limits};
 
 use crate::disk::{Disk, DiskError, FileId, ReadMode};
@@ -170,6 +170,13 @@ impl ReadPlan {
     }
 }
 
+/// Where the bytes begin that a batch's CRC covers.
+const CRC_COVERS_FROM: usize = 21;
+
+fn is_intact(batch: &[u8], header: &BatchHeader) -> bool {
+    batch.get(CRC_COVERS_FROM..).is_some_and(|covered| crc32c(covered) == header.crc)
+}
+
 struct Chunk {
     bytes: Bytes,
     next: Offset,
@@ -286,7 +293,13 @@ impl FilePart {
                 complete = true;
                 break;
             }
-            if at + header.size() > bytes.len() {
+            let Some(batch) = bytes.get(at..at + header.size()) else { break };
+            // What the device holds may be other than what was written: nothing of that is handed out.
+            if !is_intact(batch, &header) {
+                if at == 0 {
+                    return Err(self.corrupt(here));
+                }
+                complete = true;
                 break;
             }
             at += header.size();

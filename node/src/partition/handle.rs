@@ -205,6 +205,8 @@ pub(crate) struct Published {
     fresh: AtomicBool,
     /// −1: nobody.
     leader: AtomicI32,
+    /// Reads that met bytes in a segment that are not what was written.
+    damaged_reads: AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -227,6 +229,7 @@ impl Published {
             role: AtomicU8::new(0),
             fresh: AtomicBool::new(false),
             leader: AtomicI32::new(-1),
+            damaged_reads: AtomicU64::new(0),
         }
     }
 
@@ -271,6 +274,11 @@ impl Published {
     /// The high watermark is none that may be told as the end: more may have been acknowledged (K7, K9).
     pub(crate) fn is_fresh(&self) -> bool {
         self.fresh.load(Ordering::Acquire)
+    }
+
+    /// Counts a read that met damage, and returns how many did before.
+    pub(super) fn count_damaged_read(&self) -> u64 {
+        self.damaged_reads.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn is_failed(&self) -> bool {

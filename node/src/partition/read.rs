@@ -12,9 +12,26 @@ use storage::reader::{Learned, Read, ReadError};
 use storage::time_reader::TimeTarget;
 
 use super::handle::{Partition, PublishedRole};
+use crate::core::Core;
 use crate::requests::{EpochEnd, FetchError, FetchLimits, FetchPart, FetchedPart, FoundOffset, ListError, Position};
 
+/// A replica that meets damage again and again asks each time after so many reads for another one to lead.
+const ASK_EVERY_READS: u64 = 64;
+
 impl Partition {
+    /// A segment holds other bytes than were written. Nothing of them is handed out; another replica in sync, which has them right, is
+    /// to lead. To be called without the partition's lock.
+    pub(crate) fn found_damage(&self, core: &Core) {
+        if !self.published.count_damaged_read().is_multiple_of(ASK_EVERY_READS) {
+            return;
+        }
+        let leads = self.published.role() == PublishedRole::Leading;
+        tracing::error!(partition = %self.id, leads, "a segment is damaged on the disk: what it holds there is not served");
+        if leads {
+            core.replicas.asks().hand_over(self.id);
+        }
+    }
+
     /// At most as many bytes as both limits allow, or one batch if that is larger and `whole_batch` says so. `None`: the disk must be waited for.
     pub(crate) fn fetch(
         &self,

@@ -404,7 +404,7 @@ impl Frame {
 mod tests {
     use std::sync::Arc;
 
-    use replication::metadata::{BrokerConfig, Fact, Listener};
+    use replication::metadata::{BrokerConfig, Fact, Listener, NodeInfo};
 
     use super::super::Lost;
     use super::*;

@@ -166,6 +166,9 @@ impl Partition {
         let Some(outflow) = found else { return };
         outflow.flow = Flow::Cold;
         drop(state);
+        if matches!(error, ReadError::Corrupt { .. }) {
+            self.found_damage(core);
+        }
         // Retention may have taken the file between plan and read: then the next plan says so.
         if !matches!(error, ReadError::Disk(DiskError::NotFound { .. })) {
             tracing::error!(partition = %self.id, follower = %node, %error, "records for a follower cannot be read");

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use replication::metadata::Image;
-
 use super::host::Ending;
-use super::net::{HostIndex, Weather, node_id};
+use super::lying;
+use super::net::{HostIndex, Weather};
 use super::queue::{At, MILLISECOND, SECOND};
 use super::world::World;
 use crate::disk::Survival;
@@ -44,6 +43,8 @@ pub enum Kind {
     Wipe,
     DamagedIndex,
     LossyRaft,
+    /// Only where the plan says so: see `lying`.
+    LyingDisk,
 }
 
 const KINDS: [Kind; 21] = [
@@ -89,6 +90,10 @@ enum Cure {
     Speed(HostIndex),
     Syncs(HostIndex),
     Weather,
+    /// The next disk that lies.
+    Lie,
+    /// The disk that lies is replaced by an empty one, as soon as all that it holds is elsewhere.
+    Disk,
 }
 
 pub struct Faults {
@@ -100,11 +105,14 @@ pub struct Faults {
     next_cure: u64,
     pub struck: BTreeMap<Kind, u64>,
     over: bool,
+    disks_lie: bool,
+    /// Whose disk lies.
+    liar: Option<HostIndex>,
 }
 
 impl Faults {
     /// Draws what this seed's faults are.
-    pub fn draw(mut rng: Rng) -> Faults {
+    pub fn draw(mut rng: Rng, disks_lie: bool) -> Faults {
         let share = 1 + rng.below(4);
         let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| rng.chance(share, 5)).collect();
         if kinds.is_empty() {
@@ -118,6 +126,8 @@ impl Faults {
             next_cure: NEXT + 1,
             struck: BTreeMap::new(),
             over: false,
+            disks_lie,
+            liar: None,
             rng,
         }
     }
@@ -129,6 +139,9 @@ impl Faults {
     pub fn schedule(&mut self, world: &mut World) {
         let after = self.gap / 2 + self.rng.below(self.gap);
         world.fault_after(after, NEXT);
+        if std::mem::take(&mut self.disks_lie) {
+            self.cure_after(world, after / 2, Cure::Lie);
+        }
     }
 
     fn cure_after(&mut self, world: &mut World, after: At, cure: Cure) {
@@ -163,7 +176,12 @@ impl Faults {
 
     /// Whether it could be done.
     fn strike(&mut self, world: &mut World, kind: Kind) -> bool {
-        let host = self.rng.index(world.hosts.len());
+        let drawn = self.rng.index(world.hosts.len());
+        let host = self.liar.unwrap_or(drawn);
+        let ends_one = matches!(kind, Kind::Kill | Kind::PowerCut | Kind::Stop | Kind::Pause);
+        if self.liar.is_some() && !ends_one {
+            return false;
+        }
         match kind {
             Kind::Kill | Kind::PowerCut | Kind::Stop | Kind::Wipe | Kind::DamagedIndex | Kind::Blackout => {
                 self.end_processes(world, kind, host)
@@ -206,6 +224,7 @@ impl Faults {
                 true
             }
             Kind::FullDisk | Kind::SlowDisk | Kind::FailingSyncs => self.disturb_disk(world, kind, host),
+            Kind::LyingDisk => self.lie(world, host),
         }
     }
 
@@ -226,7 +245,7 @@ impl Faults {
             }
             Kind::Stop => world.stop(host),
             Kind::Wipe => {
-                if !may_lose(world, host) {
+                if !lying::may_lose(world, host) {
                     return false;
                 }
                 // Half of them are back, as somebody else under the same id, before anybody misses them.
@@ -299,6 +318,33 @@ impl Faults {
             self.cure_after(world, self.lasts / 2, Cure::SocketsGiveUp);
         }
         self.cure_after(world, lasts, Cure::Network);
+        true
+    }
+
+    /// Only when nothing else goes wrong.
+    fn lie(&mut self, world: &mut World, host: HostIndex) -> bool {
+        let quiet = self.cures.is_empty() && self.liar.is_none() && lying::may_lose(world, host);
+        if !quiet || !lying::damage_segment(&world.hosts[host].disk, &mut self.rng) {
+            return false;
+        }
+        self.liar = Some(host);
+        // It may refuse to start on what it finds.
+        world.hosts[host].excused = true;
+        let lasts = 4 * self.duration();
+        self.cure_after(world, lasts, Cure::Disk);
+        true
+    }
+
+    /// Replaces the disk that lies, if that can be done by now. Whether none is left.
+    pub fn replace_liar(&mut self, world: &mut World) -> bool {
+        let Some(host) = self.liar.filter(|host| lying::may_replace(world, *host)) else {
+            return self.liar.is_none();
+        };
+        self.liar = None;
+        world.crash(host, Ending::Killed);
+        world.wipe(host);
+        world.hosts[host].excused = false;
+        world.restart_after(host, 10 * MILLISECOND);
         true
     }
 
@@ -375,6 +421,16 @@ impl Faults {
             Cure::Speed(host) => world.hosts[host].disk_percent = 100,
             Cure::Syncs(host) => world.replace_failing_disk(host),
             Cure::Weather => world.set_weather(Weather::default()),
+            Cure::Lie => {
+                let struck = self.strike(world, Kind::LyingDisk);
+                *self.struck.entry(Kind::LyingDisk).or_default() += u64::from(struck);
+                self.cure_after(world, if struck { 2 * self.gap } else { SECOND / 2 }, Cure::Lie);
+            }
+            Cure::Disk => {
+                if !self.replace_liar(world) {
+                    self.cure_after(world, SECOND / 2, Cure::Disk);
+                }
+            }
         }
     }
 
@@ -390,7 +446,7 @@ impl Faults {
             world.clock_changed(host);
             world.hosts[host].disk.set_capacity(None);
             world.hosts[host].disk_percent = 100;
-            if world.hosts[host].excused {
+            if world.hosts[host].excused && self.liar != Some(host) {
                 world.replace_failing_disk(host);
             }
             world.start_or_restart(host);
@@ -409,26 +465,6 @@ fn split(world: &mut World, sides: u64) {
             world.block(one, other);
         }
     }
-}
-
-/// Whether everything that a host holds is elsewhere too, so that its disk may go.
-fn may_lose(world: &World, host: HostIndex) -> bool {
-    let mut members = world.hosts.iter().filter(|host| host.is_member());
-    let all_there = members.all(|host| host.answers() && host.ready && !host.excused);
-    let Some(image) = world.newest_image().filter(|_| all_there && world.hosts.len() > 2) else { return false };
-    let agree = |image: &Image| {
-        world
-            .hosts
-            .iter()
-            .filter_map(|host| host.node.as_ref())
-            .all(|node| node.image().partition_count() == image.partition_count())
-    };
-    let node = node_id(host);
-    agree(&image)
-        && image.topics().flat_map(|topic| &topic.partitions).all(|partition| {
-            let elsewhere = partition.isr.iter().filter(|member| **member != node).count();
-            !partition.replicas.contains(&node) || (elsewhere >= 1 && partition.isr.len() == partition.replicas.len())
-        })
 }
 
 /// Flips a bit in some of the files that can be made again from others.

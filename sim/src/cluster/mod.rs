@@ -9,6 +9,7 @@ pub mod finale;
 pub mod hash;
 pub mod host;
 pub mod links;
+mod lying;
 pub mod net;
 pub mod observe;
 pub mod queue;

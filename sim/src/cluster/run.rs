@@ -37,6 +37,8 @@ pub struct Plan {
     pub nodes: Option<usize>,
     /// Of the safety phase.
     pub seconds: u64,
+    /// Disks also lie: they flip bits, lose writes that they acknowledged, or put them elsewhere.
+    pub disks_lie: bool,
 }
 
 /// What a run was, good or bad.
@@ -98,7 +100,7 @@ pub fn run(plan: Plan) -> Outcome {
     let nodes = plan.nodes.unwrap_or(drawn);
     // A machine more, which comes later.
     let spares = usize::from(nodes > 1 && rng.chance(1, 2));
-    let mut run = Run::new(nodes, spares, rng);
+    let mut run = Run::new((nodes, spares), plan.disks_lie, rng);
     run.safety_phase(plan.seconds * SECOND);
     if run.world.failure.is_none() {
         run.liveness_phase();
@@ -107,9 +109,10 @@ pub fn run(plan: Plan) -> Outcome {
 }
 
 impl Run {
-    fn new(nodes: usize, spares: usize, mut rng: Rng) -> Run {
-        let world = World::new(nodes + spares, nodes, rng.fork());
-        let faults = Faults::draw(rng.fork());
+    fn new((nodes, spares): (usize, usize), disks_lie: bool, mut rng: Rng) -> Run {
+        let mut world = World::new(nodes + spares, nodes, rng.fork());
+        world.disks_lie = disks_lie;
+        let faults = Faults::draw(rng.fork(), disks_lie);
         let count = PRODUCERS + READERS + MEMBERS + 2;
         let mut agents = (0..count).map(|index| Agent::new(index, rng.fork())).collect::<Vec<_>>().into_iter();
         let mut next = || agents.next().expect("one for each client");
@@ -180,6 +183,9 @@ impl Run {
         self.catalog.closing = true;
         self.world.note(&Event::Healed);
         let whole = self.pass_until(RECOVERY_MAX, "whole again", |run| {
+            if !run.faults.replace_liar(&mut run.world) {
+                return Err("a disk that lies cannot be replaced: what it holds is not elsewhere".to_owned());
+            }
             let busy = run.clients.iter().position(|client| !client.is_idle());
             busy.map_or(Ok(()), |client| Err(format!("client {client} still waits for answers")))?;
             run.is_whole()

@@ -161,6 +161,8 @@ pub struct World {
     pub counts: Counts,
     /// The second that it is, and what was counted when it began.
     second: (u64, u64),
+    /// Nobody then keeps a single copy of anything.
+    pub disks_lie: bool,
     /// The first thing that went wrong; the run ends there.
     pub failure: Option<String>,
     pub(super) net: Net,
@@ -198,6 +200,7 @@ impl World {
             net_rng: rng.fork(),
             counts: Counts::default(),
             second: (0, 0),
+            disks_lie: false,
             failure: None,
             queue: Queue::default(),
             founders,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 const PAGE: usize = 4096;
+const ZEROS: [u8; PAGE] = [0; PAGE];
 
 #[derive(Clone, Debug, Default)]
 pub struct Content {
@@ -35,7 +36,7 @@ impl Content {
                 self.pages.resize(page + 1, None);
             }
             // An absent page reads as zeros: files that are made of zeros cost nothing.
-            if self.pages[page].is_none() && data[done..done + count].iter().all(|byte| *byte == 0) {
+            if self.pages[page].is_none() && data[done..done + count] == ZEROS[..count] {
                 done += count;
                 continue;
             }

@@ -92,6 +92,27 @@ impl SimDisk {
         true
     }
 
+    /// The device holds other bytes than were written, in its cache and for good; as far as the file reaches.
+    pub fn overwrite(&self, path: &Path, at: u64, data: &[u8]) {
+        let mut state = self.lock();
+        let Some(Entry::File(inode)) = state.names.get(path).copied() else { return };
+        let file = Arc::make_mut(state.files.entry(inode).or_default());
+        let room = usize::try_from(file.current.len().saturating_sub(at)).unwrap_or(usize::MAX);
+        let data = &data[..data.len().min(room)];
+        file.current.write(at, data);
+        file.durable.write(at, data);
+    }
+
+    /// What a file holds, as far as it reaches.
+    pub fn bytes_of(&self, path: &Path) -> Vec<u8> {
+        let state = self.lock();
+        let Some(Entry::File(inode)) = state.names.get(path).copied() else { return Vec::new() };
+        let Some(file) = state.files.get(&inode) else { return Vec::new() };
+        let mut bytes = vec![0; usize::try_from(file.current.len()).expect("simulated files are small")];
+        file.current.read(0, &mut bytes);
+        bytes
+    }
+
     /// All file paths with their lengths, sorted.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let state = self.lock();

@@ -26,14 +26,13 @@ pub(super) fn apply_name_change(names: &mut Names, change: &NameChange) {
         NameChange::Put { path, entry } => {
             names.insert(path.clone(), *entry);
         }
-        NameChange::Remove { path } => names.retain(|name, _| !name.starts_with(path)),
+        NameChange::Remove { path } => drop(take_below(names, path)),
         NameChange::Rename { from, to } => {
-            let moved: Vec<_> =
-                names.iter().filter(|(name, _)| name.starts_with(from)).map(|(n, e)| (n.clone(), *e)).collect();
+            let moved = take_below(names, from);
             if moved.is_empty() {
                 return;
             }
-            names.retain(|name, _| !name.starts_with(from) && !name.starts_with(to));
+            drop(take_below(names, to));
             for (name, entry) in moved {
                 let below = name.strip_prefix(from).expect("filtered by this prefix");
                 let target = if below.as_os_str().is_empty() { to.clone() } else { to.join(below) };
@@ -41,6 +40,16 @@ pub(super) fn apply_name_change(names: &mut Names, change: &NameChange) {
             }
         }
     }
+}
+
+/// Takes out a name and all below it, which follow one another in the order of paths.
+fn take_below(names: &mut Names, path: &Path) -> Vec<(PathBuf, Entry)> {
+    let below = names.range(path.to_path_buf()..).take_while(|(name, _)| name.starts_with(path));
+    let found: Vec<_> = below.map(|(name, entry)| (name.clone(), *entry)).collect();
+    for (name, _) in &found {
+        names.remove(name);
+    }
+    found
 }
 
 /// A name whose folder did not survive cannot be reached.

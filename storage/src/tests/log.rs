@@ -258,6 +258,41 @@ fn damage_in_a_segment_is_an_error_and_not_an_answer() {
 }
 
 #[test]
+fn a_bit_that_flipped_on_the_disk_is_never_served() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    for _ in 0..8 {
+        node.push(1, 100);
+    }
+    node.stop();
+    let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
+    let good = std::fs::read(&path).unwrap();
+    let size = good.len() / 8;
+    // Base offset and leader epoch lie outside of the CRC.
+    for at in (0..good.len()).filter(|at| at % size >= 16).step_by(7) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&path, bytes).unwrap();
+        let mut node = open(&root);
+        let (mut next, mut served) = (Offset::ZERO, Vec::new());
+        let error = loop {
+            let plan = node.log(1).plan_read(next, Offset::new(8), 1_000).unwrap();
+            match plan.run(&*node.disk, ReadMode::Blocking) {
+                Ok(read) => {
+                    served.extend(read.pieces.iter().flat_map(|piece| piece.to_vec()));
+                    next = read.next.unwrap();
+                }
+                Err(error) => break error,
+            }
+            assert!(next < Offset::new(8), "byte {at} was served");
+        };
+        assert!(matches!(error, ReadError::Corrupt { .. }), "byte {at}: {error}");
+        assert_eq!(served, good[..served.len()], "byte {at}");
+    }
+}
+
+#[test]
 fn a_read_that_does_not_reach_the_last_segment_does_not_go_on_with_the_tail() {
     let (_dir, root) = temp();
     let mut node = open(&root);

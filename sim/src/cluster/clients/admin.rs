@@ -89,6 +89,7 @@ impl Admin {
         let nodes = u16::try_from(world.founders.min(3)).expect("small");
         // With two, one of them is enough to go on.
         let factor = if stable { [2, 3][self.agent.rng.index(2)] } else { [1, 2, 3, 3][self.agent.rng.index(4)] };
+        let factor = if world.disks_lie { factor.max(2) } else { factor };
         new.replication_factor = Some(nodes.min(factor));
         new.config.insert("segment.ms".to_owned(), self.segment_ms.to_string());
         let number = self.agent.ask_anyone(world, Ask::CreateTopic(new));
