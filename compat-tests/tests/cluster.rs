@@ -169,21 +169,59 @@ fn replicas_are_reassigned_by_plan(cluster: &mut Cluster) -> Result<()> {
     let throttled = ask(cluster, "topics", &["--describe", "--topic", &topic])?.out;
     ensure!(!throttled.contains("throttled.replicas"), "verify leaves throttles: {throttled}");
 
-    // what has ended by the time that the tool comes cannot be cancelled; it says which
     let back = file("back", &plan([[3, 1], [1, 2], [2, 3]]))?;
-    let execute = ["--reassignment-json-file", &back, "--execute", "--throttle", "1000"];
-    ask(cluster, "reassign-partitions", &execute)?;
-    let cancelled = ask(cluster, "reassign-partitions", &["--reassignment-json-file", &back, "--cancel"])?.out;
-    let over = "None of the specified partition moves are active";
-    ensure!(
-        cancelled.contains("Successfully cancelled partition reassignment") || cancelled.contains(over),
-        "{cancelled}"
-    );
+    a_slowed_move_is_shown_and_cancelled(cluster, &topic, &back).context("--cancel")?;
+    a_slowed_move_ends_when_its_throttle_is_raised(cluster, &topic, &back).context("--additional")
+}
+
+fn reassign(cluster: &Cluster, plan: &str, words: &[&str]) -> Result<String> {
+    Ok(ask(cluster, "reassign-partitions", &[&["--reassignment-json-file", plan][..], words].concat())?.out)
+}
+
+/// Neither the topic nor any node has a throttle left.
+fn no_throttles_are_left(cluster: &Cluster, topic: &str) -> Result<()> {
+    let of_topic = ask(cluster, "topics", &["--describe", "--topic", topic])?.out;
+    let of_nodes = ask(cluster, "configs", &["--describe", "--entity-type", "brokers"])?.out;
+    for told in [of_topic, of_nodes] {
+        ensure!(!told.contains("throttled"), "throttles are left: {told}");
+    }
+    Ok(())
+}
+
+/// Megabytes at a kilobyte a second: it goes on for as long as the tool looks.
+fn a_slowed_move_is_shown_and_cancelled(cluster: &Cluster, topic: &str, plan: &str) -> Result<()> {
+    let before = cluster.admin().partitions(topic)?;
+    let executed = reassign(cluster, plan, &["--execute", "--throttle", "1000"])?;
+    ensure!(executed.contains("The inter-broker throttle limit was set to 1000 B/s"), "{executed}");
+    let verified = reassign(cluster, plan, &["--verify"])?;
+    ensure!(verified.matches("is still in progress").count() == 3, "{verified}");
+    let listed = ask(cluster, "reassign-partitions", &["--list"])?.out;
+    ensure!(listed.matches(topic).count() == 3 && listed.contains("adding"), "{listed}");
+    let cancelled = reassign(cluster, plan, &["--cancel"])?;
+    ensure!(cancelled.contains("Successfully cancelled partition reassignments for"), "{cancelled}");
+    ensure!(!cancelled.contains("None of the specified partition moves are active"), "{cancelled}");
     let listed = ask(cluster, "reassign-partitions", &["--list"])?.out;
     ensure!(listed.contains("No partition reassignments found"), "{listed}");
-    let left = cluster.wait_healthy(&topic, 2, STEP_MAX)?;
-    ensure!(left.iter().all(|partition| partition.replicas.len() == 2), "{left:?}");
-    Ok(())
+    let left = cluster.wait_healthy(topic, 2, STEP_MAX)?;
+    for (before, now) in before.iter().zip(&left) {
+        ensure!(before.replicas == now.replicas, "before {before:?}, now {now:?}");
+    }
+    no_throttles_are_left(cluster, topic)
+}
+
+fn a_slowed_move_ends_when_its_throttle_is_raised(cluster: &Cluster, topic: &str, plan: &str) -> Result<()> {
+    reassign(cluster, plan, &["--execute", "--throttle", "1000"])?;
+    let verified = reassign(cluster, plan, &["--verify"])?;
+    ensure!(verified.matches("is still in progress").count() == 3, "{verified}");
+    reassign(cluster, plan, &["--execute", "--additional", "--throttle", "100000000"])?;
+    wait_until("the reassignment has ended", STEP_MAX, || {
+        let verified = reassign(cluster, plan, &["--verify"])?;
+        Ok(verified.matches("is completed").count() == 3 && verified.contains("Clearing"))
+    })?;
+    let left = cluster.wait_healthy(topic, 2, STEP_MAX)?;
+    let replicas: Vec<Vec<u32>> = left.into_iter().map(|partition| partition.replicas).collect();
+    ensure!(replicas == [[3, 1], [1, 2], [2, 3]], "{replicas:?}");
+    no_throttles_are_left(cluster, topic)
 }
 
 fn leaders_are_elected(cluster: &mut Cluster) -> Result<()> {
@@ -219,7 +257,19 @@ fn features_are_described_upgraded_and_downgraded(cluster: &mut Cluster) -> Resu
         let found = at.and_then(|at| row.get(at + 1)).with_context(|| format!("no {column} in {row:?}"))?;
         Ok((*found).to_owned())
     };
-    ensure!(!level(&table, "metadata.version", "FinalizedVersionLevel")?.is_empty(), "{table:?}");
+    // every level has a name that the tool knows, and the newest of them holds
+    ensure!(!table.out.contains("UNKNOWN"), "{table:?}");
+    let newest = level(&table, "metadata.version", "SupportedMaxVersion")?;
+    ensure!(newest.starts_with("4.3"), "{table:?}");
+    ensure!(level(&table, "metadata.version", "FinalizedVersionLevel")? == newest, "{table:?}");
+    for (verb, past, wanted, shown) in
+        [("downgrade", "downgraded", "29", "4.2-IV1"), ("upgrade", "upgraded", "30", newest.as_str())]
+    {
+        let told = ask(cluster, "features", &[verb, "--feature", &format!("metadata.version={wanted}")])?.out;
+        ensure!(told.contains(&format!("metadata.version was {past} to ")), "{told}");
+        let table = ask(cluster, "features", &["describe"])?;
+        ensure!(level(&table, "metadata.version", "FinalizedVersionLevel")? == shown, "{table:?}");
+    }
     let feature = "eligible.leader.replicas.version";
     let newest = level(&table, feature, "SupportedMaxVersion")?;
     ensure!(level(&table, feature, "FinalizedVersionLevel")? == newest, "{table:?}");

@@ -164,6 +164,7 @@ impl Node {
     ) {
         let before = self.image();
         self.departed.note(now, &before, image);
+        self.follow_throttles(now, image);
         let follow = Follow { core: &self.core, store: &self.store, image, registered: cold.registered };
         follow.follow(changed, &mut cold.unclaimed, now, fx);
         // Only now: who finds a topic in the image finds its partitions.

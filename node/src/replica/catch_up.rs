@@ -13,6 +13,7 @@ use storage::reader::{Read, ReadError};
 
 use super::outflow::Flow;
 use super::serve::{Built, FRAME_RECORD_BYTES};
+use super::throttle::{Pacing, Waiting};
 use super::wire::RecordLane;
 use super::{ReadKind, ReadWork};
 use crate::core::Core;
@@ -38,26 +39,41 @@ struct Part {
     stream: u32,
     partition: Arc<Partition>,
     plan: ReadPlan,
+    /// What its throttle was charged; 0: it is not slowed.
+    charged: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct CaughtUp {
     node: NodeId,
     generation: u64,
-    parts: Vec<(u32, Arc<Partition>, Result<Read, ReadError>)>,
+    parts: Vec<PartRead>,
+}
+
+#[derive(Debug)]
+struct PartRead {
+    stream: u32,
+    partition: Arc<Partition>,
+    charged: u64,
+    read: Result<Read, ReadError>,
 }
 
 impl CatchUp {
     /// May wait for the disk.
     pub(super) fn run(self, disk: &dyn Disk) -> CaughtUp {
         let CatchUp { node, generation, parts } = self;
-        let read = |part: Part| (part.stream, part.partition, part.plan.run(disk, ReadMode::Blocking));
+        let read = |part: Part| PartRead {
+            stream: part.stream,
+            partition: part.partition,
+            charged: part.charged,
+            read: part.plan.run(disk, ReadMode::Blocking),
+        };
         CaughtUp { node, generation, parts: parts.into_iter().map(read).collect() }
     }
 }
 
 /// Starts the reads that there is credit for.
-pub(super) fn start_reads(core: &Core, fx: &mut Effects) {
+pub(super) fn start_reads(core: &Core, now: Now, fx: &mut Effects) {
     loop {
         let mut serve = core.replicas.serve();
         let found = serve
@@ -74,10 +90,7 @@ pub(super) fn start_reads(core: &Core, fx: &mut Effects) {
         let bytes_max = u32::try_from(bytes_max).expect("it is small");
         let parts: Vec<Part> = streams
             .into_iter()
-            .filter_map(|(stream, partition)| {
-                let plan = partition.plan_catch_up(core, node, stream, bytes_max)?;
-                Some(Part { stream, partition, plan })
-            })
+            .filter_map(|(stream, partition)| plan(core, now, (node, stream), partition, bytes_max, fx))
             .collect();
         if parts.is_empty() {
             if let Some(peer) = core.replicas.serve().peers.get_mut(&node) {
@@ -90,6 +103,32 @@ pub(super) fn start_reads(core: &Core, fx: &mut Effects) {
     }
 }
 
+/// What is read for a stream next: at most `bytes_max` bytes, and no more than its throttle allows, which is charged for it. `None`:
+/// nothing; it waits, or is over.
+fn plan(
+    core: &Core,
+    now: Now,
+    (node, stream): (NodeId, u32),
+    partition: Arc<Partition>,
+    bytes_max: u32,
+    fx: &mut Effects,
+) -> Option<Part> {
+    let throttling = &core.replicas.throttling;
+    let allowed = match throttling.pacing(now, partition.id, node) {
+        Pacing::Free => None,
+        Pacing::Bytes(bytes) => Some(u32::try_from(bytes).unwrap_or(u32::MAX).min(bytes_max)),
+        Pacing::Wait(at) => {
+            throttling.wait(core, at, Waiting::Cold { node, stream, partition }, fx);
+            return None;
+        }
+    };
+    let plan = partition.plan_catch_up(core, node, stream, allowed.unwrap_or(bytes_max))?;
+    let charged = allowed.map_or(0, u64::from);
+    // Before it is read: others look meanwhile.
+    throttling.take(partition.id, node, charged);
+    Some(Part { stream, partition, plan, charged })
+}
+
 /// A read is done: its records go on their way.
 pub(super) fn read_done(core: &Core, now: Now, done: CaughtUp, fx: &mut Effects) {
     let CaughtUp { node, generation, parts } = done;
@@ -97,7 +136,9 @@ pub(super) fn read_done(core: &Core, now: Now, done: CaughtUp, fx: &mut Effects)
         peer.reads -= 1;
     }
     let mut built = Built::default();
-    for (stream, partition, read) in parts {
+    for PartRead { stream, partition, charged, read } in parts {
+        let sent = read.as_ref().map_or(0, |read| u64::try_from(read.bytes).unwrap_or(u64::MAX));
+        core.replicas.throttling.settle(partition.id, node, charged, sent);
         match read {
             Ok(read) => partition.was_read(core, node, stream, read, &mut built),
             Err(error) => partition.was_not_read(core, now, node, stream, &error, fx),

@@ -11,6 +11,7 @@ mod cut;
 mod outflow;
 mod pull;
 mod serve;
+mod throttle;
 mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{LeaderEpoch, NodeId, Now, TopicPartition};
 use replication::controller::requests::{ControllerAnswer, ControllerRequest, Refusal};
+use replication::metadata::Image;
+use replication::metadata::throttles::Throttles;
 use replication::partition::follower::{EpochEnd, EpochView};
 use storage::Log;
 use storage::disk::Disk;
@@ -46,6 +49,7 @@ pub(crate) struct Replicas {
     pulls: Mutex<Pulls>,
     asks: Mutex<ReplicaAsks>,
     retries: Mutex<Vec<(Duration, Retry)>>,
+    throttling: throttle::Throttling,
 }
 
 #[derive(Debug)]
@@ -316,6 +320,12 @@ impl Node {
         image.unclean_elections().iter().any(|election| election.partition == partition && since(election.leader_epoch))
     }
 
+    /// Before the image is followed: what it gives a replica may be slowed from the first record on.
+    pub(crate) fn follow_throttles(&self, now: Now, image: &Image) {
+        let waiting = self.core.replicas.throttling.set(now, Throttles::of(image, self.id()));
+        throttle::go_on(&self.core, waiting);
+    }
+
     /// The image is another one: wishes of followers that were too early may be answered now.
     pub(crate) fn replicas_follow_image(&self, now: Now, fx: &mut Effects) {
         let parked = self.core.replicas.serve().take_parked();
@@ -330,7 +340,7 @@ impl Node {
         let core = &self.core;
         pull::flush(core, now, fx);
         serve::flush(core, now, fx);
-        catch_up::start_reads(core, fx);
+        catch_up::start_reads(core, now, fx);
         let Some(request) = self.next_ask() else { return false };
         self.with_controller(now, fx, |driver, out| driver.ask_for_replicas(now, request, asks::ASK_TIMEOUT, out));
         true
@@ -354,6 +364,7 @@ impl Node {
         for partition in lazy {
             partition.lazy_is_due(core);
         }
+        throttle::go_on(core, core.replicas.throttling.take_due(now));
         let due = {
             let mut retries = core.replicas.retries();
             let (due, later): (Vec<_>, Vec<_>) = retries.drain(..).partition(|(at, _)| *at <= now.mono);
@@ -364,7 +375,8 @@ impl Node {
             retry_now(core, retry);
         }
         let retry = core.replicas.retries().iter().map(|(at, _)| *at).min();
-        core.replicas.serve().lazy_at().into_iter().chain(retry).min()
+        let throttled = core.replicas.throttling.due();
+        core.replicas.serve().lazy_at().into_iter().chain(retry).chain(throttled).min()
     }
 }
 
@@ -372,9 +384,7 @@ fn retry_now(core: &Core, retry: Retry) {
     match retry {
         Retry::Follow(partition) => partition.wish_now(core),
         Retry::Read { node, stream, partition } => {
-            if let Some(peer) = core.replicas.serve().peers.get_mut(&node) {
-                peer.cold.push_back((stream, partition));
-            }
+            core.replicas.read_again(node, stream, partition);
         }
     }
 }

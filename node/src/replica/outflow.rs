@@ -31,13 +31,24 @@ pub(crate) struct Outflow {
     pub(crate) arrived: Offset,
     /// Where its log begins for good, as it said.
     pub(crate) log_start: Offset,
+    /// It waits until its throttle allows more.
+    pub(crate) held_back: bool,
     /// What the follower was told last.
     pub(crate) told: Option<LeaderLimits>,
 }
 
 impl Outflow {
     pub(crate) fn new(node: NodeId, stream: u32, end: Offset) -> Outflow {
-        Outflow { node, stream, flow: Flow::Hot, next: end, arrived: end, log_start: Offset::ZERO, told: None }
+        Outflow {
+            node,
+            stream,
+            flow: Flow::Hot,
+            next: end,
+            arrived: end,
+            log_start: Offset::ZERO,
+            held_back: false,
+            told: None,
+        }
     }
 
     /// The follower says how far it is. Returns whether the stream can go on that could not before.

@@ -274,6 +274,13 @@ struct Sending {
     plan: Option<ReadPlan>,
 }
 
+/// One look at what the streams of a partition send.
+struct Turn {
+    now: Now,
+    /// Limits are told also where no records carry them.
+    tell_limits: bool,
+}
+
 /// A follower's wish, held against this node's state.
 enum Wished {
     Streams,
@@ -505,11 +512,12 @@ impl Partition {
         let sendings = self.guarded(core, fx, |state, fx| {
             state.marked = false;
             let tell_limits = std::mem::take(&mut state.tell_limits);
+            let turn = Turn { now, tell_limits };
             let mut sendings = Vec::new();
             let mut outflows = std::mem::take(&mut state.outflows);
             for outflow in &mut outflows {
                 let credit = credit.entry(outflow.node).or_default();
-                sendings.extend(self.sending(core, state, outflow, tell_limits, credit));
+                sendings.extend(self.sending(core, &turn, state, outflow, credit, fx));
             }
             let (stay, gone): (Vec<_>, Vec<_>) =
                 outflows.into_iter().partition(|outflow| outflow.next >= state.log.log_start());
@@ -517,7 +525,9 @@ impl Partition {
             for outflow in gone {
                 self.passed_by(core, now, state, &outflow, fx);
             }
-            let more = |outflow: &Outflow| outflow.flow == Flow::Hot && outflow.next < state.log.log_end();
+            let more = |outflow: &Outflow| {
+                outflow.flow == Flow::Hot && !outflow.held_back && outflow.next < state.log.log_end()
+            };
             let has_credit = |outflow: &Outflow| credit.get(&outflow.node).is_some_and(|left| *left > 0);
             if state.outflows.iter().any(|outflow| more(outflow) && has_credit(outflow)) {
                 self.mark_to_send(core, state);
@@ -530,10 +540,11 @@ impl Partition {
     fn sending(
         self: &Arc<Self>,
         core: &Core,
+        turn: &Turn,
         state: &State,
         outflow: &mut Outflow,
-        tell_limits: bool,
         credit: &mut u64,
+        fx: &mut Effects,
     ) -> Option<Sending> {
         if outflow.flow != Flow::Hot || outflow.next < state.log.log_start() {
             return None;
@@ -555,15 +566,15 @@ impl Partition {
                 if let Some(peer) = core.replicas.serve().peers.get_mut(&outflow.node) {
                     peer.blocked.push_back(Arc::clone(self));
                 }
-            } else {
-                let bytes_max = u32::try_from(FRAME_RECORD_BYTES).expect("it is small");
+            } else if let Some(bytes_max) = self.paced(core, turn.now, outflow, fx) {
                 plan = state.log.plan_read(base, log_end, bytes_max).ok();
             }
         }
         if let Some(plan) = &plan {
             outflow.next = plan.memory_end().expect("the tail holds what is next");
             *credit = credit.saturating_sub(plan.memory_bytes());
-        } else if outflow.told.is_some() && (!tell_limits || outflow.told == Some(limits)) {
+            core.replicas.throttling.take(self.id, outflow.node, plan.memory_bytes());
+        } else if outflow.told.is_some() && (!turn.tell_limits || outflow.told == Some(limits)) {
             return None;
         }
         outflow.told = Some(limits);

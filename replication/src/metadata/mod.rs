@@ -10,6 +10,7 @@ pub mod record;
 pub mod resolve;
 pub mod snapshot;
 mod sorted_map;
+pub mod throttles;
 pub mod topic_config;
 pub mod topic_keys;
 

@@ -10,6 +10,7 @@ mod leader;
 pub mod pace;
 pub mod producers;
 pub mod replica;
+pub mod throttle;
 mod types;
 
 #[cfg(test)]
