@@ -19,3 +19,4 @@ pub mod program;
 pub mod raw;
 pub mod replicas;
 pub mod tools;
+pub mod upgrade;

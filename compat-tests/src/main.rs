@@ -1,4 +1,4 @@
-//! `compat-tests failover | kill-all | faults | check`: what takes too long for a test, as commands with a report.
+//! `compat-tests failover | kill-all | faults | upgrade | check`: what takes too long for a test, as commands with a report.
 //!
 //! Owns arguments and where reports go: JSON, and tables beside it as Markdown. Does not own what is done: the modules of the library do.
 
@@ -12,7 +12,7 @@ use compat_tests::cluster::Kind;
 use compat_tests::failover::{self, Fault};
 use compat_tests::kafka_node::Flavour;
 use compat_tests::load::prepare_clients;
-use compat_tests::{faults, kill_all};
+use compat_tests::{faults, kill_all, upgrade};
 use serde_json::{Value as Json, json};
 
 /// Long runs on real processes; each ends with a JSON report.
@@ -66,6 +66,8 @@ enum What {
         #[arg(long)]
         list: bool,
     },
+    /// A rolling upgrade from a build that knows one level of the metadata less, under load
+    Upgrade,
     /// Judges histories: files of lines as the load programs write them
     Check { files: Vec<PathBuf> },
 }
@@ -85,6 +87,11 @@ fn main() -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         What::Faults { rows, short, .. } => (run_faults(&rows, short)?, String::new()),
+        What::Upgrade => {
+            prepare_clients()?;
+            let outcome = upgrade::measure()?;
+            (json!({"clean": outcome.is_clean(), "upgrade": outcome.json()}), String::new())
+        }
         What::Check { files } => {
             let mut history = History::default();
             for file in files {

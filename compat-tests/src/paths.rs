@@ -44,6 +44,33 @@ pub fn weir() -> Result<PathBuf> {
     built.clone().map_err(anyhow::Error::msg)
 }
 
+/// As `weir`, but built to know one level of the metadata less (`--cfg previous_level`), in a target folder of its own below this one:
+/// the first time takes minutes. `WEIR_COMPAT_PREVIOUS=FILE` is taken as it is instead.
+pub fn previous_weir() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("WEIR_COMPAT_PREVIOUS") {
+        return Ok(given.into());
+    }
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build_previous().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build_previous() -> Result<PathBuf> {
+    let (profile, folder) = (profile()?, target()?.join("previous-level"));
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "server", "--bin", "weir", "--target-dir"]).arg(&folder);
+    let is_release = profile.ends_with("release");
+    if is_release {
+        cargo.arg("--release");
+    }
+    let status = cargo.env("RUSTFLAGS", "--cfg previous_level").current_dir(suites()).status();
+    let status = status.context("cannot run cargo")?;
+    ensure!(status.success(), "building the older weir ended with {status}");
+    let binary = folder.join(if is_release { "release/weir" } else { "debug/weir" });
+    ensure!(binary.exists(), "cargo built no {}", binary.display());
+    Ok(binary)
+}
+
 fn build() -> Result<PathBuf> {
     let profile = profile()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

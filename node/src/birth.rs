@@ -138,7 +138,9 @@ impl Unborn {
             return Err(Waiting::Founder { founder: lowest });
         }
         let founders = first_voters(self.heard.values());
-        Ok(Birth::Founds(Founding { cluster_id: random.cluster_id(), founders }))
+        // Of two versions of Weir the older one must be able to read what is decided.
+        let level = self.heard.values().map(|hello| hello.levels.1).min().expect("the list is not empty");
+        Ok(Birth::Founds(Founding { cluster_id: random.cluster_id(), founders, level }))
     }
 
     /// The cluster that somebody on the list belongs to.
@@ -159,7 +161,7 @@ impl Unborn {
         Ok(found.map(|cluster_id| match told {
             Some(founding) if founding.founders.contains(&me) => Birth::Adopts(founding.clone()),
             Some(founding) => Birth::Joins(founding.clone()),
-            None => Birth::Joins(Founding { cluster_id: cluster_id.to_owned(), founders: Vec::new() }),
+            None => Birth::Joins(Founding { cluster_id: cluster_id.to_owned(), founders: Vec::new(), level: 1 }),
         }))
     }
 
@@ -187,8 +189,8 @@ impl Unborn {
 }
 
 /// A cluster of one.
-pub fn alone(node: NodeId, directory: [u8; 16], random: &mut Random) -> Founding {
-    Founding { cluster_id: random.cluster_id(), founders: vec![Founder { node, directory }] }
+pub fn alone(me: Founder, level: i16, random: &mut Random) -> Founding {
+    Founding { cluster_id: random.cluster_id(), founders: vec![me], level }
 }
 
 /// The nodes with the lowest ids: three where there are as many, else one.
@@ -225,7 +227,8 @@ mod tests {
     fn member(node: u8, cluster: &str, founders: &[(u8, u8)]) -> Hello {
         let founder =
             |(node, directory): &(u8, u8)| Founder { node: NodeId(i32::from(*node)), directory: [*directory; 16] };
-        let founding = Founding { cluster_id: cluster.to_owned(), founders: founders.iter().map(founder).collect() };
+        let founders = founders.iter().map(founder).collect();
+        let founding = Founding { cluster_id: cluster.to_owned(), founders, level: 1 };
         Hello { cluster_id: Some(cluster.to_owned()), founding: Some(founding), ..hello(node) }
     }
 
@@ -360,6 +363,19 @@ mod tests {
             let Ok(Birth::Founds(founding)) = unborn.decide(&mut Random::new(1)) else { panic!("node 1 founds") };
             let ids: Vec<i32> = founding.founders.iter().map(|founder| founder.node.0).collect();
             assert_eq!(ids, (1..=voters).collect::<Vec<i32>>());
+        }
+    }
+
+    #[test]
+    fn a_cluster_begins_at_the_level_of_its_oldest_version() {
+        for (levels, expected) in [([2, 2, 2], 2), ([2, 1, 2], 1), ([1, 2, 2], 1), ([2, 2, 1], 1)] {
+            let with = |node: u8, max: i16| Hello { levels: (1, max), ..hello(node) };
+            let mut unborn = Unborn::new(with(1, levels[0]));
+            for ((at, node), max) in LIST.iter().zip(1..).zip(levels) {
+                unborn.answered(at, with(node, max));
+            }
+            let Ok(Birth::Founds(founding)) = unborn.decide(&mut Random::new(1)) else { panic!("node 1 founds") };
+            assert_eq!(founding.level, expected, "{levels:?}");
         }
     }
 

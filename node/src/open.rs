@@ -24,7 +24,7 @@ use crate::coordinator::Coordinators;
 use crate::core::Core;
 use crate::effects::Effects;
 use crate::node::Node;
-use crate::peer::{Founding, Hello, HelloError, Peers, peer_address};
+use crate::peer::{Founder, Founding, Hello, HelloError, Peers, peer_address};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,8 @@ fn founding(
         return Founding::decode(note.clone()).map(Some);
     }
     let is_empty = notes.is_empty() && log.is_none_or(|log| log.log_start() == log.log_end());
-    Ok((is_empty && me.join.is_empty()).then(|| birth::alone(me.node, me.directory, random)))
+    Ok((is_empty && me.join.is_empty())
+        .then(|| birth::alone(Founder { node: me.node, directory: me.directory }, me.levels.1, random)))
 }
 
 fn group_config(statics: &BrokerConfig) -> GroupConfig {

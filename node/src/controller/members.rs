@@ -119,7 +119,8 @@ impl ControllerDriver {
     fn found(&mut self) {
         let Some(founding) = &self.founding else { return };
         let voters = founding.founders.iter().map(|founder| founder.node).collect();
-        let facts = nodes::found_cluster(founding.cluster_id.clone(), voters, self.level_max);
+        let level = u32::try_from(founding.level).unwrap_or(1);
+        let facts = nodes::found_cluster(founding.cluster_id.clone(), voters, level);
         self.propose_own(&[facts]);
     }
 }

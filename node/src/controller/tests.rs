@@ -17,7 +17,7 @@ use super::driver::{ControllerDriver, ControllerOut, ControllerStart, FOUNDING};
 use crate::birth;
 use crate::config::NodeConfig;
 use crate::effects::{ReplySink, ReplyTo};
-use crate::peer::Founding;
+use crate::peer::{Founder, Founding};
 use crate::requests::{Answer, NewTopic, TopicRef};
 
 struct NoSink;
@@ -51,7 +51,10 @@ fn start<'a>(
     let mut random = Random::new(seed);
     let founding = match notes.get(FOUNDING) {
         Some(note) => Founding::decode(note.clone()).expect("it was written by this version"),
-        None => birth::alone(config.id, store.directory_id(), &mut random),
+        None => {
+            let me = Founder { node: config.id, directory: store.directory_id() };
+            birth::alone(me, i16::try_from(LEVEL).expect("small"), &mut random)
+        }
     };
     ControllerStart {
         config,

@@ -46,6 +46,9 @@ pub struct Founding {
     pub cluster_id: String,
     /// The first voters, by node id. Empty: this node joined a cluster that others founded.
     pub founders: Vec<Founder>,
+    /// The level of metadata that it begins with: the highest at which every node of the join list can work. Whichever founder leads
+    /// first writes it down.
+    pub level: i16,
 }
 
 /// A founder is one with its directory: with another it has lost what it promised, and is a new member.
@@ -192,7 +195,7 @@ impl Founding {
             directory: Bytes::copy_from_slice(&founder.directory),
         };
         let founders = self.founders.iter().map(founder).collect();
-        proto::Founding { cluster_id: self.cluster_id.clone(), founders }
+        proto::Founding { cluster_id: self.cluster_id.clone(), founders, level: i32::from(self.level) }
     }
 
     fn from_proto(founding: proto::Founding) -> Result<Founding, HelloError> {
@@ -205,6 +208,8 @@ impl Founding {
         Ok(Founding {
             cluster_id: cluster_id(founding.cluster_id)?,
             founders: founding.founders.into_iter().map(founder).collect::<Result<_, HelloError>>()?,
+            // A version that does not say so knows the first level for certain.
+            level: i16::try_from(founding.level).map_err(|_| HelloError::Bounds { field: "level" })?.max(1),
         })
     }
 }
@@ -237,6 +242,7 @@ mod tests {
             founding: cluster.map(|id| Founding {
                 cluster_id: id.to_owned(),
                 founders: vec![Founder { node: NodeId(1), directory: [1; 16] }],
+                level: 2,
             }),
             address: cluster.map(|_| "h:3".to_owned()),
         }

@@ -442,7 +442,7 @@ mod tests {
         }
         let join = join.iter().map(|address| (*address).to_owned()).collect();
         let me = Hello { cluster_id: None, join, ..hello(1, 1, 1) };
-        let founding = Founding { cluster_id: CLUSTER.to_owned(), founders: Vec::new() };
+        let founding = Founding { cluster_id: CLUSTER.to_owned(), founders: Vec::new(), level: 1 };
         let peers = Peers::new(me, Some(founding), &image, 1);
         peers.lock().follow(&image);
         (peers, image)

@@ -26,8 +26,9 @@ struct Feature {
 const FEATURES: &[Feature] = &[
     // KIP-966: the ELR is kept and shown whatever the level says; a cluster without it is one that an older version founded.
     Feature { name: "eligible.leader.replicas.version", min: 0, max: 1, founding: 1 },
-    // 4.0-IV3 to 4.4-IV2. Weir's own formats follow `weir.metadata`; tools want to see and set this one.
-    Feature { name: "metadata.version", min: 25, max: 33, founding: 33 },
+    // 4.0-IV3 to 4.3-IV0. Weir's own formats follow `weir.metadata`; tools want to see and set this one. No higher than what the newest
+    // published tools have a name for: of others they say UNKNOWN. No client asks for a level of it.
+    Feature { name: "metadata.version", min: 25, max: 30, founding: 30 },
 ];
 
 /// For the registration of a node: the lowest and highest level of each feature that this version can work at.

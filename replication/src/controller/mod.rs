@@ -35,7 +35,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::NodeId;
 
-use crate::metadata::record::{FactError, batches, decode_batch};
+use crate::metadata::record::{FactError, LEVEL, LEVEL_FEATURE, batches, decode_batch};
 use crate::metadata::snapshot::SnapshotError;
 use crate::metadata::{BrokerConfig, Fact, Image};
 pub use decide::{Decision, decide};
@@ -66,6 +66,11 @@ pub enum ControllerError {
     Record { index: u64, source: FactError },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error(
+        "the cluster has finalised level {finalised} of {LEVEL_FEATURE}, this version works up to {LEVEL}: start a version of Weir on \
+         this directory that can"
+    )]
+    Level { finalised: u32 },
 }
 
 /// Names a proposal; chosen by the caller.
@@ -112,6 +117,12 @@ pub struct Controller {
     bytes_since_snapshot: u64,
 }
 
+/// What the cluster writes from then on, this version may not be able to read.
+fn check_level(image: &Image) -> Result<(), ControllerError> {
+    let finalised = image.level();
+    if finalised > LEVEL { Err(ControllerError::Level { finalised }) } else { Ok(()) }
+}
+
 struct Proposal {
     token: Token,
     index: u64,
@@ -130,6 +141,7 @@ impl Controller {
         let mut random = Random::new(options.seed);
         let raft_options = RaftOptions { node: options.node, seed: random.next_u64() };
         let raft = RaftNode::open(raft_options, recovered, &options.founders)?;
+        check_level(&image)?;
         let mut image = image;
         image.set_members(raft.voters(), raft.learners());
         Ok(Controller {
@@ -370,6 +382,7 @@ impl Controller {
                 }
             }
         }
+        check_level(&image)?;
         let controller = self.raft.leader();
         let is_new = changed || image.controller() != controller;
         if is_new {

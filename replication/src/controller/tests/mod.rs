@@ -258,6 +258,20 @@ fn a_snapshot_and_the_log_behind_it_give_the_same_image() {
     assert_eq!(host.outcomes.last(), Some(&(Token(4), Outcome::Committed)));
 }
 
+#[test]
+fn a_version_that_the_cluster_has_left_behind_does_not_start_on_its_data() {
+    let host = one_node();
+    let raised = Fact::FeatureLevelSet {
+        name: LEVEL_FEATURE.to_owned(),
+        level: i16::try_from(LEVEL + 1).expect("levels are small"),
+    };
+    let image = host.controller.image().with(&[raised]).expect("it applies");
+    let file = host.controller.raft().snapshot_file(image.encode()).file;
+    let stored = Stored { snapshot: Some(file), entries: Vec::new(), hard_state: host.stored.hard_state };
+    let refused = Controller::open(options(1, &[]), stored.recovered()).err();
+    assert_eq!(refused, Some(ControllerError::Level { finalised: LEVEL + 1 }));
+}
+
 /// Three controllers and the messages between them, in order.
 struct Cluster {
     hosts: BTreeMap<NodeId, Host>,

@@ -14,12 +14,12 @@ fn levels_move_within_what_every_node_can_work_at() {
     use LevelChange::{SafeDowngrade, UnsafeDowngrade, Upgrade};
     // Feature, level, how; the level that holds then, or a part of the refusal.
     let table = [
-        ("metadata.version", 33, Upgrade, Ok(33)),
-        ("metadata.version", 30, SafeDowngrade, Ok(30)),
-        ("metadata.version", 30, UnsafeDowngrade, Ok(30)),
-        ("metadata.version", 30, Upgrade, Err("without setting the upgrade type")),
-        ("metadata.version", 34, Upgrade, Err("only supports versions 25-33")),
-        ("metadata.version", 0, SafeDowngrade, Err("only supports versions 25-33")),
+        ("metadata.version", 30, Upgrade, Ok(30)),
+        ("metadata.version", 29, SafeDowngrade, Ok(29)),
+        ("metadata.version", 25, UnsafeDowngrade, Ok(25)),
+        ("metadata.version", 29, Upgrade, Err("without setting the upgrade type")),
+        ("metadata.version", 31, Upgrade, Err("only supports versions 25-30")),
+        ("metadata.version", 0, SafeDowngrade, Err("only supports versions 25-30")),
         ("metadata.version", -1, Upgrade, Err("cannot be less than 0")),
         (ELR, 0, SafeDowngrade, Ok(0)),
         (ELR, 1, SafeDowngrade, Ok(1)),
@@ -68,7 +68,7 @@ fn a_level_is_not_finalised_while_a_registered_node_cannot_work_at_it() {
 fn all_updates_hold_or_none() {
     let mut world = World::new(1);
     let one = |name: &str, level| FeatureUpdate { name: name.into(), level, change: LevelChange::SafeDowngrade };
-    let updates = vec![one(ELR, 0), one("metadata.version", 34)];
+    let updates = vec![one(ELR, 0), one("metadata.version", 31)];
     let answer = world.ask(&ControllerRequest::UpdateFeatures { updates, validate_only: false });
     let Ok(ControllerAnswer::FeaturesUpdated(answers)) = answer else { panic!("it is answered") };
     assert!(answers.len() == 2 && answers.iter().all(Result::is_err));
