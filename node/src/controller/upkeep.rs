@@ -2,7 +2,8 @@
 //!
 //! Owns when. Does not own which moves (`replication::controller::{upkeep, election}`).
 //! Invariant: leaders go back only in a cluster in which nobody came or went for a while: a node that keeps dying must not take them
-//! with it each time.
+//! with it each time. And only where `auto.leader.rebalance.enable` says so, every `leader.imbalance.check.interval.seconds`: what holds
+//! is what the active controller's own node was started with.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(super) struct Upkeep {
     /// As they were at the last look, and since when they are.
     nodes: BTreeMap<NodeId, (Incarnation, bool)>,
     calm_since: Duration,
+    /// Leaders are looked at then; once begun, every time until all are where they belong.
+    leaders_at: Duration,
     /// On this image there is nothing left to do.
     done: Option<Arc<Image>>,
 }
@@ -34,7 +37,17 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Another controller may have done what this one remembers.
     pub(super) fn begin(&mut self, now: Duration) {
-        *self = Upkeep { at: now + INTERVAL, calm_since: now, ..Upkeep::default() };
+        *self = Upkeep { at: now + INTERVAL, calm_since: now, leaders_at: now, ..Upkeep::default() };
+    }
+
+    /// Whether leaders may go back now.
+    fn may_balance(&self, now: Duration, image: &Image) -> bool {
+        image.statics().leader_rebalance && now >= self.leaders_at
+    }
+
+    /// All leaders are where they belong.
+    fn balanced(&mut self, now: Duration, image: &Image) {
+        self.leaders_at = now.saturating_add(Duration::from_secs(image.statics().leader_check_interval_s));
     }
 
     pub(super) fn due(&self) -> Duration {
@@ -69,12 +82,18 @@ impl ControllerDriver {
         let Ok((image, _)) = self.controller.decide() else { return };
         let calm = self.upkeep.is_calm(now.mono, image);
         let mut groups = moves(image, MOVES_AT_ONCE);
-        if groups.is_empty() && calm {
+        let balances = calm && self.upkeep.may_balance(now.mono, image);
+        if groups.is_empty() && balances {
             groups = balance_leaders(image, LEADERS_AT_ONCE);
         }
         if !groups.is_empty() {
             self.propose_own(&groups);
-        } else if calm {
+            return;
+        }
+        if balances {
+            self.upkeep.balanced(now.mono, &committed);
+        }
+        if balances || calm && !committed.statics().leader_rebalance {
             self.upkeep.done = Some(committed);
         }
     }
@@ -82,7 +101,7 @@ impl ControllerDriver {
 
 #[cfg(test)]
 mod tests {
-    use replication::metadata::{Fact, NodeInfo};
+    use replication::metadata::{BrokerConfig, Fact, NodeInfo};
 
     use super::*;
 
@@ -97,6 +116,26 @@ mod tests {
         assert!(!upkeep.is_calm(second(59), &before) && upkeep.is_calm(second(60), &before));
         assert!(!upkeep.is_calm(second(61), &after));
         assert!(!upkeep.is_calm(second(120), &after) && upkeep.is_calm(second(121), &after));
+    }
+
+    #[test]
+    fn leaders_are_looked_at_as_often_as_the_settings_say() {
+        let second = Duration::from_secs;
+        let image = |key: &str, value: &str| {
+            let settings = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            Image::empty(Arc::new(BrokerConfig::new(settings).expect("it is allowed")))
+        };
+        let (usual, never) =
+            (image("leader.imbalance.check.interval.seconds", "10"), image("auto.leader.rebalance.enable", "false"));
+        let mut upkeep = Upkeep::default();
+        upkeep.begin(second(5));
+        assert!(upkeep.may_balance(second(5), &usual) && !upkeep.may_balance(second(5), &never));
+        upkeep.balanced(second(7), &usual);
+        assert!(!upkeep.may_balance(second(16), &usual) && upkeep.may_balance(second(17), &usual));
+        upkeep.balanced(second(17), &Image::default());
+        assert!(
+            !upkeep.may_balance(second(316), &Image::default()) && upkeep.may_balance(second(317), &Image::default())
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::change::{Draft, View, for_all};
 use super::requests::{ConfigAlteration, ConfigOperation, ConfigTarget, Refusal};
 use super::topics::Decided;
 use crate::metadata::broker_config::{BrokerConfig, BrokerKey, Scope};
-use crate::metadata::config_value::Kind;
+use crate::metadata::config_value::{ConfigError, Kind};
 use crate::metadata::topic_keys::TopicKey;
 use crate::metadata::{Fact, Image, Resource, TopicConfig};
 
@@ -134,7 +134,7 @@ fn check(
     after: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
     if let Resource::Topic(_) = resource {
-        return TopicConfig::validate(after).map_err(|error| refuse(ErrorCode::InvalidConfig, error.to_string()));
+        return TopicConfig::validate(after).map_err(|error| refuse_value(before, &error));
     }
     let scope = if *resource == Resource::EveryNode { Scope::EveryNode } else { Scope::OneNode };
     let new = after.iter().filter(|(key, value)| before.get(*key) != Some(value));
@@ -149,11 +149,21 @@ fn check(
             }
             Some(_) => {
                 let alone = BTreeMap::from([(key.clone(), value.clone())]);
-                BrokerConfig::new(alone).map_err(|error| refuse(ErrorCode::InvalidConfig, error.to_string()))?;
+                BrokerConfig::new(alone).map_err(|error| refuse_value(before, &error))?;
             }
         }
     }
     Ok(())
+}
+
+/// With the value that holds on.
+fn refuse_value(before: &BTreeMap<String, String>, error: &ConfigError) -> Refusal {
+    let stays = match (error, before.get(error.key())) {
+        (ConfigError::Unknown { .. }, _) => String::new(),
+        (_, Some(value)) => format!("; it stays {value}"),
+        (_, None) => "; it stays at its default".to_owned(),
+    };
+    refuse(ErrorCode::InvalidConfig, format!("{error}{stays}"))
 }
 
 fn difference(resource: &Resource, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Fact> {

@@ -3,7 +3,9 @@
 //! Owns which change is due. Does not own how it is carried out (`raft_node`), nor when a node counts as silent.
 //! Invariants: a node becomes a voter only as a caught-up learner; a member whose data directory was replaced leaves before it may
 //! return, since its log is not what the others believe; one that was removed by hand is not chosen again; three voters where there
-//! are three nodes, else as many as there were.
+//! are three nodes, else one: of two, the death of either stops the cluster.
+//! What cannot be had: while the only voter makes two others voters, its own vote is needed until that is committed (a joint group needs
+//! the majority of the old one and of the new one). If it dies in these milliseconds, the cluster waits for it, as it would have before.
 
 use std::collections::BTreeSet;
 
@@ -122,6 +124,9 @@ pub fn choose(image: &Image, members: &Membership, leader: NodeId) -> Option<Vot
         let instead = candidates.first().copied().filter(|_| voters <= VOTERS_WANTED).map(VoterStep::Vote);
         return Some(VoterChange(instead.into_iter().chain([step]).collect()));
     }
+    if let Some(node) = needless(image, members, leader) {
+        return one(VoterStep::Learn(node));
+    }
     // From one to three at once: of two voters, the death of either stops the cluster.
     let missing = VOTERS_WANTED.saturating_sub(voters);
     let enough = missing > 0 && candidates.len() >= missing;
@@ -138,6 +143,13 @@ fn stranger(image: &Image, members: &Membership, leader: NodeId) -> Option<NodeI
         let unknown = image.node(*node).is_none() && (!is_voter || members.silent.contains(node));
         (image.is_replaced_member(*node) || unknown) && (!is_voter || members.voters.len() > 1)
     })
+}
+
+/// The other one of two voters, where nobody else could vote.
+fn needless(image: &Image, members: &Membership, leader: NodeId) -> Option<NodeId> {
+    let alone = members.voters.len() == 2 && image.nodes().keys().all(|node| members.voters.contains(node));
+    let mut others = members.voters.iter().copied().filter(|node| *node != leader);
+    others.next().filter(|node| alone && image.orders(*node).voting != Voting::Always)
 }
 
 /// Learners that may become voters, the best first: those in racks without a voter before the others.

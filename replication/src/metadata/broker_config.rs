@@ -79,7 +79,8 @@ impl BrokerKey {
     }
 }
 
-/// Bytes a second: what leaders send, what followers take, what moves between directories.
+/// Bytes a second: what leaders send, what followers take (`throttles`); what moves between directories, of which a node has one, so that
+/// the last is kept and shown for the tool that sets it, and slows nothing.
 const THROTTLES: [&str; 3] = [
     "follower.replication.throttled.rate",
     "leader.replication.throttled.rate",
@@ -118,6 +119,9 @@ pub struct BrokerConfig {
     pub fetch_bytes_max: u32,
     pub fetch_sessions_max: u32,
     pub retention_check_interval_ms: u64,
+    /// Leaderships go back to the preferred replicas by themselves.
+    pub leader_rebalance: bool,
+    pub leader_check_interval_s: u64,
 }
 
 impl Default for BrokerConfig {
@@ -161,6 +165,8 @@ impl BrokerConfig {
             fetch_bytes_max: values.size("fetch.max.bytes"),
             fetch_sessions_max: values.size("max.incremental.fetch.session.cache.slots"),
             retention_check_interval_ms: values.count("log.retention.check.interval.ms"),
+            leader_rebalance: values.flag("auto.leader.rebalance.enable"),
+            leader_check_interval_s: values.count("leader.imbalance.check.interval.seconds"),
             settings,
         })
     }

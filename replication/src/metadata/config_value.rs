@@ -79,6 +79,16 @@ pub enum ConfigError {
     NotServed { key: &'static str, why: &'static str },
 }
 
+impl ConfigError {
+    /// Whose value is refused.
+    pub fn key(&self) -> &str {
+        match self {
+            ConfigError::Unknown { key } | ConfigError::Value { key, .. } => key,
+            ConfigError::Conflict { key, .. } | ConfigError::NotServed { key, .. } => key,
+        }
+    }
+}
+
 /// Whether `value` is one of `kind`.
 pub fn check(key: &str, kind: Kind, value: &str) -> Result<(), ConfigError> {
     let refuse = |allowed: String, example: String| {

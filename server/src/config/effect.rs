@@ -15,6 +15,7 @@ const OWN_KEYS: &[&str] =
 const ACTED_ON: &[&str] = &[
     "advertised.listeners",
     "auto.create.topics.enable",
+    "auto.leader.rebalance.enable",
     "broker.id",
     "broker.rack",
     "compression.type",
@@ -29,6 +30,7 @@ const ACTED_ON: &[&str] = &[
     "group.max.session.timeout.ms",
     "group.max.size",
     "group.min.session.timeout.ms",
+    "leader.imbalance.check.interval.seconds",
     "listener.security.protocol.map",
     "listeners",
     "log.cleanup.policy",

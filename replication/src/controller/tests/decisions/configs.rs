@@ -93,6 +93,23 @@ fn what_cannot_be_set_is_refused_and_nothing_of_it_holds() {
 }
 
 #[test]
+fn a_refusal_names_the_value_that_stays() {
+    let mut world = World::new(1).topic("t", &[("retention.ms", "5")], &["1 isr 1 led 1"]);
+    assert_eq!(world.refused(&set(ConfigTarget::Node(NodeId(1)), "leader.replication.throttled.rate", "7")), None);
+    let table = [
+        (topic_t(), "retention.ms", "x", "; it stays 5"),
+        (topic_t(), "segment.bytes", "x", "; it stays at its default"),
+        (ConfigTarget::Node(NodeId(1)), "leader.replication.throttled.rate", "-1", "; it stays 7"),
+    ];
+    for (target, key, value, end) in table {
+        let answer = world.ask(&set(target, key, value));
+        let Ok(ControllerAnswer::ConfigsAltered(answers)) = answer else { panic!("it is answered") };
+        let refusal = answers.into_iter().next().and_then(Result::err).expect("it is refused");
+        assert!(refusal.message.ends_with(end) && refusal.message.contains(value), "{}", refusal.message);
+    }
+}
+
+#[test]
 fn throttles_are_set_for_a_node_and_defaults_of_topics_for_all_nodes() {
     let mut world = World::new(2).topic("t", &[], &["1 isr 1 led 1"]);
     let throttle = "follower.replication.throttled.rate";

@@ -34,6 +34,8 @@ fn three_vote_where_there_are_three_and_newcomers_learn_first() {
         (3, "1", "2", "learn 3"),
         (3, "1", "23", "vote 2, vote 3"),
         (3, "12", "3", "vote 3"),
+        (2, "12", "", "learn 2"),
+        (3, "12", "", "learn 3"),
         (3, "123", "", ""),
         (4, "123", "", "learn 4"),
         (4, "123", "4", ""),
@@ -122,6 +124,7 @@ fn a_member_with_another_disk_leaves_before_it_may_return() {
 fn who_is_not_registered_any_more_leaves_and_a_late_founder_is_waited_for() {
     let world = World::new(2);
     assert_eq!(chosen(&world, &members("12", "3")), "leave 3");
+    assert_eq!(chosen(&world, &members("12", "")), "learn 2", "of two, the death of either would stop the cluster");
     assert_eq!(chosen(&world, &members("123", "")), "");
     let silent = Membership { silent: nodes_of("3").into_iter().collect(), ..members("123", "") };
     assert_eq!(chosen(&world, &silent), "leave 3");
