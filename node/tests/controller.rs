@@ -229,6 +229,16 @@ fn a_node_that_was_no_founder_joins_and_learns() {
 }
 
 #[test]
+fn a_node_that_does_not_know_where_the_controller_is_joins_even_so() {
+    let mut cluster = with_topic();
+    let controller = cluster.controller().expect("they agree");
+    cluster.set_join(&others(controller)[..1]);
+    cluster.start(4);
+    cluster.until("it is ready", 1_000, |cluster| cluster.is_ready(4));
+    assert!(!is_fenced(&cluster, controller, 4));
+}
+
+#[test]
 fn a_cluster_of_one_that_grows_to_three_survives_its_founder() {
     let mut cluster = Cluster::founded(&[1]);
     let request = cluster.create_topic(1, "t", 3);

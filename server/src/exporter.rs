@@ -80,7 +80,8 @@ fn partitions(broker: &Broker, image: &Image, families: &mut Families) -> usize 
     for topic in image.topics() {
         for (index, info) in topic.partitions() {
             let led_here = info.leader == Some(me);
-            if !led_here && !(is_controller && info.leader.is_none()) {
+            let nobodys = info.leader.is_none();
+            if !(led_here || (nobodys && is_controller)) {
                 continue;
             }
             if shown == PARTITIONS_MAX {

@@ -113,6 +113,7 @@ fn stranger(node: i32) -> Hello {
         join: Vec::new(),
         levels: (1, i16::MAX),
         founding: None,
+        address: None,
     }
 }
 

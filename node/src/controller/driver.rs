@@ -120,8 +120,6 @@ pub(crate) struct ControllerDriver {
     pub(super) node: NodeId,
     options: ControllerOptions,
     directory: [u8; 16],
-    /// A cluster that it founds begins at this level of metadata.
-    pub(super) level_max: u32,
     /// `None`: this node belongs to no cluster yet, or its directory is older than the note of it.
     pub(super) founding: Option<Founding>,
     pub(super) disk: Arc<dyn Disk>,
@@ -196,7 +194,6 @@ impl ControllerDriver {
             node: config.id,
             options,
             directory: store.directory_id(),
-            level_max: config.level_max,
             founding,
             disk,
             snapshot_path,

@@ -55,7 +55,7 @@ impl ReplicaAsks {
         if self.under_way.is_some() {
             return None;
         }
-        let handed_over = self.to_hand_over(node, image);
+        let handed_over = self.due_to_hand_over(node, image);
         if !handed_over.is_empty() {
             self.under_way = Some(Vec::new());
             let what = HandOver::Partitions(handed_over.into_iter().collect());
@@ -86,7 +86,7 @@ impl ReplicaAsks {
         Some(ControllerRequest::AlterIsr { node, incarnation: own, changes })
     }
 
-    fn to_hand_over(&mut self, node: NodeId, image: &Image) -> BTreeSet<TopicPartition> {
+    fn due_to_hand_over(&mut self, node: NodeId, image: &Image) -> BTreeSet<TopicPartition> {
         let mut partitions = std::mem::take(&mut self.hand_over);
         if !partitions.is_empty() {
             // The disk hangs. The leaders of what this node follows wait for it too, and clients for their answers, in order.

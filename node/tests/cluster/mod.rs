@@ -166,6 +166,11 @@ impl Cluster {
         self.running_process(NodeId(node)).small.as_ref().expect("the disks are small").set_free(bytes);
     }
 
+    /// The join list of nodes that are started from now on.
+    pub fn set_join(&mut self, nodes: &[i32]) {
+        self.join = nodes.iter().map(|node| address(*node)).collect();
+    }
+
     /// Another process of the node, on what its disk holds.
     pub fn start(&mut self, node: i32) {
         self.starts += 1;
