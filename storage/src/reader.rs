@@ -289,16 +289,17 @@ impl FilePart {
         while bytes.len() - at >= HEADER_BYTES {
             let here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
             let (header, _) = self.header_at(bytes.get(at..).unwrap_or_default(), here, last_offset)?;
-            if header.last_offset() >= limit.get() {
-                complete = true;
+            let beyond = header.last_offset() >= limit.get();
+            let Some(batch) = bytes.get(at..at + header.size()) else {
+                complete = beyond;
                 break;
-            }
-            let Some(batch) = bytes.get(at..at + header.size()) else { break };
+            };
             // What the device holds may be other than what was written: nothing of that is handed out.
             if !is_intact(batch, &header) {
-                if at == 0 {
-                    return Err(self.corrupt(here));
-                }
+                return Err(self.corrupt(here));
+            }
+            // Only now: a header that is damaged may name any offset.
+            if beyond {
                 complete = true;
                 break;
             }
