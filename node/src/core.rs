@@ -15,6 +15,7 @@ use storage::log::DirectWrite;
 use storage::{Journal, Store};
 
 use crate::budget::{Budget, TailMemory};
+use crate::clean::CleanTask;
 use crate::commit::Commit;
 use crate::config::NodeConfig;
 use crate::controller::driver::MetadataDisk;
@@ -83,6 +84,10 @@ pub(crate) enum Pending {
     Checkpoint,
     /// The ballast is made, or given up.
     Ballast { made: bool },
+    /// What a run of the cleaner writes.
+    Clean { task: Box<CleanTask> },
+    /// What is left of a run that was given up goes.
+    CleanLeftover,
     /// The files of a deleted log go.
     Removal { folder: String },
     /// A snapshot of the metadata.

@@ -3,6 +3,7 @@
 mod birth;
 pub mod budget;
 mod checkpoint;
+mod clean;
 mod cold;
 mod commit;
 pub mod config;

@@ -19,6 +19,7 @@ use storage::Store;
 use storage::disk::{DiskError, Lane, Ticket};
 
 use crate::checkpoint::Checkpointer;
+use crate::clean::Cleaner;
 use crate::cold::Cold;
 use crate::commit::DirectDone;
 use crate::coordinator::Coordinators;
@@ -42,6 +43,7 @@ pub struct Node {
     pub(crate) cold: Mutex<Cold>,
     pub(crate) coordinators: Coordinators,
     pub(crate) checkpointer: Checkpointer,
+    pub(crate) cleaner: Cleaner,
     pub(crate) peers: Peers,
     pub(crate) departed: Departed,
     pub(crate) ready: AtomicBool,
@@ -61,6 +63,10 @@ pub struct NodeStats {
     pub journal_bytes_since_checkpoint: u64,
     pub journal_groups: u64,
     pub checkpoints: u64,
+    /// Runs of the cleaner, and the bytes that they read and wrote.
+    pub compactions: u64,
+    pub compaction_bytes_read: u64,
+    pub compaction_bytes_written: u64,
     pub disk_operations_in_flight: u64,
 }
 
@@ -82,6 +88,7 @@ impl Node {
         cold: Cold,
         coordinators: Coordinators,
         peers: Peers,
+        cleaner: Cleaner,
         now: Now,
     ) -> Node {
         let image = ArcSwap::new(Arc::clone(cold.driver.image()));
@@ -98,6 +105,7 @@ impl Node {
             cold: Mutex::new(cold),
             coordinators,
             checkpointer,
+            cleaner,
             peers,
             departed: Departed::default(),
             ready: AtomicBool::new(false),
@@ -214,6 +222,7 @@ impl Node {
         let replicas = self.tick_replicas(now);
         let groups = self.coordinators.tick(now, &self.group_logs(), fx);
         self.retain_if_due(now, fx);
+        self.clean_if_due(now, fx);
         if self.is_ready() && !self.is_stopping() && self.core.room.take_ballast(&*self.core.disk, now) {
             let steps = self.store.ballast_steps(self.core.room.ballast_bytes());
             self.core.tickets.start(Lane::Segments, steps, Pending::Ballast { made: true }, fx);
@@ -229,6 +238,7 @@ impl Node {
             // A stop begins its checkpoints by itself.
             self.checkpointer.due_at(&self.core, now).filter(|_| !self.is_stopping()),
             Some(self.retention_at()),
+            self.cleaner.due(),
             self.core.active_at(),
             replicas,
             self.is_stopping().then(|| now.mono.saturating_add(STOP_TICK)),
@@ -262,6 +272,12 @@ impl Node {
                 self.with_controller(now, fx, |driver, out| driver.disk_done(now, what, &result, out));
             }
             Pending::Checkpoint => self.checkpointer.stepped(&mut self.parts(&mut self.cold()), now, result, fx),
+            Pending::Clean { task } => self.cleaning_written(now, task, &result, fx),
+            Pending::CleanLeftover => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "half a segment stays until the log is compacted again");
+                }
+            }
             Pending::Removal { folder } => {
                 if let Err(error) = result {
                     tracing::warn!(%error, folder, "the files of a deleted log stay until the next start");
@@ -325,6 +341,8 @@ impl Node {
             | Pending::Sync(_)
             | Pending::Metadata(_)
             | Pending::Checkpoint
+            | Pending::Clean { .. }
+            | Pending::CleanLeftover
             | Pending::Removal { .. } => unreachable!("these are not tried again in this way"),
         }
     }
@@ -368,6 +386,7 @@ impl Node {
         let writing = self.core.commit.writing();
         let (used, groups) = (writing.journal.used_bytes(), writing.journal.durable());
         drop(writing);
+        let (compactions, cleaned) = self.cleaner.done();
         NodeStats {
             partitions: count(all.len()),
             partitions_offline: count(all.iter().filter(|partition| partition.published.is_failed()).count()),
@@ -377,6 +396,9 @@ impl Node {
             journal_bytes_since_checkpoint: used,
             journal_groups: groups,
             checkpoints: self.checkpointer.done(),
+            compactions,
+            compaction_bytes_read: cleaned.bytes_read,
+            compaction_bytes_written: cleaned.bytes_written,
             disk_operations_in_flight: count(self.core.tickets.len()),
         }
     }

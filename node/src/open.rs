@@ -17,6 +17,7 @@ use storage::log::Log;
 use storage::{Options, Recovered, Store};
 
 use crate::birth;
+use crate::clean::Cleaner;
 use crate::cold::Cold;
 use crate::config::NodeConfig;
 use crate::controller::driver::{ControllerDriver, ControllerOpenError, ControllerOut, ControllerStart, FOUNDING};
@@ -89,7 +90,8 @@ impl Node {
         let driver = ControllerDriver::open(start, now, &mut out)?;
         let peers = Peers::new(me, founding, driver.image(), random.next_u64());
         let coordinators = Coordinators::new(groups, random.next_u64());
-        let node = Node::assemble(core, store, Cold::new(driver, logs), coordinators, peers, now);
+        let cleaner = Cleaner::new(random.next_u64(), now, &core.config.statics);
+        let node = Node::assemble(core, store, Cold::new(driver, logs), coordinators, peers, cleaner, now);
         // What was recovered of the image is followed too: the logs find their topics before anything is led.
         out.replaced = true;
         out.image = Some(Arc::clone(node.cold().driver.image()));

@@ -14,6 +14,7 @@ use model::{LogId, NodeId, Now, Offset, PartitionIndex, TopicId, TopicPartition}
 use replication::metadata::{Fact, Image, PartitionInfo, Resource, Topic};
 use replication::partition::producers::{Producers, Sequenced};
 use replication::partition::replica::{Event, Leadership, Recovered, Replica, Settings};
+use storage::log::compact::CompactConfig;
 use storage::store::partition_folder;
 use storage::{Log, LogConfig, RecoveredLog, Store, Unit};
 
@@ -288,12 +289,31 @@ fn log_config(topic: &Topic) -> LogConfig {
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     LogConfig {
         segment_bytes: config.segment_bytes,
-        segment_ms: signed(config.segment_ms),
+        // What is in the segment that grows is not compacted, so it must not grow for longer than a record may wait.
+        segment_ms: if config.cleanup.compact {
+            signed(config.segment_ms.min(config.max_compaction_lag_ms))
+        } else {
+            signed(config.segment_ms)
+        },
+        segment_jitter_ms: signed(config.segment_jitter_ms),
+        index_bytes: config.segment_index_bytes,
+        flush_ms: config.flush_ms,
         index_interval_bytes: config.index_interval_bytes,
         // A topic that is only compacted keeps its newest record of each key for ever.
         retention_ms: config.retention_ms.filter(|_| config.cleanup.delete).map(signed),
         retention_bytes: config.retention_bytes.filter(|_| config.cleanup.delete),
+        compact: config.cleanup.compact.then(|| CompactConfig {
+            delete_retention_ms: signed(config.delete_retention_ms),
+            lag_min_ms: signed(config.min_compaction_lag_ms),
+            lag_max_ms: signed(config.max_compaction_lag_ms),
+            dirty_ratio_min: millionths(config.min_cleanable_dirty_ratio),
+        }),
     }
+}
+
+/// A ratio from 0 to 1: whole numbers compare the same on every machine.
+fn millionths(ratio: f64) -> u64 {
+    format!("{:.0}", ratio.clamp(0.0, 1.0) * 1_000_000.0).parse().unwrap_or(u64::MAX)
 }
 
 /// The log, and what its partition knows by it: producers from the snapshot and the batches behind that.

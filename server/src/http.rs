@@ -109,6 +109,9 @@ async fn metrics(broker: &Broker) -> String {
     let counters = [
         ("weir_journal_syncs_total", "Groups written and synced to the journal.", stats.journal_groups),
         ("weir_checkpoints_total", "Checkpoints written.", stats.checkpoints),
+        ("weir_compactions_total", "Logs that were compacted.", stats.compactions),
+        ("weir_compaction_read_bytes_total", "Bytes read to compact logs.", stats.compaction_bytes_read),
+        ("weir_compaction_written_bytes_total", "Bytes written to compact logs.", stats.compaction_bytes_written),
     ];
     for (name, help, value) in counters {
         crate::metrics::counter(&mut text, name, help, value);

@@ -20,6 +20,7 @@ fn a_crash_before_in_and_after_each_of_5000_disk_operations_loses_nothing() {
     let seed = 1;
     let outcome = check_run(seed, Length { mutations: 5_000, crash_every: 0 });
     assert!(outcome.trace.len() >= 5_000);
+    assert!(outcome.compactions > 0, "nothing was compacted");
     let explored = explore(seed, &outcome, 1).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     assert_eq!(explored.operations, outcome.trace.len() as u64);
     assert!(explored.crashes_in_recovery > 500, "{explored:?}");

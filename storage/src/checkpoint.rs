@@ -14,9 +14,10 @@
 //!      logs  u32 · { log }…
 //!    log: topic id 16, partition u32, kind u8 · folder size u32, folder · journalled u8 · operation u64
 //!         log start i64 · log end i64 · high watermark i64
+//!         cleaned i64                                                       (from version 3 on)
 //!         producers offset i64 (−1: none) · producers size u32, bytes
 //!         epochs u32 · { epoch i32, offset i64 }…
-//!         segments u32 · { base i64, size u32, first timestamp i64, newest timestamp i64, newest offset i64, newest exact u8,
+//!         segments u32 · { base i64, generation u32 (from version 3 on), size u32, first timestamp i64, newest timestamp i64, newest offset i64, newest exact u8,
 //!                          offset index entries u32, crc u32, time index entries u32, crc u32 }…
 //! 20 + body length: crc32c of everything before u32
 //! ```
@@ -34,7 +35,7 @@ use crate::offset_index::{IndexFile, IndexFiles};
 use crate::segment::{Newest, SegmentFacts};
 
 const MAGIC: &[u8; 8] = b"weirckp1";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a producer table was, and up to which offset it counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +57,8 @@ pub struct LogCheckpoint {
     /// Where the synced files end.
     pub log_end: Offset,
     pub high_watermark: Offset,
+    /// Compaction has seen all that lies below.
+    pub cleaned: Offset,
     pub producers: Option<ProducerSnapshot>,
     pub epochs: LeaderEpochs,
     pub segments: Vec<(SegmentFacts, IndexFiles)>,
@@ -72,6 +75,7 @@ impl LogCheckpoint {
             log_start: start,
             log_end: start,
             high_watermark: start,
+            cleaned: start,
             producers: None,
             epochs: LeaderEpochs::new(),
             segments: Vec::new(),
@@ -199,6 +203,7 @@ fn put_log(out: &mut BytesMut, log: &LogCheckpoint) {
     out.put_i64(log.log_start.get());
     out.put_i64(log.log_end.get());
     out.put_i64(log.high_watermark.get());
+    out.put_i64(log.cleaned.get());
     out.put_i64(log.producers.as_ref().map_or(-1, |producers| producers.offset.get()));
     put_sized(out, log.producers.as_ref().map_or(&[], |producers| &producers.bytes));
     put_count(out, log.epochs.starts().len());
@@ -208,17 +213,29 @@ fn put_log(out: &mut BytesMut, log: &LogCheckpoint) {
     }
     put_count(out, log.segments.len());
     for (facts, index) in &log.segments {
-        out.put_i64(facts.base.get());
-        out.put_u32(facts.size);
-        out.put_i64(facts.first_timestamp_ms);
-        out.put_i64(facts.newest.timestamp_ms);
-        out.put_i64(facts.newest.offset);
-        out.put_u8(u8::from(facts.newest.exact));
-        for file in [index.offsets, index.times] {
-            out.put_u32(file.entries);
-            out.put_u32(file.crc);
-        }
+        out.put_slice(&segment_bytes(facts, index));
     }
+}
+
+/// Bytes of a segment, here and in the journal.
+pub(crate) const SEGMENT_BYTES: usize = 57;
+
+pub(crate) fn segment_bytes(facts: &SegmentFacts, index: &IndexFiles) -> [u8; SEGMENT_BYTES] {
+    let mut bytes = [0; SEGMENT_BYTES];
+    let mut out = &mut bytes[..];
+    out.put_i64(facts.base.get());
+    out.put_u32(facts.generation);
+    out.put_u32(facts.size);
+    out.put_i64(facts.first_timestamp_ms);
+    out.put_i64(facts.newest.timestamp_ms);
+    out.put_i64(facts.newest.offset);
+    out.put_u8(u8::from(facts.newest.exact));
+    for file in [index.offsets, index.times] {
+        out.put_u32(file.entries);
+        out.put_u32(file.crc);
+    }
+    assert!(out.is_empty());
+    bytes
 }
 
 fn decode_body(fields: &mut Fields, version: u32) -> Result<Checkpoint, CheckpointError> {
@@ -240,7 +257,7 @@ fn decode_body(fields: &mut Fields, version: u32) -> Result<Checkpoint, Checkpoi
         checkpoint.notes.insert(key, value);
     }
     for _ in 0..fields.u32()? {
-        checkpoint.logs.push(decode_log(fields)?);
+        checkpoint.logs.push(decode_log(fields, version)?);
     }
     if fields.left() > 0 {
         return Err(CheckpointError::Trailing { left: fields.left() });
@@ -248,12 +265,14 @@ fn decode_body(fields: &mut Fields, version: u32) -> Result<Checkpoint, Checkpoi
     Ok(checkpoint)
 }
 
-fn decode_log(fields: &mut Fields) -> Result<LogCheckpoint, CheckpointError> {
+fn decode_log(fields: &mut Fields, version: u32) -> Result<LogCheckpoint, CheckpointError> {
     let id = log_id(fields)?;
     let folder = folder(fields.sized()?)?;
     let journalled = fields.u8()? != 0;
     let operation = fields.u64()?;
     let (log_start, log_end, high_watermark) = (offset(fields)?, offset(fields)?, offset(fields)?);
+    // Before there was compaction, nothing was compacted.
+    let cleaned = if version >= 3 { offset(fields)? } else { log_start };
     let producers_offset = fields.i64()?;
     let producers_bytes = Bytes::copy_from_slice(&fields.sized()?);
     let producers =
@@ -267,7 +286,7 @@ fn decode_log(fields: &mut Fields) -> Result<LogCheckpoint, CheckpointError> {
     let epochs = LeaderEpochs::from_starts(starts)?;
     let mut segments: Vec<(SegmentFacts, IndexFiles)> = Vec::new();
     for _ in 0..fields.u32()? {
-        let segment = decode_segment(fields)?;
+        let segment = decode_segment(fields, version >= 3)?;
         if segments.last().is_some_and(|(last, _)| last.base >= segment.0.base) {
             return Err(CheckpointError::Segments { log: id });
         }
@@ -285,15 +304,20 @@ fn decode_log(fields: &mut Fields) -> Result<LogCheckpoint, CheckpointError> {
         log_start,
         log_end,
         high_watermark,
+        cleaned,
         producers,
         epochs,
         segments,
     })
 }
 
-fn decode_segment(fields: &mut Fields) -> Result<(SegmentFacts, IndexFiles), CheckpointError> {
+pub(crate) fn decode_segment(
+    fields: &mut Fields,
+    has_generation: bool,
+) -> Result<(SegmentFacts, IndexFiles), EntryError> {
     let facts = SegmentFacts {
         base: offset(fields)?,
+        generation: if has_generation { fields.u32()? } else { 0 },
         size: fields.u32()?,
         first_timestamp_ms: fields.i64()?,
         newest: Newest { timestamp_ms: fields.i64()?, offset: fields.i64()?, exact: fields.u8()? != 0 },

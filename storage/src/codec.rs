@@ -14,7 +14,7 @@ use model::batch::Codec;
 use model::limits::BATCH_BYTES_MAX;
 use std::io::{ErrorKind, Read};
 
-pub use encode::compress;
+pub use encode::{compress, compress_at};
 use snappy::SnappyDecoder;
 
 /// First bytes of an lz4 frame. The decoder would also take the legacy format, whose blocks are 8 MiB; Kafka does not.

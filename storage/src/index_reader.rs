@@ -12,7 +12,7 @@ use model::batch::crc32c;
 use crate::disk::{Disk, DiskError, ReadMode};
 use crate::offset_index::{self, IndexFile, LoadedIndex, OffsetEntry};
 use crate::reader::{FilePart, Learned, ReadError};
-use crate::segment::{FileKind, Newest, file_path};
+use crate::segment::{FileKind, Newest};
 use crate::time_index::{self, TimeEntry};
 
 /// A rebuilt index has an entry for each of these bytes (Kafka's default of `index.interval.bytes`).
@@ -115,7 +115,7 @@ fn one_file(
     if says.entries == 0 {
         return Ok(Some(bytes::Bytes::new()));
     }
-    let mapped = match disk.map(disk.file(&file_path(&part.dir, part.base, kind))) {
+    let mapped = match disk.map(disk.file(&part.name().path(&part.dir, kind))) {
         Ok(mapped) => mapped,
         Err(DiskError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -143,7 +143,7 @@ fn rebuild(part: &FilePart, disk: &dyn Disk, mode: ReadMode) -> Result<LoadedInd
             }
             since = 0;
         }
-        newest.add(header.max_timestamp, header.last_offset());
+        newest.add(header.newest_timestamp(), header.last_offset());
         since = since.saturating_add(u32::try_from(header.size()).unwrap_or(u32::MAX));
         false
     })?;

@@ -8,6 +8,7 @@
 
 mod capture;
 mod change;
+pub mod compact;
 mod direct;
 mod files;
 mod near;
@@ -28,7 +29,7 @@ use crate::disk::{Disk, FileId};
 use crate::epochs::LeaderEpochs;
 use crate::journal::entry::{Entry, LogChange, LogEntry};
 use crate::offset_index::IndexFiles;
-use crate::segment::{FileKind, Newest, Place, Segment, SegmentFacts, file_path};
+use crate::segment::{FileKind, Newest, Place, Segment, SegmentFacts, SegmentName};
 use crate::tail::{Tail, TailBatch};
 
 pub use change::{CutPlan, CutPoint};
@@ -44,12 +45,20 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// `segment.ms`, counted from the first record's timestamp.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`: by so much a segment may be closed earlier.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`: a segment is closed when its offset index has so many.
+    pub index_bytes: u32,
+    /// `flush.ms`: a log that is not journalled is synced after so long.
+    pub flush_ms: u64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
     /// `retention.ms`; `None` keeps for ever.
     pub retention_ms: Option<i64>,
     /// `retention.bytes`; `None` has no bound.
     pub retention_bytes: Option<u64>,
+    /// `cleanup.policy` has `compact`.
+    pub compact: Option<compact::CompactConfig>,
 }
 
 impl Default for LogConfig {
@@ -57,9 +66,13 @@ impl Default for LogConfig {
         LogConfig {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3_600_000,
+            segment_jitter_ms: 0,
+            index_bytes: 10 << 20,
+            flush_ms: u64::MAX,
             index_interval_bytes: 4096,
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
+            compact: None,
         }
     }
 }
@@ -128,6 +141,10 @@ pub struct Log {
     synced: Position,
     files: files::FileState,
     near: near::NearReaders,
+    /// Compaction has seen all that lies below.
+    cleaned: Offset,
+    /// The last segment that the checkpoint on the disk names.
+    covered: Option<Offset>,
 }
 
 impl Log {
@@ -153,14 +170,16 @@ impl Log {
             synced: position,
             files: files::FileState::default(),
             near: near::NearReaders::default(),
+            cleaned: start,
+            covered: None,
         }
     }
 
-    /// A log whose files are in order and synced up to their end.
+    /// A log whose files are in order and synced up to their end, as the checkpoint says that is written next.
     pub(crate) fn recovered(
         base: Log,
         operation: u64,
-        log_start: Offset,
+        cleaned: Offset,
         segments: Vec<Segment>,
         epochs: LeaderEpochs,
         end: Offset,
@@ -171,7 +190,8 @@ impl Log {
         let position = Position { operation, end, at, newest, index };
         let files = files::FileState::recovered(!segments.is_empty());
         Log {
-            log_start,
+            cleaned,
+            covered: at.map(|at| at.segment),
             log_end: end,
             segments,
             epochs,
@@ -316,7 +336,7 @@ impl Log {
         let header = batch.header();
         let interval = self.config.index_interval_bytes;
         segment.index.add(facts.base.get(), header, at.position, bytes, facts.newest, interval);
-        facts.add(bytes, header.max_timestamp, header.last_offset());
+        facts.add(bytes, header.newest_timestamp(), header.last_offset());
         self.near.appended += u64::from(bytes);
         self.epochs.assign(epoch, batch.base_offset());
         self.log_end = batch.next_offset();
@@ -352,8 +372,23 @@ impl Log {
         // As Kafka: by the records' own time, so that a replica rolls where its leader did.
         let timestamp = if batch.max_timestamp() >= 0 { batch.max_timestamp() } else { wall_ms };
         let too_old =
-            *first_timestamp_ms >= 0 && timestamp.saturating_sub(*first_timestamp_ms) > self.config.segment_ms;
-        size_after > u64::from(self.config.segment_bytes) || too_old
+            *first_timestamp_ms >= 0 && timestamp.saturating_sub(*first_timestamp_ms) > self.segment_ms(*base);
+        let indexed = self.segments.last().map_or(0, |last| last.index.offset_bytes());
+        size_after > u64::from(self.config.segment_bytes) || too_old || indexed >= u64::from(self.config.index_bytes)
+    }
+
+    /// How long this segment may grow. Replicas have the same jitter, so that they roll at the same places.
+    fn segment_ms(&self, base: Offset) -> i64 {
+        let LogConfig { segment_ms, segment_jitter_ms, .. } = *self.config;
+        let jitter_max = segment_jitter_ms.min(segment_ms);
+        if jitter_max <= 0 {
+            return segment_ms;
+        }
+        let mut seed = base.get().cast_unsigned() ^ u64::from(self.id.partition.partition.get()) << 48;
+        for half in self.id.partition.topic.0.as_chunks::<8>().0 {
+            seed = (seed ^ u64::from_le_bytes(*half)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        segment_ms - i64::try_from((seed >> 1) % (jitter_max.unsigned_abs() + 1)).unwrap_or(0)
     }
 
     /// Begins a new segment in memory; its file is made by the next write.
@@ -371,7 +406,13 @@ impl Log {
     }
 
     fn file(&self, base: Offset, kind: FileKind) -> FileId {
-        self.shared.disk.file(&file_path(&self.dir, base, kind))
+        let at = self.segments.binary_search_by_key(&base, |segment| segment.facts.base);
+        let name = at.map_or(SegmentName::first(base), |at| self.segments[at].facts.name());
+        self.file_of(name, kind)
+    }
+
+    fn file_of(&self, name: SegmentName, kind: FileKind) -> FileId {
+        self.shared.disk.file(&name.path(&self.dir, kind))
     }
 
     fn check_invariants(&self) {

@@ -118,6 +118,12 @@ impl SegmentIndex {
         }
     }
 
+    /// Of the offset index, its file and what is in memory.
+    pub(crate) fn offset_bytes(&self) -> u64 {
+        let in_memory = self.memory.as_ref().map_or(0, |memory| memory.offsets.len());
+        (u64::from(self.files.offsets.entries) + in_memory as u64) * ENTRY_BYTES as u64
+    }
+
     pub(crate) fn memory_entries(&self) -> usize {
         self.memory.as_ref().map_or(0, |memory| memory.offsets.len() + memory.times.len())
     }

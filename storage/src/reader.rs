@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskError, FileId, ReadMode};
 use crate::index_reader;
 use crate::log::parts;
 use crate::offset_index::{IndexFiles, LoadedIndex, SegmentIndex};
-use crate::segment::{Newest, Place};
+use crate::segment::{Newest, Place, SegmentName};
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReadError {
@@ -44,6 +44,7 @@ pub struct ReadPlan {
 #[derive(Debug)]
 pub(crate) struct FilePart {
     pub(crate) base: Offset,
+    pub(crate) generation: u32,
     pub(crate) dir: Arc<Path>,
     pub(crate) data: FileId,
     /// Bytes that are written.
@@ -177,15 +178,20 @@ fn is_intact(batch: &[u8], header: &BatchHeader) -> bool {
     batch.get(CRC_COVERS_FROM..).is_some_and(|covered| crc32c(covered) == header.crc)
 }
 
-struct Chunk {
-    bytes: Bytes,
+/// Whole batches of one segment.
+pub(crate) struct Chunk {
+    pub(crate) bytes: Bytes,
     next: Offset,
     /// The limit or the bound of bytes was met.
     complete: bool,
 }
 
 impl FilePart {
-    fn corrupt(&self, at: u32) -> ReadError {
+    pub(crate) fn name(&self) -> SegmentName {
+        SegmentName { base: self.base, generation: self.generation }
+    }
+
+    pub(crate) fn corrupt(&self, at: u32) -> ReadError {
         ReadError::Corrupt { segment: self.base, at: u64::from(at) }
     }
 
@@ -265,7 +271,7 @@ impl FilePart {
     }
 
     /// Whole batches from `position` on, as many as fit in `room`; the first one always if `first`. `None`: not even one.
-    fn read_batches(
+    pub(crate) fn read_batches(
         &self,
         disk: &dyn Disk,
         mode: ReadMode,

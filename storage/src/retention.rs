@@ -48,7 +48,7 @@ mod tests {
     fn check(config: LogConfig, high_watermark: i64, expected: Option<i64>) {
         let segment = |base: i64| {
             let newest = Newest { timestamp_ms: base * 10, offset: base + 9, exact: true };
-            SegmentFacts { base: Offset::new(base), size: 100, first_timestamp_ms: base * 10, newest }
+            SegmentFacts { base: Offset::new(base), generation: 0, size: 100, first_timestamp_ms: base * 10, newest }
         };
         let all: Vec<_> = [0, 10, 20, 30].map(segment).into();
         let all: Vec<_> = all.iter().collect();

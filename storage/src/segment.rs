@@ -40,6 +40,8 @@ impl Newest {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SegmentFacts {
     pub base: Offset,
+    /// How often it was rewritten.
+    pub generation: u32,
     /// Bytes.
     pub size: u32,
     /// Newest timestamp of the first batch: rolling by time counts from there.
@@ -49,7 +51,17 @@ pub struct SegmentFacts {
 
 impl SegmentFacts {
     pub fn new(base: Offset) -> SegmentFacts {
-        SegmentFacts { base, size: 0, first_timestamp_ms: -1, newest: Newest::NONE }
+        SegmentFacts::of(SegmentName::first(base))
+    }
+
+    /// Without a batch.
+    pub(crate) fn of(name: SegmentName) -> SegmentFacts {
+        let SegmentName { base, generation } = name;
+        SegmentFacts { base, generation, size: 0, first_timestamp_ms: -1, newest: Newest::NONE }
+    }
+
+    pub fn name(&self) -> SegmentName {
+        SegmentName { base: self.base, generation: self.generation }
     }
 
     /// Accounts for a batch that was put at the end.
@@ -111,17 +123,45 @@ impl FileKind {
     }
 }
 
+/// The file of a segment that was never rewritten.
 pub fn file_path(dir: &Path, base: Offset, kind: FileKind) -> PathBuf {
-    dir.join(format!("{:020}.{}", base.get(), kind.extension()))
+    SegmentName::first(base).path(dir, kind)
 }
 
-/// The base offset in the name of a segment's data file.
-pub fn base_of(name: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(".log")?;
-    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+/// Names the files of one segment. A segment that compaction rewrites gets new files beside the old ones, so that no crash can leave
+/// something between the two: `00000000000000000042.log` becomes `00000000000000000042.1.log`, which Kafka's tools read as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SegmentName {
+    pub base: Offset,
+    pub generation: u32,
+}
+
+impl SegmentName {
+    /// As it was appended.
+    pub fn first(base: Offset) -> SegmentName {
+        SegmentName { base, generation: 0 }
     }
-    digits.parse().ok().and_then(Offset::from_wire)
+
+    pub fn path(self, dir: &Path, kind: FileKind) -> PathBuf {
+        let (base, extension) = (self.base.get(), kind.extension());
+        dir.join(match self.generation {
+            0 => format!("{base:020}.{extension}"),
+            generation => format!("{base:020}.{generation}.{extension}"),
+        })
+    }
+
+    /// Of a data file's name.
+    pub fn of_data(name: &str) -> Option<SegmentName> {
+        let name = name.strip_suffix(".log")?;
+        let (digits, generation) = match name.split_once('.') {
+            None => (name, 0),
+            Some((digits, generation)) => (digits, generation.parse().ok().filter(|parsed| *parsed > 0)?),
+        };
+        if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        Some(SegmentName { base: digits.parse().ok().and_then(Offset::from_wire)?, generation })
+    }
 }
 
 #[cfg(test)]
@@ -132,9 +172,23 @@ mod tests {
     fn a_file_is_named_by_its_base_offset_in_twenty_digits() {
         let path = file_path(Path::new("/d/t-0"), Offset::new(42), FileKind::Data);
         assert_eq!(path, Path::new("/d/t-0/00000000000000000042.log"));
-        assert_eq!(base_of("00000000000000000042.log"), Some(Offset::new(42)));
-        for name in ["42.log", "0000000000000000004x.log", "99999999999999999999.log", "00000000000000000042.index"] {
-            assert_eq!(base_of(name), None, "{name}");
+        let rewritten = SegmentName { base: Offset::new(42), generation: 7 };
+        let path = rewritten.path(Path::new("/d"), FileKind::TimeIndex);
+        assert_eq!(path, Path::new("/d/00000000000000000042.7.timeindex"));
+        for name in [SegmentName::first(Offset::new(42)), rewritten] {
+            let path = name.path(Path::new(""), FileKind::Data);
+            assert_eq!(SegmentName::of_data(path.to_str().expect("text")), Some(name));
+        }
+        for name in [
+            "42.log",
+            "0000000000000000004x.log",
+            "99999999999999999999.log",
+            "00000000000000000042.index",
+            "00000000000000000042.0.log",
+            "00000000000000000042.x.log",
+            "00000000000000000042.1.2.log",
+        ] {
+            assert_eq!(SegmentName::of_data(name), None, "{name}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the harness. The tests themselves are in the files below.
 
 mod bytes;
+mod compact;
+mod compact_power;
 mod crash;
 mod harness;
 mod journal;

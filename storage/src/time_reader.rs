@@ -106,7 +106,7 @@ impl TimePlan {
         let mut candidate = None;
         part.walk(disk, mode, position, &mut |at, header| {
             let in_range = header.last_offset() < self.limit.get();
-            if in_range && header.max_timestamp >= timestamp_ms {
+            if in_range && header.newest_timestamp() >= timestamp_ms {
                 candidate = Some((at, *header));
             }
             !in_range || candidate.is_some()
@@ -117,9 +117,9 @@ impl TimePlan {
     fn newest(&self, disk: &dyn Disk, mode: ReadMode) -> Result<Option<TimeFound>, ReadError> {
         let mut best: Option<Best> = None;
         let mut offer = |header: &BatchHeader, records: Records| {
-            let is_newer = best.as_ref().is_none_or(|best| header.max_timestamp > best.timestamp_ms);
+            let is_newer = best.as_ref().is_none_or(|best| header.newest_timestamp() > best.timestamp_ms);
             let in_range = header.last_offset() < self.limit.get() && header.last_offset() >= self.start.get();
-            if is_newer && in_range && header.max_timestamp >= 0 {
+            if is_newer && in_range && header.newest_timestamp() >= 0 {
                 best = Some(Best { timestamp_ms: header.max_timestamp, header: *header, records });
             }
         };

@@ -11,6 +11,7 @@
 //! ```
 //! All big-endian. The batch length counts from byte 12; the CRC covers everything from byte 21.
 
+use super::NO_TIMESTAMP;
 use super::error::BatchError;
 use crate::limits::OFFSET_MAX;
 
@@ -134,6 +135,11 @@ impl Attributes {
         Attributes(self.0 | Self::TRANSACTIONAL)
     }
 
+    pub fn with_delete_horizon(self, has: bool) -> Attributes {
+        let bit = if has { Self::DELETE_HORIZON } else { 0 };
+        Attributes(self.0 & !Self::DELETE_HORIZON | bit)
+    }
+
     pub fn with_control(self) -> Attributes {
         Attributes(self.0 | Self::CONTROL)
     }
@@ -238,6 +244,11 @@ impl BatchHeader {
     /// The offset behind the batch. Saturates where a header is not from a checked batch.
     pub fn next_offset(&self) -> i64 {
         self.last_offset().saturating_add(1)
+    }
+
+    /// The newest timestamp of its records; −1 where compaction has left none. (An empty batch still says what the newest one was.)
+    pub fn newest_timestamp(&self) -> i64 {
+        if self.record_count > 0 { self.max_timestamp } else { NO_TIMESTAMP }
     }
 
     /// `None` for a batch of a producer without idempotence. Kafka sends -1; any negative number means the same.

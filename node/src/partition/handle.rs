@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub(crate) held: bool,
     /// Nobody knows it: its files are moved away, not removed.
     pub(crate) set_aside: bool,
+    /// It is not compacted before.
+    pub(crate) clean_after: Option<Duration>,
     /// It is in the node's set of partitions that a tick looks at.
     pub(crate) active: bool,
     /// To be started when the lock is given back.
@@ -145,6 +147,7 @@ impl Partition {
             fresh: true,
             held: false,
             set_aside: false,
+            clean_after: None,
             active: false,
             write_out: None,
             sync_out: None,

@@ -2,6 +2,7 @@
 //!
 //! Owns the drivers of partitions. Does not own decisions (`replication::partition`) nor bytes (`storage::log`).
 
+pub(crate) mod clean;
 pub(crate) mod delete_records;
 pub(crate) mod driver;
 pub(crate) mod handle;

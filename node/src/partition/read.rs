@@ -84,22 +84,28 @@ impl Partition {
         if from >= limit || (bytes_max == 0 && !whole_batch) {
             return Ok(Some(self.empty()));
         }
-        // The lock's scope ends with the plan.
-        let plan = {
-            let mut state = self.lock();
-            let plan = state.log.plan_read(from, limit, bytes_max).map_err(|error| fetch_error(&error, part.from))?;
-            state.log.note_reader(&plan);
-            plan
-        };
-        let read = match plan.run(disk, mode) {
-            Ok(read) => read,
-            Err(ReadError::Disk(DiskError::NotCached)) => return Ok(None),
-            // Retention may have taken the file between plan and read.
-            Err(ReadError::Disk(DiskError::NotFound { .. })) if from < self.published.limits().log_start => {
-                let start = self.published.limits().log_start;
-                return Err(FetchError::OutOfRange { start, end: log_end, got: part.from });
+        let mut plans = 0;
+        let read = loop {
+            plans += 1;
+            // The lock's scope ends with the plan.
+            let plan = {
+                let mut state = self.lock();
+                let plan = state.log.plan_read(from, limit, bytes_max);
+                let plan = plan.map_err(|error| fetch_error(&error, part.from))?;
+                state.log.note_reader(&plan);
+                plan
+            };
+            match plan.run(disk, mode) {
+                Ok(read) => break read,
+                Err(ReadError::Disk(DiskError::NotCached)) => return Ok(None),
+                // Retention may have taken the file between plan and read.
+                Err(ReadError::Disk(DiskError::NotFound { .. })) if from < self.published.limits().log_start => {
+                    let start = self.published.limits().log_start;
+                    return Err(FetchError::OutOfRange { start, end: log_end, got: part.from });
+                }
+                Err(error) if is_replaced(&error, plans) => {}
+                Err(error) => return Err(fetch_error(&error, part.from)),
             }
-            Err(error) => return Err(fetch_error(&error, part.from)),
         };
         self.learn(&read);
         if !whole_batch && read.bytes > usize::try_from(bytes_max).unwrap_or(usize::MAX) {
@@ -208,8 +214,16 @@ impl Partition {
             Position::MaxTimestamp => TimeTarget::Newest,
             Position::AtTime(timestamp_ms) => TimeTarget::AtLeast(timestamp_ms),
         };
-        let plan = self.lock().log.plan_time(target, limits.high_watermark);
-        let (found, learned) = plan.run(disk, mode).map_err(|error| list_error(&error))?;
+        let mut plans = 0;
+        let (found, learned) = loop {
+            plans += 1;
+            let plan = self.lock().log.plan_time(target, limits.high_watermark);
+            match plan.run(disk, mode) {
+                Ok(found) => break found,
+                Err(error) if is_replaced(&error, plans) => {}
+                Err(error) => return Err(list_error(&error)),
+            }
+        };
         self.keep(&learned);
         Ok(match found {
             Some(found) => {
@@ -219,6 +233,12 @@ impl Partition {
             None => FoundOffset { offset: None, timestamp_ms: -1, epoch: None },
         })
     }
+}
+
+/// Compaction, or retention, may have taken a file between plan and read: another plan names what is there.
+fn is_replaced(error: &ReadError, plans: u32) -> bool {
+    const PLANS_MAX: u32 = 4;
+    matches!(error, ReadError::Disk(DiskError::NotFound { .. })) && plans < PLANS_MAX
 }
 
 fn fetch_error(error: &ReadError, got: i64) -> FetchError {

@@ -4,6 +4,7 @@
 //! Invariant: one write and one sync of a log at a time. A full disk is waited out; any other failure is final.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Now;
 use replication::partition::replica::{Event, Settings};
@@ -127,7 +128,8 @@ impl Partition {
     /// A log that is not journalled has only its own sync against a power cut: at least every few seconds.
     fn sync_if_due(&self, core: &Core, now: Now, state: &mut State) {
         let Some(since) = state.unsynced_since.filter(|_| !state.in_checkpoint && !state.syncing) else { return };
-        let due = now.mono >= since.saturating_add(core.config.relaxed_sync_interval);
+        let interval = core.config.relaxed_sync_interval.min(Duration::from_millis(state.log.config().flush_ms));
+        let due = now.mono >= since.saturating_add(interval);
         if !due && state.unsynced_bytes < core.config.relaxed_sync_bytes {
             return;
         }
@@ -172,6 +174,9 @@ impl Partition {
             state.in_checkpoint = false;
             state.write_target = None;
             state.closed &= last;
+            if saved {
+                state.log.checkpoint_saved();
+            }
             self.end_switch(core, now, state, saved, fx);
             if state.usable_snapshot().map(|usable| usable.operation)
                 == state.snapshot.as_ref().map(|newest| newest.operation)

@@ -26,6 +26,7 @@ use replication::partition::follower::{EpochEnd, EpochView};
 use storage::Log;
 use storage::disk::Disk;
 
+use crate::clean::{CleanDone, CleanWork};
 use crate::core::Core;
 use crate::effects::Effects;
 use crate::node::Node;
@@ -108,6 +109,7 @@ pub struct ReadWork(ReadKind);
 enum ReadKind {
     CatchUp(catch_up::CatchUp),
     Cut(cut::CutWork),
+    Clean(CleanWork),
 }
 
 /// What a read gave, for `Node::read_done`.
@@ -118,14 +120,20 @@ pub struct ReadDone(DoneKind);
 enum DoneKind {
     CatchUp(catch_up::CaughtUp),
     Cut(cut::CutDone),
+    Clean(CleanDone),
 }
 
 impl ReadWork {
+    pub(crate) fn clean(work: CleanWork) -> ReadWork {
+        ReadWork(ReadKind::Clean(work))
+    }
+
     /// Reads. Blocks. Failures are in what is given back.
     pub fn run(self, disk: &dyn Disk) -> ReadDone {
         ReadDone(match self.0 {
             ReadKind::CatchUp(work) => DoneKind::CatchUp(work.run(disk)),
             ReadKind::Cut(work) => DoneKind::Cut(work.run(disk)),
+            ReadKind::Clean(work) => DoneKind::Clean(work.run(disk)),
         })
     }
 }
@@ -136,6 +144,7 @@ impl Node {
         match done.0 {
             DoneKind::CatchUp(done) => catch_up::read_done(&self.core, now, done, fx),
             DoneKind::Cut(done) => cut::cut_done(&self.core, now, done, fx),
+            DoneKind::Clean(done) => self.cleaning_stepped(now, done, fx),
         }
         self.settle(now, fx);
     }

@@ -438,7 +438,7 @@ impl Partition {
         part: RecordsPart,
         fx: &mut Effects,
     ) -> bool {
-        let RecordsPart { stream, limits, records } = part;
+        let RecordsPart { stream, from, limits, records } = part;
         let bytes = u64::try_from(records.len()).unwrap_or(u64::MAX);
         // Checked without the lock.
         let batches: Result<Vec<StoredBatch>, _> = split_stored(records).collect();
@@ -456,7 +456,7 @@ impl Partition {
                 self.report(core, state, position);
             }
             match batches {
-                Ok(batches) => self.receive_locked(core, now, state, batches, limits, fx),
+                Ok(batches) => self.receive_locked(core, now, state, (from, batches), limits, fx),
                 Err(error) => {
                     tracing::error!(partition = %self.id, leader = %node, %error, "records of the leader's are damaged");
                     self.wish_again(core, now, state, false, fx);
@@ -472,12 +472,12 @@ impl Partition {
         core: &Core,
         now: Now,
         state: &mut State,
-        batches: Vec<StoredBatch>,
+        (from, batches): (Offset, Vec<StoredBatch>),
         limits: LeaderLimits,
         fx: &mut Effects,
     ) {
         let mut actions = std::mem::take(&mut state.actions);
-        let received = state.replica.receive(now, batches, limits, &mut actions);
+        let received = state.replica.receive(now, from, batches, limits, &mut actions);
         self.carry_out_all(core, now, state, actions, fx);
         if let Err(error) = received {
             tracing::warn!(partition = %self.id, %error, "the leader's records do not continue the log: it is asked anew");

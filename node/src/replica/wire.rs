@@ -104,6 +104,8 @@ pub(crate) enum CutWhat {
 #[derive(Clone, Debug)]
 pub(crate) struct RecordsPart {
     pub(crate) stream: u32,
+    /// The leader has sent all that it has from there on; where it was compacted, the first batch may begin later.
+    pub(crate) from: Offset,
     pub(crate) limits: LeaderLimits,
     pub(crate) records: Bytes,
 }
@@ -214,7 +216,8 @@ pub(crate) fn records_parts(
             log_start: offset("a log's start", part.log_start)?,
         };
         let bytes = usize::try_from(part.bytes).expect("no more than the body holds");
-        checked.push(RecordsPart { stream: part.stream, limits, records: body.split_to(bytes) });
+        let from = offset("where records begin", part.base_offset)?;
+        checked.push(RecordsPart { stream: part.stream, from, limits, records: body.split_to(bytes) });
     }
     Ok(checked)
 }

@@ -110,7 +110,10 @@ impl World {
                 Effect::Wake { waiter } => self.woken.push(waiter.request),
                 Effect::Disk(op) => self.operations.push_back(op),
                 Effect::TickBy { mono } => self.tick_at = self.tick_at.min(mono),
-                Effect::Read(_) => panic!("there is nobody to read for"),
+                Effect::Read(work) => {
+                    let done = work.run(&*self.disk);
+                    self.call(|node, now, fx| node.read_done(now, done, fx));
+                }
                 Effect::Link { .. } => {}
                 Effect::Send { .. } => panic!("there is no other node"),
                 Effect::Ready => self.ready = true,

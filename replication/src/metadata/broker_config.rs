@@ -122,6 +122,12 @@ pub struct BrokerConfig {
     /// Leaderships go back to the preferred replicas by themselves.
     pub leader_rebalance: bool,
     pub leader_check_interval_s: u64,
+    pub cleaner_enabled: bool,
+    /// How often logs are looked through for one that is worth to be compacted.
+    pub cleaner_backoff_ms: u64,
+    /// The most for the keys of one run.
+    pub cleaner_memory_bytes: u64,
+    pub cleaner_bytes_per_second: u64,
 }
 
 impl Default for BrokerConfig {
@@ -167,6 +173,10 @@ impl BrokerConfig {
             retention_check_interval_ms: values.count("log.retention.check.interval.ms"),
             leader_rebalance: values.flag("auto.leader.rebalance.enable"),
             leader_check_interval_s: values.count("leader.imbalance.check.interval.seconds"),
+            cleaner_enabled: values.flag("log.cleaner.enable"),
+            cleaner_backoff_ms: values.count("log.cleaner.backoff.ms"),
+            cleaner_memory_bytes: values.count("log.cleaner.dedupe.buffer.size"),
+            cleaner_bytes_per_second: values.rate("log.cleaner.io.max.bytes.per.second"),
             settings,
         })
     }
@@ -196,6 +206,13 @@ impl Values<'_> {
 
     fn count(&self, name: &'static str) -> u64 {
         self.text(name).parse::<i64>().ok().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+    }
+
+    /// Written as a number with a fraction; what is larger than any disk is as good as no bound.
+    fn rate(&self, name: &'static str) -> u64 {
+        const MOST: f64 = 1e15;
+        let rate = self.text(name).parse::<f64>().unwrap_or(MOST).clamp(1.0, MOST).round();
+        format!("{rate:.0}").parse().unwrap_or(u64::MAX)
     }
 
     fn size(&self, name: &'static str) -> u32 {

@@ -3,7 +3,8 @@
 //! Owns the checks of what a leader sends, the leader's comparison of a follower's log with its own, and the choice where to cut
 //! (KIP-101, KIP-279): by epoch and offset alone, never by a high watermark. Does not own the streams that bring the batches. Does not
 //! own the log: the driver appends and cuts.
-//! Invariant: what is appended continues the log without a gap, in epochs that never go back.
+//! Invariant: what is appended continues the log without a gap, holes aside that compaction has left in the leader's, in epochs that
+//! never go back.
 //! Invariant: nothing below the high watermark is ever cut, unless the image says that an unclean election lost it.
 
 use model::batch::StoredBatch;
@@ -20,7 +21,7 @@ use super::replica::{Action, Replica, Role};
 pub enum FollowError {
     #[error("this replica does not follow")]
     NotFollowing,
-    #[error("batch begins at {got}, the log ends at {log_end}")]
+    #[error("batches begin at {got}, the log ends at {log_end}")]
     Gap { got: Offset, log_end: Offset },
     #[error("batch has epoch {got:?} behind one of epoch {latest:?}")]
     EpochWentBack { got: Option<LeaderEpoch>, latest: Option<LeaderEpoch> },
@@ -118,19 +119,23 @@ impl<W> Replica<W> {
         LogBounds { start: self.log_start, end: self.log_end, latest: self.latest_epoch }
     }
 
-    /// Takes the leader's next batches, and what it says of its offsets.
+    /// Takes the leader's next batches, and what it says of its offsets. `from`: it has sent all that it has from there on.
     ///
     /// # Errors
     /// When a batch does not continue the log. Those before it were taken.
     pub fn receive(
         &mut self,
         now: Now,
+        from: Offset,
         batches: Vec<StoredBatch>,
         limits: LeaderLimits,
         actions: &mut Vec<Action<W>>,
     ) -> Result<(), FollowError> {
         if !matches!(self.role, Role::Following { leader: Some(_) }) {
             return Err(FollowError::NotFollowing);
+        }
+        if from != self.log_end && !batches.is_empty() {
+            return Err(FollowError::Gap { got: from, log_end: self.log_end });
         }
         for batch in batches {
             self.check_received(&batch)?;
@@ -155,7 +160,7 @@ impl<W> Replica<W> {
     }
 
     fn check_received(&self, batch: &StoredBatch) -> Result<(), FollowError> {
-        if batch.base_offset() != self.log_end {
+        if batch.base_offset() < self.log_end {
             return Err(FollowError::Gap { got: batch.base_offset(), log_end: self.log_end });
         }
         let epoch = match batch.leader_epoch() {

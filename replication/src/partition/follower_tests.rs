@@ -164,8 +164,18 @@ fn limits(high_watermark: i64, log_start: i64) -> LeaderLimits {
 }
 
 fn receive(replica: &mut Replica<()>, batches: Vec<StoredBatch>, at: LeaderLimits) -> Result<Vec<String>, FollowError> {
+    let from = batches.first().map_or(replica.bounds().end, StoredBatch::base_offset);
+    receive_from(replica, from, batches, at)
+}
+
+fn receive_from(
+    replica: &mut Replica<()>,
+    from: Offset,
+    batches: Vec<StoredBatch>,
+    at: LeaderLimits,
+) -> Result<Vec<String>, FollowError> {
     let mut actions = Vec::new();
-    replica.receive(Now::default(), batches, at, &mut actions)?;
+    replica.receive(Now::default(), from, batches, at, &mut actions)?;
     Ok(words(actions))
 }
 
@@ -178,6 +188,18 @@ fn words(actions: Vec<Action<()>>) -> Vec<String> {
         other => panic!("{other:?}"),
     };
     actions.into_iter().map(word).collect()
+}
+
+#[test]
+fn holes_that_compaction_has_left_are_taken_over_and_lost_frames_are_not() {
+    let mut replica = following(10, 0, Some(2));
+    let batches = || vec![batch(14, 2), batch(20, 3)];
+    let gap = |got: i64, end: i64| FollowError::Gap { got: Offset::new(got), log_end: Offset::new(end) };
+    let from = |replica: &mut _, at: i64, batches| receive_from(replica, Offset::new(at), batches, limits(0, 0));
+    assert_eq!(from(&mut replica, 12, batches()), Err(gap(12, 10)), "a frame is missing");
+    let taken = from(&mut replica, 10, batches()).expect("it is all that the leader has");
+    assert_eq!(taken, ["append 14", "append 20"]);
+    assert_eq!(from(&mut replica, 21, vec![batch(20, 3)]), Err(gap(20, 21)));
 }
 
 #[test]

@@ -172,6 +172,14 @@ impl Producers {
         })
     }
 
+    /// The last offset of each producer's newest batch.
+    pub fn last_offsets(&self) -> impl Iterator<Item = (i64, Offset)> {
+        self.by_id.iter().filter_map(|(id, producer)| {
+            let behind = producer.remembered().last()?.next_offset();
+            Some((*id, Offset::from_wire(behind.get() - 1)?))
+        })
+    }
+
     /// Decides about a batch before it is appended. Changes nothing.
     pub fn check(&self, batch: Sequenced) -> Result<Checked, SequenceError> {
         let Some(known) = self.by_id.get(&batch.producer) else { return Ok(Checked::New) };

@@ -301,7 +301,8 @@ impl World {
                     return;
                 }
                 let mut actions = Vec::new();
-                let received = host.replica.receive(now, batches, limits, &mut actions);
+                let first = batches.first().map_or(host.replica.bounds().end, StoredBatch::base_offset);
+                let received = host.replica.receive(now, first, batches, limits, &mut actions);
                 self.carry_out(to, actions);
                 assert_eq!(received, Ok(()), "frames of one link come in order");
             }

@@ -218,7 +218,9 @@ fn check(ctx: &RequestContext, config: &TopicConfig, records: Bytes) -> Result<B
     };
     let summary = validate_records(&batch, limits, &rules)?;
     let batch = match config.compression {
-        Compression::Codec { codec: wanted, .. } if wanted != codec => recompress(&batch, wanted, limits)?,
+        Compression::Codec { codec: wanted, level } if wanted != codec => {
+            recompress(&batch, wanted, Some(level), limits)?
+        }
         Compression::Codec { .. } | Compression::Producer => batch,
     };
     // The producer's own maximum may be wrong, and time indexes are made from it.

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use model::batch::{Batch, BatchError, BatchHeader, Codec, HEADER_BYTES, crc32c};
-use storage::codec::{CodecError, DecompressLimits, compress, decompress};
+use storage::codec::{CodecError, DecompressLimits, compress_at, decompress};
 
 /// Where the bytes begin that the CRC covers.
 const CRC_COVERS_FROM: usize = 21;
@@ -20,11 +20,16 @@ pub enum RecompressError {
 }
 
 /// The same records under another codec.
-pub fn recompress(batch: &Batch, to: Codec, limits: DecompressLimits) -> Result<Batch, RecompressError> {
+pub fn recompress(
+    batch: &Batch,
+    to: Codec,
+    level: Option<i32>,
+    limits: DecompressLimits,
+) -> Result<Batch, RecompressError> {
     let from = batch.header().attributes.codec()?;
     let records = batch.records();
     let plain = if from == Codec::None { records } else { Bytes::from(decompress(from, &records, limits)?) };
-    let body = if to == Codec::None { plain } else { Bytes::from(compress(to, &plain)) };
+    let body = if to == Codec::None { plain } else { Bytes::from(compress_at(to, level, &plain)) };
     let size = HEADER_BYTES + body.len();
     let length = size - LENGTH_COUNTS_FROM;
     let too_long = |_| BatchError::Length { header_says: batch.size(), bytes: size };
@@ -59,12 +64,12 @@ mod tests {
             .record(9, None, None, &[])
             .finish();
         for from in codecs {
-            let stored = recompress(&plain, from, DecompressLimits::DEFAULT).expect("compresses");
+            let stored = recompress(&plain, from, None, DecompressLimits::DEFAULT).expect("compresses");
             for to in codecs {
-                let changed = recompress(&stored, to, DecompressLimits::DEFAULT).expect("compresses");
+                let changed = recompress(&stored, to, Some(1), DecompressLimits::DEFAULT).expect("compresses");
                 assert_eq!(changed.header().attributes.codec(), Ok(to));
                 assert_eq!(changed.header().producer_id, 7);
-                let back = recompress(&changed, Codec::None, DecompressLimits::DEFAULT).expect("decompresses");
+                let back = recompress(&changed, Codec::None, None, DecompressLimits::DEFAULT).expect("decompresses");
                 assert_eq!(back, plain, "{from:?} to {to:?}");
             }
         }

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 
+use super::clients::{COMPACTED, is_tombstone, key_of};
+
 /// The topic's number within the run and the partition's.
 pub type Place = (usize, u32);
 
@@ -118,7 +120,12 @@ impl<'a> Known<'a> {
     pub fn judge(&self, content: &Content) -> Result<()> {
         let nothing = BTreeMap::new();
         for (place, records) in &content.records {
-            judge_partition(*place, records, self.must.get(place).unwrap_or(&nothing), &self.sent)?;
+            let must = self.must.get(place).unwrap_or(&nothing);
+            if place.0 == COMPACTED {
+                judge_compacted(*place, records, must, &self.sent)?;
+            } else {
+                judge_partition(*place, records, must, &self.sent)?;
+            }
         }
         if let Some((place, records)) = self.must.iter().find(|(place, _)| !content.records.contains_key(place)) {
             anyhow::bail!("{place:?}: {} acknowledged records and the partition is gone", records.len());
@@ -155,6 +162,48 @@ fn judge_partition(
         ensure!(
             before.is_none_or(|before| before < *value),
             "{place:?}: producer {producer}: {value} stands behind {before:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Of each key the newest record that a client was told of is there, unless a tombstone may have come behind it; every record stands
+/// where it was appended.
+fn judge_compacted(
+    place: Place,
+    records: &[(i64, Value)],
+    must: &BTreeMap<i64, Value>,
+    sent: &BTreeMap<Value, (Place, usize)>,
+) -> Result<()> {
+    let mut values = BTreeSet::new();
+    let mut newest: BTreeMap<usize, Value> = BTreeMap::new();
+    for pair in records.windows(2) {
+        let [(offset, _), (next, _)] = pair else { continue };
+        ensure!(offset < next, "{place:?}: offset {next} is served behind {offset}");
+    }
+    for (offset, value) in records {
+        let told = must.get(offset);
+        ensure!(told.is_none_or(|told| told == value), "{place:?}: offset {offset} held {told:?}, now {value}");
+        ensure!(values.insert(*value), "{place:?}: value {value} is there twice, again at offset {offset}");
+        let Some((to, producer)) = sent.get(value) else { anyhow::bail!("{place:?}: value {value} was never sent") };
+        ensure!(*to == place, "{place:?}: value {value} was sent to {to:?}");
+        let before = newest.insert(*producer, *value);
+        ensure!(before.is_none_or(|before| before < *value), "{place:?}: {value} stands behind {before:?}");
+    }
+    let mut last_of: BTreeMap<Value, i64> = BTreeMap::new();
+    last_of.extend(records.iter().map(|(offset, value)| (key_of(*value), *offset)));
+    let offset_of: BTreeMap<Value, i64> = must.iter().map(|(offset, value)| (*value, *offset)).collect();
+    for (offset, value) in must.iter().filter(|(_, value)| !values.contains(value)) {
+        let key = key_of(*value);
+        let is_replaced = last_of.get(&key).is_some_and(|last| last > offset);
+        let deletes = |(other, (to, _)): (&Value, &(Place, usize))| {
+            let behind = offset_of.get(other).is_none_or(|at| at > offset);
+            *to == place && key_of(*other) == key && is_tombstone(*other) && behind
+        };
+        let excused = is_replaced || is_tombstone(*value) || sent.iter().any(deletes);
+        ensure!(
+            excused,
+            "{place:?}: value {value} of key {key} was told to be at {offset}, and nothing came behind it"
         );
     }
     Ok(())
@@ -205,6 +254,30 @@ mod tests {
         check(&[(0, 0), (1, 1), (2, 2), (3, 3), (5, 4)], 2, false);
         check(&[(0, 0), (1, 1), (2, 2), (3, 3)], 1, false);
         check(&[], 2, false);
+    }
+
+    #[test]
+    fn of_a_compacted_topic_the_newest_record_of_each_key_must_be_there() {
+        let place = (COMPACTED, 0);
+        let mut history = History::default();
+        history.push(1, Event::Created { topic: COMPACTED, partitions: 1 });
+        // 1, 8, 15 and 22 have one key, 2 and 9 another; 22 deletes.
+        for (offset, value) in [1, 2, 8, 9, 15].into_iter().enumerate() {
+            history.push(2, Event::Sent { place, producer: 0, value });
+            history.push(3, Event::Acked { place, offset: offset as i64, value });
+        }
+        let holds = |history: &History, records: &[(i64, Value)]| {
+            let records = [(place, records.to_vec())].into();
+            history.judge(10, &Content { records, committed: BTreeMap::new() }).is_ok()
+        };
+        assert!(holds(&history, &[(0, 1), (1, 2), (2, 8), (3, 9), (4, 15)]));
+        assert!(holds(&history, &[(3, 9), (4, 15)]));
+        assert!(!holds(&history, &[(3, 9)]), "the newest of a key is gone");
+        assert!(!holds(&history, &[(2, 9), (4, 15)]), "at another offset");
+        assert!(!holds(&history, &[(3, 9), (4, 15), (5, 16)]), "never sent");
+        history.push(4, Event::Sent { place, producer: 0, value: 22 });
+        assert!(holds(&history, &[(3, 9)]), "perhaps it was deleted");
+        assert!(!holds(&history, &[(4, 15)]));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Owns the schedule. Does not own the exploration of crashes, which works on the trace that a run leaves: `explore` does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
@@ -12,7 +13,7 @@ use crate::disk::power::Mutation;
 use crate::disk::{SimDisk, Survival};
 use crate::one_node::clients::member::Member;
 use crate::one_node::clients::producer::Producer;
-use crate::one_node::clients::topic_name;
+use crate::one_node::clients::{COMPACTED, topic_name};
 use crate::one_node::explore::content_of;
 use crate::one_node::history::{Event, History, Place, Value};
 use crate::one_node::world::{Hash, World};
@@ -30,6 +31,8 @@ pub struct Outcome {
     pub crashes: u64,
     /// Simulated milliseconds.
     pub lasted_ms: u128,
+    /// Runs of the cleaner in the last life of the node.
+    pub compactions: u64,
 }
 
 /// How long a run is.
@@ -82,6 +85,18 @@ pub fn run(seed: u64, length: Length) -> Result<Outcome> {
     run.finish()
 }
 
+/// The compacted one has segments of a moment, so that a short run compacts it many times, and forgets its tombstones soon.
+fn config_of(topic: usize) -> BTreeMap<String, String> {
+    let compacted = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "40"),
+        ("min.cleanable.dirty.ratio", "0.1"),
+        ("delete.retention.ms", "60"),
+    ];
+    let config = if topic == COMPACTED { &compacted[..] } else { &[("segment.bytes", "1048576")] };
+    config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
 impl Run {
     /// A little of everything.
     fn turn(&mut self) {
@@ -111,7 +126,7 @@ impl Run {
             partitions: Some(partitions),
             replication_factor: None,
             assignment: Vec::new(),
-            config: [("segment.bytes".to_owned(), "1048576".to_owned())].into(),
+            config: config_of(topic),
         };
         let request = self.world.ask(|node, now, reply, fx| node.create_topics(now, vec![new], false, reply, fx));
         self.creating = Some((request, topic, partitions));
@@ -188,12 +203,14 @@ impl Run {
         ensure!(self.history.seen > 0 || self.crashes > 0, "nothing was consumed in the whole run");
         self.hash.add(&self.world.hash.0.to_be_bytes());
         let lasted_ms = self.world.now.mono.as_millis();
+        let compactions = self.world.node.stats().compactions;
         Ok(Outcome {
             hash: self.hash,
             trace: self.world.disk.trace(),
             history: self.history,
             crashes: self.crashes,
             lasted_ms,
+            compactions,
         })
     }
 }

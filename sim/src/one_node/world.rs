@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use model::units::KIB;
 use model::{GroupId, NodeId, Now};
-use node::Node;
 use node::config::NodeConfig;
 use node::effects::{Effect, Effects, ReplySink, ReplyTo};
 use node::requests::Answer;
+use node::{Node, ReadWork};
+use replication::metadata::BrokerConfig;
 use storage::disk::{Disk, DiskError, DiskOp, Lane};
 
 use crate::disk::SimDisk;
@@ -62,6 +63,7 @@ pub struct World {
     pub rng: Rng,
     pub hash: Hash,
     running: Vec<Running>,
+    reads: Vec<ReadWork>,
     inbox: Arc<Inbox>,
     next_tick: Duration,
     next_request: u64,
@@ -71,11 +73,13 @@ pub struct World {
 
 /// Everything small, so that a short run meets rolls, checkpoints and recycled journal files.
 fn small_config() -> NodeConfig {
+    let statics = [("log.cleaner.backoff.ms".to_owned(), "100".to_owned())];
     NodeConfig {
         flush_bytes: 16 * KIB,
         flush_age: Duration::from_millis(40),
         checkpoint_interval: Duration::from_millis(250),
         checkpoint_journal_bytes: 256 * KIB,
+        statics: Arc::new(BrokerConfig::new(statics.into()).expect("valid settings")),
         ..NodeConfig::new(NodeId(1), PathBuf::from("/data"))
     }
 }
@@ -93,6 +97,7 @@ impl World {
             rng,
             hash: Hash::START,
             running: Vec::new(),
+            reads: Vec::new(),
             inbox: Arc::default(),
             next_tick: now.mono,
             next_request: 0,
@@ -111,7 +116,8 @@ impl World {
                 Effect::Disk(op) => self.running.push(Running { op, next: 0 }),
                 Effect::TickBy { mono } => self.next_tick = self.next_tick.min(mono),
                 // It is alone.
-                Effect::Send { .. } | Effect::Link { .. } | Effect::Read(_) => {}
+                Effect::Send { .. } | Effect::Link { .. } => {}
+                Effect::Read(work) => self.reads.push(work),
                 Effect::Ready => self.ready = true,
                 Effect::Fatal { reason } => self.fatal = Some(reason),
             }
@@ -150,11 +156,21 @@ impl World {
 
     /// One step: of a disk operation, or of the clock.
     pub fn step(&mut self) {
-        if !self.running.is_empty() && self.rng.chance(3, 4) {
+        if !self.reads.is_empty() && self.rng.chance(1, 4) {
+            self.step_read();
+        } else if !self.running.is_empty() && self.rng.chance(3, 4) {
             self.step_disk();
         } else {
             self.step_clock();
         }
+    }
+
+    fn step_read(&mut self) {
+        let work = self.reads.swap_remove(self.rng.index(self.reads.len()));
+        let done = work.run(&*self.disk);
+        let mut fx = Effects::new();
+        self.node.read_done(self.now, done, &mut fx);
+        self.carry_out(fx);
     }
 
     /// The journal keeps its order; other operations overtake each other.

@@ -1,6 +1,6 @@
 //! Compression: for our own clients, compaction and tests.
 //!
-//! Owns the framing that Kafka's Java client writes per codec. Does not own levels: the defaults of each library.
+//! Owns the framing that Kafka's Java client writes per codec. Does not own which level: topics say so.
 //! Invariant: every Kafka client reads what is written here.
 
 use super::snappy::XERIAL_MAGIC;
@@ -15,16 +15,26 @@ const SNAPPY_BLOCK_BYTES: usize = 32 * 1024;
 const ZSTD_LEVEL: i32 = 3;
 const MEMORY: &str = "a vector takes every byte";
 
-/// Compresses records for a batch with this codec.
+/// Compresses records for a batch with this codec, at its default level.
 ///
 /// # Panics
 /// If `input` has 4 GiB or more: no batch can.
 pub fn compress(codec: Codec, input: &[u8]) -> Vec<u8> {
+    compress_at(codec, None, input)
+}
+
+/// Compresses records for a batch. `level`: of gzip (0 to 9; others mean its default) and zstd; the other codecs have one only.
+///
+/// # Panics
+/// If `input` has 4 GiB or more: no batch can.
+pub fn compress_at(codec: Codec, level: Option<i32>, input: &[u8]) -> Vec<u8> {
     assert!(u32::try_from(input.len()).is_ok());
     match codec {
         Codec::None => input.to_vec(),
         Codec::Gzip => {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            let level = level.and_then(|level| u32::try_from(level).ok()).filter(|level| *level <= 9);
+            let level = level.map_or_else(Compression::default, Compression::new);
+            let mut encoder = GzEncoder::new(Vec::new(), level);
             encoder.write_all(input).expect(MEMORY);
             encoder.finish().expect(MEMORY)
         }
@@ -35,7 +45,7 @@ pub fn compress(codec: Codec, input: &[u8]) -> Vec<u8> {
             encoder.write_all(input).expect(MEMORY);
             encoder.finish().expect(MEMORY)
         }
-        Codec::Zstd => zstd::stream::encode_all(input, ZSTD_LEVEL).expect(MEMORY),
+        Codec::Zstd => zstd::stream::encode_all(input, level.unwrap_or(ZSTD_LEVEL)).expect(MEMORY),
     }
 }
 

@@ -13,6 +13,7 @@
 //!  3 truncate      end offset i64, segment i64, position u32
 //!  4 reset         start i64
 //!  5 delete before start i64
+//!  6 replace       first base i64, last base i64, cleaned i64, is there one u8, { segment as in the checkpoint }
 //!  7 create        start i64, journalled u8, name size u32, folder below the data directory
 //!  8 delete        nothing
 //!  9 note          key size u32, key, value size u32, value
@@ -22,8 +23,10 @@ use bytes::{BufMut, Bytes};
 use model::batch::{StoredBatch, crc32c};
 use model::{LogId, LogKind, Offset, PartitionIndex, TopicId, TopicPartition};
 
+use crate::checkpoint::{SEGMENT_BYTES, decode_segment, segment_bytes};
 use crate::fields::{Fields, Short};
-use crate::segment::Place;
+use crate::offset_index::IndexFiles;
+use crate::segment::{Place, SegmentFacts};
 
 /// All or nothing, in order. Most have one entry.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,6 +77,14 @@ pub enum LogChange {
     DeleteBefore {
         start: Offset,
     },
+    /// Compaction has put `new`, or nothing, in the place of the segments with bases from `first` to `last`. The file of `new` is
+    /// durable already.
+    Replace {
+        first: Offset,
+        last: Offset,
+        cleaned: Offset,
+        new: Option<Box<(SegmentFacts, IndexFiles)>>,
+    },
     Create {
         start: Offset,
         journalled: bool,
@@ -93,6 +104,7 @@ impl Entry {
                         LogChange::Append { batch, .. } => 16 + batch.size(),
                         LogChange::Truncate { .. } => 20,
                         LogChange::Reset { .. } | LogChange::DeleteBefore { .. } => 8,
+                        LogChange::Replace { new, .. } => 25 + new.as_ref().map_or(0, |_| SEGMENT_BYTES),
                         LogChange::Create { folder, .. } => 13 + folder.len(),
                         LogChange::Delete => 0,
                     }
@@ -112,6 +124,7 @@ const DIRECT: u8 = 2;
 const TRUNCATE: u8 = 3;
 const RESET: u8 = 4;
 const DELETE_BEFORE: u8 = 5;
+const REPLACE: u8 = 6;
 const CREATE: u8 = 7;
 const DELETE: u8 = 8;
 const NOTE: u8 = 9;
@@ -142,7 +155,7 @@ pub(crate) fn encode(entry: &Entry, direct: bool, out: &mut impl Sink) {
 }
 
 fn encode_log(entry: &LogEntry, direct: bool, out: &mut impl Sink) {
-    let mut head = [0; 96];
+    let mut head = [0; 128];
     let mut put = &mut head[..];
     let room = put.len();
     let kind = match &entry.what {
@@ -151,6 +164,7 @@ fn encode_log(entry: &LogEntry, direct: bool, out: &mut impl Sink) {
         LogChange::Truncate { .. } => TRUNCATE,
         LogChange::Reset { .. } => RESET,
         LogChange::DeleteBefore { .. } => DELETE_BEFORE,
+        LogChange::Replace { .. } => REPLACE,
         LogChange::Create { .. } => CREATE,
         LogChange::Delete => DELETE,
     };
@@ -175,6 +189,15 @@ fn encode_log(entry: &LogEntry, direct: bool, out: &mut impl Sink) {
             put.put_u32(cut.map_or(0, |cut| cut.position));
         }
         LogChange::Reset { start } | LogChange::DeleteBefore { start } => put.put_i64(start.get()),
+        LogChange::Replace { first, last, cleaned, new } => {
+            put.put_i64(first.get());
+            put.put_i64(last.get());
+            put.put_i64(cleaned.get());
+            put.put_u8(u8::from(new.is_some()));
+            if let Some((facts, index)) = new.as_deref() {
+                put.put_slice(&segment_bytes(facts, index));
+            }
+        }
         LogChange::Create { start, journalled, folder } => {
             put.put_i64(start.get());
             put.put_u8(u8::from(*journalled));
@@ -228,6 +251,7 @@ pub(crate) enum ReplayedChange {
     Truncate { end: Offset, cut: Option<Place> },
     Reset { start: Offset },
     DeleteBefore { start: Offset },
+    Replace { first: Offset, last: Offset, cleaned: Offset, new: Option<Box<(SegmentFacts, IndexFiles)>> },
     Create { start: Offset, journalled: bool, folder: String },
     Delete,
 }
@@ -298,6 +322,11 @@ pub(crate) fn decode(fields: &mut Fields) -> Result<Replayed, EntryError> {
         }
         RESET => ReplayedChange::Reset { start: offset(fields)? },
         DELETE_BEFORE => ReplayedChange::DeleteBefore { start: offset(fields)? },
+        REPLACE => {
+            let (first, last, cleaned) = (offset(fields)?, offset(fields)?, offset(fields)?);
+            let new = if fields.u8()? == 0 { None } else { Some(Box::new(decode_segment(fields, true)?)) };
+            ReplayedChange::Replace { first, last, cleaned, new }
+        }
         CREATE => {
             let start = offset(fields)?;
             let journalled = fields.u8()? != 0;

@@ -39,6 +39,7 @@ impl Log {
             log_start: self.log_start.min(self.synced.end),
             log_end: self.synced.end,
             high_watermark,
+            cleaned: self.cleaned.min(self.synced.end),
             producers,
             epochs,
             segments,

@@ -9,7 +9,7 @@ use model::Offset;
 use super::{Entry, Log, LogChange, Place, Position};
 use crate::disk::{DiskError, ReadMode, Step};
 use crate::reader::{ReadError, ReadPlan};
-use crate::segment::{FileKind, Newest, file_path};
+use crate::segment::{FileKind, Newest};
 
 /// Where a log ends after a truncation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,8 @@ impl CutPlan {
     /// As a read of the batch at the cut.
     pub fn run(&self, disk: &dyn crate::disk::Disk) -> Result<CutPoint, ReadError> {
         let found = self.plan.find_first(disk, ReadMode::Blocking)?;
-        Ok(CutPoint { end: found.base, at: Some(found.at) })
+        // Where compaction left a hole, the next batch lies behind the cut.
+        Ok(CutPoint { end: found.base.min(self.plan.from), at: Some(found.at) })
     }
 }
 
@@ -76,13 +77,16 @@ impl Log {
     fn cut(&mut self, point: CutPoint) {
         self.tail.truncate_to(point.end);
         self.log_end = point.end;
+        self.cleaned = self.cleaned.min(point.end);
+        // What comes in its place is in no checkpoint yet.
+        self.covered = self.covered.min(point.at.map(|at| at.segment));
         self.epochs.truncate_to(point.end);
         while let Some(last) = self.segments.last() {
             if point.at.is_some_and(|at| last.facts.base <= at.segment) {
                 break;
             }
             let gone = self.segments.pop().expect("the loop saw it");
-            self.files.remove_in_order(gone.facts.base);
+            self.files.remove_in_order(gone.facts.name());
         }
         let Some(at) = point.at else { return self.rewind(point) };
         let last = self.segments.last_mut().expect("the cut lies in a segment");
@@ -98,7 +102,8 @@ impl Log {
             } else {
                 last.index.truncate_to(at.position, relative);
             }
-            self.files.set_len_in_order(at);
+            let name = last.facts.name();
+            self.files.set_len_in_order(name, at.position);
         }
         self.rewind(point);
     }
@@ -122,11 +127,13 @@ impl Log {
         let operation = self.next_operation();
         self.tail.clear();
         for segment in self.segments.drain(..) {
-            self.files.remove_in_order(segment.facts.base);
+            self.files.remove_in_order(segment.facts.name());
         }
         self.epochs = crate::epochs::LeaderEpochs::new();
         self.log_start = start;
         self.log_end = start;
+        self.cleaned = start;
+        self.covered = None;
         self.written = Position::start(self.written.operation, start);
         self.files.after_cut();
         self.files.cut(operation);
@@ -156,7 +163,7 @@ impl Log {
         let written = self.written.at.map_or(Offset::ZERO, |at| at.segment);
         let gone = self.segments.iter().take(gone).take_while(|segment| segment.facts.base < written).count();
         for segment in self.segments.drain(..gone) {
-            self.files.remove_when_durable(operation, segment.facts.base);
+            self.files.remove_when_durable(operation, segment.facts.name());
         }
         self.check_invariants();
         Some(self.entry(operation, LogChange::DeleteBefore { start }))
@@ -175,7 +182,7 @@ impl Log {
         let mut steps: Vec<Step> = self
             .segments
             .iter()
-            .flat_map(|segment| FileKind::ALL.map(|kind| file_path(&self.dir, segment.facts.base, kind)))
+            .flat_map(|segment| FileKind::ALL.map(|kind| segment.facts.name().path(&self.dir, kind)))
             .map(|path| Step::Forget { file: self.shared.disk.file(&path) })
             .collect();
         if !self.files.folder_made() {

@@ -5,8 +5,9 @@
 
 use model::Offset;
 
-use super::{Place, Position};
+use super::Position;
 use crate::offset_index::IndexFiles;
+use crate::segment::SegmentName;
 
 /// What the files of a log need apart from new batches.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub(super) struct FileState {
     /// In order, before the next write.
     pub(super) pending: Vec<FileChange>,
     /// Removed when the operation is durable.
-    pub(super) removals: Vec<(u64, Offset)>,
+    pub(super) removals: Vec<(u64, SegmentName)>,
     pub(super) epochs_written: Option<model::LeaderEpoch>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) directs: u32,
@@ -31,8 +32,8 @@ pub(super) struct FileState {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FileChange {
-    Remove(Offset),
-    SetLen(Place),
+    Remove(SegmentName),
+    SetLen(SegmentName, u32),
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ pub(super) struct InFlight {
     pub(super) created: Vec<Offset>,
     pub(super) indexes: Vec<(Offset, IndexFiles)>,
     /// Asked for again when the write fails.
-    pub(super) removals: Vec<(u64, Offset)>,
+    pub(super) removals: Vec<(u64, SegmentName)>,
     pub(super) changes: Vec<FileChange>,
     pub(super) made_folder: bool,
     /// False when the log was cut since: then what was written says nothing about the log as it is now.
@@ -70,12 +71,12 @@ impl FileState {
         self.cut_operation = operation;
     }
 
-    pub(super) fn remove_in_order(&mut self, base: Offset) {
-        self.pending.push(FileChange::Remove(base));
+    pub(super) fn remove_in_order(&mut self, name: SegmentName) {
+        self.pending.push(FileChange::Remove(name));
         // A segment that comes again under this name has a file of its own to make.
-        self.direct_created.retain(|created| *created != base);
+        self.direct_created.retain(|created| *created != name.base);
         if let Some(in_flight) = self.in_flight.as_mut() {
-            in_flight.created.retain(|created| *created != base);
+            in_flight.created.retain(|created| *created != name.base);
         }
     }
 
@@ -84,16 +85,16 @@ impl FileState {
         !self.pending.is_empty() || self.in_flight.as_ref().is_some_and(|in_flight| !in_flight.changes.is_empty())
     }
 
-    pub(super) fn set_len_in_order(&mut self, at: Place) {
-        self.pending.push(FileChange::SetLen(at));
+    pub(super) fn set_len_in_order(&mut self, name: SegmentName, len: u32) {
+        self.pending.push(FileChange::SetLen(name, len));
     }
 
-    pub(super) fn remove_when_durable(&mut self, operation: u64, base: Offset) {
-        self.removals.push((operation, base));
+    pub(super) fn remove_when_durable(&mut self, operation: u64, name: SegmentName) {
+        self.removals.push((operation, name));
     }
 
     /// Cuts in their order, and removals that the journal holds by now.
-    pub(super) fn take_changes(&mut self, durable: u64) -> (Vec<FileChange>, Vec<(u64, Offset)>) {
+    pub(super) fn take_changes(&mut self, durable: u64) -> (Vec<FileChange>, Vec<(u64, SegmentName)>) {
         let (removals, later) =
             std::mem::take(&mut self.removals).into_iter().partition(|(operation, _)| *operation <= durable);
         self.removals = later;

@@ -80,8 +80,9 @@ impl Log {
         };
         Some(FilePart {
             base,
+            generation: segment.facts.generation,
             dir: Arc::clone(&self.dir),
-            data: self.file(base, FileKind::Data),
+            data: self.file_of(segment.facts.name(), FileKind::Data),
             end,
             newest: segment.facts.newest,
             index: segment.index.clone(),

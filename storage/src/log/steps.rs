@@ -13,28 +13,28 @@ use super::Log;
 use super::files::FileChange;
 use crate::disk::Step;
 use crate::offset_index::IndexFiles;
-use crate::segment::{FileKind, file_path};
+use crate::segment::{FileKind, SegmentName};
 
 /// Index entries kept in memory for one segment before they go to its index files.
 const INDEX_ENTRIES_MAX: usize = 512;
 
 impl Log {
-    pub(super) fn change_steps(&mut self, changes: &[FileChange], removals: &[(u64, Offset)]) -> Vec<Step> {
+    pub(super) fn change_steps(&mut self, changes: &[FileChange], removals: &[(u64, SegmentName)]) -> Vec<Step> {
         let mut steps = Vec::new();
-        let removed = removals.iter().map(|(_, base)| FileChange::Remove(*base));
+        let removed = removals.iter().map(|(_, name)| FileChange::Remove(*name));
         for change in removed.chain(changes.iter().copied()) {
             if steps.is_empty() {
                 self.folder_steps(&mut steps);
             }
             self.files.names_dirty = true;
             match change {
-                FileChange::Remove(base) => self.remove_steps(base, &mut steps),
-                FileChange::SetLen(at) => {
-                    let file = self.file(at.segment, FileKind::Data);
+                FileChange::Remove(name) => self.remove_steps(name, &mut steps),
+                FileChange::SetLen(name, len) => {
+                    let file = self.file_of(name, FileKind::Data);
                     // Nobody may have made the file yet: then there is nothing to cut.
                     steps.push(Step::Create { file });
-                    steps.push(Step::SetLen { file, len: u64::from(at.position) });
-                    if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.base == at.segment) {
+                    steps.push(Step::SetLen { file, len: u64::from(len) });
+                    if let Some(segment) = self.segments.iter_mut().find(|segment| segment.facts.name() == name) {
                         segment.dirty = true;
                     }
                 }
@@ -43,12 +43,12 @@ impl Log {
         steps
     }
 
-    fn remove_steps(&self, base: Offset, steps: &mut Vec<Step>) {
-        let paths = FileKind::ALL.map(|kind| file_path(&self.dir, base, kind));
+    fn remove_steps(&self, name: SegmentName, steps: &mut Vec<Step>) {
+        let paths = FileKind::ALL.map(|kind| name.path(&self.dir, kind));
         steps.extend(paths.map(|path| Step::RemoveFile { path }));
         // The id of one that comes again under this name is needed on.
-        if self.segments.iter().all(|segment| segment.facts.base != base) {
-            let files = FileKind::ALL.map(|kind| self.file(base, kind));
+        if self.segments.iter().all(|segment| segment.facts.name() != name) {
+            let files = FileKind::ALL.map(|kind| self.file_of(name, kind));
             steps.extend(files.map(|file| Step::Forget { file }));
         }
     }

@@ -10,7 +10,7 @@ use model::planted::{self, Bug};
 use super::{Log, Position};
 use crate::disk::{DiskError, FileId, Step};
 use crate::offset_index::IndexFiles;
-use crate::segment::{FileKind, file_path};
+use crate::segment::FileKind;
 
 /// Files of one log to be made durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ impl Log {
         let dir = self.dir.to_path_buf();
         let mut unnamed = std::mem::take(&mut self.files.names_dirty);
         for segment in self.segments.iter_mut().filter(|segment| segment.dirty) {
-            let path = file_path(&dir, segment.facts.base, FileKind::Data);
+            let path = segment.facts.name().path(&dir, FileKind::Data);
             work.files.push(self.shared.disk.file(&path));
             unnamed |= !segment.named;
             segment.named = true;

@@ -226,7 +226,7 @@ impl Log {
     fn advance(&mut self) {
         let Some(item) = self.tail.advance() else { return };
         let end = Place { segment: item.at.segment, position: item.end_position() };
-        let (timestamp, last_offset) = (item.batch.max_timestamp(), item.batch.last_offset().get());
+        let (timestamp, last_offset) = (item.batch.header().newest_timestamp(), item.batch.last_offset().get());
         let (operation, next) = (item.operation, item.batch.next_offset());
         if self.written.at.is_none_or(|at| at.segment != end.segment) {
             self.written.newest = crate::segment::Newest::NONE;

@@ -16,7 +16,7 @@ use crate::epochs::LeaderEpochs;
 use crate::journal::entry::{DirectRange, Replayed, ReplayedChange};
 use crate::journal::replay::ReplayedUnit;
 use crate::offset_index::{IndexFiles, SegmentIndex};
-use crate::segment::{Newest, Place, SegmentFacts};
+use crate::segment::{Newest, Place, SegmentFacts, SegmentName};
 
 /// A batch that survived, and where its bytes are.
 #[derive(Clone, Debug)]
@@ -116,6 +116,13 @@ impl Layout {
         Layout { log, pieces: Vec::new(), trusted, damage: None }
     }
 
+    /// The files of the segment with this base.
+    pub(super) fn name(&self, base: Offset) -> SegmentName {
+        let found = self.log.segments.binary_search_by_key(&base, |(facts, _)| facts.base);
+        let known = found.ok().and_then(|at| self.log.segments.get(at));
+        known.map_or(SegmentName::first(base), |(facts, _)| facts.name())
+    }
+
     fn change(&mut self, unit: usize, sequence: u64, operation: u64, what: &ReplayedChange) {
         match what {
             ReplayedChange::Append { at, bytes } => match StoredBatch::parse(bytes.clone()) {
@@ -143,10 +150,14 @@ impl Layout {
             ReplayedChange::Reset { start } => {
                 self.truncate(*start, None);
                 self.log.log_start = *start;
+                self.log.cleaned = *start;
                 self.log.epochs = LeaderEpochs::new();
                 self.log.producers = None;
             }
             ReplayedChange::DeleteBefore { start } => self.delete_before(*start),
+            ReplayedChange::Replace { first, last, cleaned, new } => {
+                self.replace(operation, (*first, *last), *cleaned, new.as_deref());
+            }
             ReplayedChange::Create { .. } | ReplayedChange::Delete => {}
         }
     }
@@ -197,6 +208,7 @@ impl Layout {
             }
         }
         self.log.log_end = end;
+        self.log.cleaned = self.log.cleaned.min(end);
         self.log.log_start = self.log.log_start.min(end);
         self.log.epochs.truncate_to(end);
         if self.log.producers.as_ref().is_some_and(|producers| producers.offset > end) {
@@ -217,6 +229,32 @@ impl Layout {
         let first = self.log.segments.first().map(|(first, _)| first.base);
         self.pieces.retain(|piece| first.is_some_and(|first| piece.at.segment >= first));
         self.trusted.retain(|base, _| first.is_some_and(|first| *base >= first));
+    }
+
+    /// Compaction has put one segment, or none, in the place of some: its file was durable before the journal said so. Done twice it
+    /// does the same, since the checkpoint may know it already.
+    fn replace(
+        &mut self,
+        operation: u64,
+        (first, last): (Offset, Offset),
+        cleaned: Offset,
+        new: Option<&(SegmentFacts, IndexFiles)>,
+    ) {
+        let segments = &mut self.log.segments;
+        let follows = segments.last().is_some_and(|(newest, _)| newest.base > last);
+        if !follows || first > last || new.is_some_and(|(facts, _)| facts.base != first) {
+            self.damage = Some(Damage::Order { operation, end: self.log.log_end });
+            return;
+        }
+        segments.retain(|(facts, _)| facts.base < first || facts.base > last);
+        self.pieces.retain(|piece| piece.at.segment < first || piece.at.segment > last);
+        self.trusted.retain(|base, _| *base < first || *base > last);
+        if let Some((facts, index)) = new {
+            let at = segments.partition_point(|(before, _)| before.base < first);
+            segments.insert(at, (facts.clone(), *index));
+            self.trusted.insert(first, facts.size);
+        }
+        self.log.cleaned = cleaned.min(self.log.log_end);
     }
 
     /// What the surviving pieces say of epochs, times and indexes. To be called when the bytes of all pieces are known.
@@ -243,7 +281,7 @@ impl Layout {
             if piece.at.position == 0 {
                 facts.first_timestamp_ms = header.max_timestamp;
             }
-            facts.newest.add(header.max_timestamp, header.last_offset());
+            facts.newest.add(header.newest_timestamp(), header.last_offset());
             if let Some(epoch) = batch.leader_epoch() {
                 self.log.epochs.assign(epoch, batch.base_offset());
             }

@@ -201,7 +201,7 @@ fn decide(
                     }
                     Source::Segment(direct) => direct,
                 };
-                match direct_batch(disk, &dir, piece, direct)? {
+                match direct_batch(disk, &dir, layout.name(piece.at.segment), piece, direct)? {
                     Some(batch) => found.push(batch),
                     None if piece.sequence <= replay.known_durable => {
                         let (segment, at) = (piece.at.segment, piece.at.position);
@@ -346,7 +346,7 @@ fn recovered_log(
     let base = Log::new(log.id, Arc::clone(shared), &log.folder, log.journalled, log.log_start);
     let segments =
         log.segments.into_iter().zip(indexes).map(|((facts, _), index)| Segment::recovered(facts, index)).collect();
-    let open = Log::recovered(base, log.operation, log.log_start, segments, log.epochs, log.log_end);
+    let open = Log::recovered(base, log.operation, log.cleaned, segments, log.epochs, log.log_end);
     // Only records have producers.
     let is_records = log.id.kind == model::LogKind::RECORDS;
     let from = log.producers.as_ref().map_or(log.log_start, |producers| producers.offset);

@@ -7,7 +7,6 @@
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use model::Offset;
 use model::batch::StoredBatch;
 
 use super::fold::{Layout, Piece, Source};
@@ -15,7 +14,7 @@ use super::{Damage, Report};
 use crate::disk::{Disk, DiskError, FileId, ReadMode};
 use crate::journal::entry::{DirectRange, crc_of};
 use crate::log::parts;
-use crate::segment::{FileKind, base_of, file_path};
+use crate::segment::{FileKind, SegmentName};
 
 /// From so many files on one sync of the whole file system is cheaper.
 const SYNC_ALL_FILES: usize = 16;
@@ -53,10 +52,11 @@ impl Dirty {
 pub(super) fn direct_batch(
     disk: &dyn Disk,
     dir: &Path,
+    name: SegmentName,
     piece: &Piece,
     direct: &DirectRange,
 ) -> Result<Option<StoredBatch>, DiskError> {
-    let file = disk.file(&file_path(dir, piece.at.segment, FileKind::Data));
+    let file = disk.file(&name.path(dir, FileKind::Data));
     let len = match disk.len(file) {
         Err(DiskError::NotFound { .. }) => return Ok(None),
         other => other?,
@@ -84,7 +84,8 @@ pub(super) fn check_trusted(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Res
     }
     let files = list(disk, dir)?;
     for (base, says) in &layout.trusted {
-        let has = files.iter().find(|(have, _)| have == base).map(|(_, len)| *len);
+        let name = layout.name(*base);
+        let has = files.iter().find(|(have, _)| *have == name).map(|(_, len)| *len);
         match has {
             None if *says == 0 => {}
             None => return Ok(Some(Damage::Missing { segment: *base })),
@@ -101,7 +102,7 @@ pub(super) fn check_trusted(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Res
 pub(super) fn check_lengths(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Result<Option<Damage>, DiskError> {
     for (segment, says) in layout.trusted.iter().filter(|(_, says)| **says > 0) {
         let (segment, says) = (*segment, u64::from(*says));
-        let file = disk.file(&file_path(dir, segment, FileKind::Data));
+        let file = disk.file(&layout.name(segment).path(dir, FileKind::Data));
         let len = disk.len(file);
         disk.forget(file);
         match len {
@@ -113,13 +114,16 @@ pub(super) fn check_lengths(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Res
     Ok(None)
 }
 
-/// Base offsets and lengths of the data files.
-pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(Offset, u64)>, DiskError> {
+/// Names and lengths of the data files.
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(SegmentName, u64)>, DiskError> {
     let entries = match disk.list(dir) {
         Err(DiskError::NotFound { .. }) => return Ok(Vec::new()),
         other => other?,
     };
-    Ok(entries.into_iter().filter_map(|entry| base_of(&entry.name).map(|base| (base, entry.len))).collect())
+    Ok(entries
+        .into_iter()
+        .filter_map(|entry| SegmentName::of_data(&entry.name).map(|name| (name, entry.len)))
+        .collect())
 }
 
 /// Writes what the journal has, cuts what nobody vouches for.
@@ -139,8 +143,8 @@ pub(super) fn rewrite(
     disk.create_dir(&dir)?;
     let mut changed = write_pieces(disk, &dir, layout, batches, dirty, report)?;
     for (facts, _) in &layout.log.segments {
-        let file = disk.file(&file_path(&dir, facts.base, FileKind::Data));
-        let had = files.iter().find(|(base, _)| *base == facts.base).map(|(_, len)| *len);
+        let file = disk.file(&facts.name().path(&dir, FileKind::Data));
+        let had = files.iter().find(|(name, _)| *name == facts.name()).map(|(_, len)| *len);
         if had.is_none() && facts.size == 0 {
             disk.create(file)?;
             changed = true;
@@ -151,12 +155,12 @@ pub(super) fn rewrite(
             dirty.file(file);
         }
     }
-    for (base, len) in files {
-        let known = layout.log.segments.iter().find(|(facts, _)| facts.base == base);
+    for (name, len) in files {
+        let known = layout.log.segments.iter().find(|(facts, _)| facts.name() == name);
         if known.is_none() {
             report.bytes_cut += len;
             for kind in FileKind::ALL {
-                disk.remove_file(&file_path(&dir, base, kind))?;
+                disk.remove_file(&name.path(&dir, kind))?;
             }
             changed = true;
         }
@@ -183,7 +187,7 @@ fn write_pieces(
     let mut bytes = 0u64;
     let mut pieces = layout.pieces.iter().zip(batches).peekable();
     while let Some((piece, batch)) = pieces.next() {
-        let file = disk.file(&file_path(dir, piece.at.segment, FileKind::Data));
+        let file = disk.file(&layout.name(piece.at.segment).path(dir, FileKind::Data));
         if made != Some(piece.at.segment) {
             disk.create(file)?;
             made = Some(piece.at.segment);

@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskError, FileId, ReadMode};
 use crate::log::Log;
 use crate::offset_index::IndexFiles;
 use crate::reader::ReadError;
-use crate::segment::{FileKind, SegmentFacts, file_path};
+use crate::segment::{FileKind, SegmentFacts};
 
 /// Takes in what an unjournalled log's files hold behind the checkpoint, up to the last valid batch.
 pub(super) fn scan_tail(disk: &dyn Disk, root: &Path, layout: &mut Layout, dirty: &mut Dirty) -> Result<(), DiskError> {
@@ -22,12 +22,12 @@ pub(super) fn scan_tail(disk: &dyn Disk, root: &Path, layout: &mut Layout, dirty
     let files = list(disk, &dir)?;
     // The file may have been cut and not synced since: then the checkpoint says too much.
     let short = layout.log.segments.iter().position(|(facts, _)| {
-        files.iter().find(|(base, _)| *base == facts.base).is_none_or(|(_, len)| *len < u64::from(facts.size))
+        files.iter().find(|(name, _)| *name == facts.name()).is_none_or(|(_, len)| *len < u64::from(facts.size))
     });
     if let Some(short) = short {
         layout.log.segments.truncate(short + 1);
         if let Some((facts, index)) = layout.log.segments.last_mut() {
-            *facts = SegmentFacts::new(facts.base);
+            *facts = SegmentFacts::of(facts.name());
             *index = IndexFiles::default();
             layout.log.log_end = facts.base.max(layout.log.log_start);
             layout.log.epochs.truncate_to(facts.base);
@@ -35,14 +35,23 @@ pub(super) fn scan_tail(disk: &dyn Disk, root: &Path, layout: &mut Layout, dirty
         }
     }
     let from = layout.log.segments.last().map_or(layout.log.log_start, |(last, _)| last.base);
-    for (base, len) in files.into_iter().filter(|(base, _)| *base >= from) {
+    for (name, len) in files.into_iter().filter(|(name, _)| name.base >= from) {
+        let base = name.base;
+        let known = layout.log.segments.last().is_some_and(|(last, _)| last.name() == name);
+        if !known && name.generation > 0 {
+            // What compaction left half done.
+            continue;
+        }
         if layout.log.segments.last().is_none_or(|(last, _)| last.base < base) {
             if base < layout.log.log_end {
                 break;
             }
             layout.log.segments.push((SegmentFacts::new(base), IndexFiles::default()));
         }
-        let file = disk.file(&file_path(&dir, base, FileKind::Data));
+        if layout.name(base) != name {
+            continue;
+        }
+        let file = disk.file(&name.path(&dir, FileKind::Data));
         dirty.file(file);
         if !scan_segment(disk, file, len, layout)? {
             break;
@@ -68,7 +77,7 @@ fn scan_segment(disk: &dyn Disk, file: FileId, len: u64, layout: &mut Layout) ->
         if facts.size.checked_add(bytes).is_none() {
             return Ok(false);
         }
-        facts.add(bytes, header.max_timestamp, header.last_offset());
+        facts.add(bytes, header.newest_timestamp(), header.last_offset());
         if let Some(epoch) = batch.leader_epoch() {
             layout.log.epochs.assign(epoch, batch.base_offset());
         }

@@ -202,6 +202,7 @@ impl Node {
         let steps = self.store.checkpoint_steps(&self.journal, from, logs, None, clean);
         if self.run(&steps).is_ok() {
             self.journal.recycle(from, None);
+            self.logs.values_mut().for_each(Log::checkpoint_saved);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::segment::{Newest, Place, SegmentFacts};
 
 const CHECKPOINT_1: &str = include_str!("../../tests/fixtures/checkpoint_v1.hex");
 const CHECKPOINT_2: &str = include_str!("../../tests/fixtures/checkpoint_v2.hex");
+const CHECKPOINT_3: &str = include_str!("../../tests/fixtures/checkpoint_v3.hex");
 const JOURNAL_1: &str = include_str!("../../tests/fixtures/journal_v1.hex");
 const SALT: u64 = 0x0123_4567_89ab_cdef;
 
@@ -32,9 +33,11 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.chunks(64).map(line).collect()
 }
 
-fn checkpoint(carried: Option<CarriedFile>) -> Checkpoint {
+/// `compacted`: as versions from 3 on can say it.
+fn checkpoint(carried: Option<CarriedFile>, compacted: bool) -> Checkpoint {
     let facts = |base: i64, size| SegmentFacts {
         base: Offset::new(base),
+        generation: if compacted && base == 0 { 3 } else { 0 },
         size,
         first_timestamp_ms: 1_700_000_000_000,
         newest: Newest { timestamp_ms: 1_700_000_000_500, offset: base + 3, exact: base == 0 },
@@ -48,6 +51,7 @@ fn checkpoint(carried: Option<CarriedFile>) -> Checkpoint {
         log_start: Offset::new(2),
         log_end: Offset::new(20),
         high_watermark: Offset::new(18),
+        cleaned: Offset::new(if compacted { 11 } else { 2 }),
         producers: Some(ProducerSnapshot { offset: Offset::new(20), bytes: Bytes::from_static(b"producers") }),
         epochs: LeaderEpochs::from_starts(vec![
             (LeaderEpoch::new(0), Offset::new(0)),
@@ -81,10 +85,12 @@ fn checkpoint(carried: Option<CarriedFile>) -> Checkpoint {
 
 #[test]
 fn checkpoints_of_each_version_are_read() {
-    assert_eq!(Checkpoint::decode(&from_hex(CHECKPOINT_1)), Ok(checkpoint(None)));
-    let newest = checkpoint(Some(CarriedFile { number: 5, groups: 6 }));
-    assert_eq!(to_hex(&newest.encode()), CHECKPOINT_2);
-    assert_eq!(Checkpoint::decode(&from_hex(CHECKPOINT_2)), Ok(newest));
+    assert_eq!(Checkpoint::decode(&from_hex(CHECKPOINT_1)), Ok(checkpoint(None, false)));
+    let carried = Some(CarriedFile { number: 5, groups: 6 });
+    assert_eq!(Checkpoint::decode(&from_hex(CHECKPOINT_2)), Ok(checkpoint(carried, false)));
+    let newest = checkpoint(carried, true);
+    assert_eq!(to_hex(&newest.encode()), CHECKPOINT_3, "{}", to_hex(&newest.encode()));
+    assert_eq!(Checkpoint::decode(&from_hex(CHECKPOINT_3)), Ok(newest));
 }
 
 /// Each kind of entry, in three units.
@@ -130,6 +136,37 @@ fn a_group_of_the_journal_with_each_kind_of_entry_is_read() {
     assert_eq!(*log, id(7));
     let stored = StoredBatch::parse(bytes.clone()).unwrap();
     assert_eq!(stored.next_offset(), Offset::new(2));
+}
+
+#[test]
+fn a_swap_of_segments_in_the_journal_is_read() {
+    let facts = SegmentFacts {
+        generation: 2,
+        size: 900,
+        first_timestamp_ms: 1_700_000_000_000,
+        newest: Newest { timestamp_ms: 1_700_000_000_700, offset: 31, exact: true },
+        ..SegmentFacts::new(Offset::new(10))
+    };
+    let file = |entries| IndexFile { entries, crc: 0xfeed_0000 + entries };
+    let files = IndexFiles { offsets: file(4), times: file(1) };
+    let (first, last, cleaned) = (Offset::new(10), Offset::new(30), Offset::new(40));
+    let mut bytes = crate::disk::AlignedBuf::with_capacity(400);
+    let news = [Some(Box::new((facts, files))), None];
+    for new in news.clone() {
+        let what = LogChange::Replace { first, last, cleaned, new };
+        let entry = Entry::Log(LogEntry { log: id(7), operation: 9, what });
+        let before = bytes.len();
+        crate::journal::entry::encode(&entry, false, &mut bytes);
+        assert_eq!(bytes.len() - before, entry.size());
+    }
+    let sample = include_str!("../../tests/fixtures/journal_replace_v1.hex");
+    assert_eq!(to_hex(bytes.as_ref()), sample, "{}", to_hex(bytes.as_ref()));
+    let mut fields = crate::fields::Fields::new(from_hex(sample));
+    for new in news {
+        let what = ReplayedChange::Replace { first, last, cleaned, new };
+        let read = crate::journal::entry::decode(&mut fields).unwrap();
+        assert_eq!(read, Replayed::Log { log: id(7), operation: 9, what });
+    }
 }
 
 #[test]

@@ -6,16 +6,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::batch::{Batch, BatchBuilder};
+use model::batch::{Batch, BatchBuilder, Codec};
 use model::{ProducerEpoch, ProducerId};
 use node::requests::{Acks, Answer, Produce, ProducePart};
+use storage::codec::compress;
 
 use super::reader::partition_of;
+use super::{COMPACTED, is_tombstone, key_of};
 use crate::one_node::history::{Event, History, Place, Value};
 use crate::one_node::world::World;
 use crate::rng::Rng;
 
 const IN_FLIGHT_MAX: usize = 4;
+const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
 struct Pending {
     values: Vec<Value>,
@@ -78,13 +81,22 @@ impl Producer {
             let size = if self.rng.chance(1, 150) { 200_000 } else { self.rng.below(1500) };
             let mut body = next_value.to_be_bytes().to_vec();
             body.extend(self.rng.bytes(usize::try_from(size).expect("small")));
-            builder = builder.record(world.now.wall_ms, None, Some(&body), &[]);
+            let number = next_value.to_be_bytes();
+            builder = if place.0 == COMPACTED {
+                let value = (!is_tombstone(*next_value)).then_some(&body[..]);
+                let key = key_of(*next_value).to_be_bytes();
+                builder.record(world.now.wall_ms, Some(&key), value, &[(b"number", Some(&number))])
+            } else {
+                builder.record(world.now.wall_ms, None, Some(&body), &[])
+            };
             values.push(*next_value);
             history.push(world.disk.mutations(), Event::Sent { place, producer: self.number, value: *next_value });
             *next_value += 1;
         }
         *sequence += i32::try_from(count).expect("small");
-        let batch = builder.finish().bytes().clone();
+        let codec = if place.0 == COMPACTED { CODECS[self.rng.index(CODECS.len())] } else { Codec::None };
+        let packed = compress(codec, builder.records());
+        let batch = builder.finish_with(codec, &packed).bytes().clone();
         self.pending.entry(place).or_default().push_back(Pending { values, batch, request: None });
     }
 
