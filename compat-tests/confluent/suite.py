@@ -1,8 +1,11 @@
 """confluent-kafka (librdkafka) for the cases in `common/cases.py`."""
+import sys
+
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import cases
+import groups
 from spec import Rec
 
 
@@ -97,4 +100,6 @@ class Client:
         pass
 
 
+if sys.argv[3] in ("groups", "member"):
+    groups.main(Client, rec)
 cases.main("confluent", ["none", "gzip", "snappy", "lz4", "zstd"], Client)

@@ -43,6 +43,8 @@ func main() {
 		s.all()
 	case "write":
 		s.write()
+	case "groups":
+		s.groups()
 	default:
 		for _, pair := range os.Args[4:] {
 			other, codec, _ := strings.Cut(pair, ":")

@@ -6,6 +6,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -22,14 +23,18 @@ final class Member {
     private final Thread thread;
 
     Member(Map<String, Object> settings, String topic, Set<String> all) {
+        this(settings, topic, all, consumer -> consumer.subscribe(List.of(topic)));
+    }
+
+    Member(Map<String, Object> settings, String topic, Set<String> all, Consumer<KafkaConsumer<byte[], byte[]>> subscribe) {
         this.all = all;
-        thread = new Thread(() -> run(settings, topic));
+        thread = new Thread(() -> run(settings, topic, subscribe));
         thread.start();
     }
 
-    private void run(Map<String, Object> settings, String topic) {
+    private void run(Map<String, Object> settings, String topic, Consumer<KafkaConsumer<byte[], byte[]>> subscribe) {
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings)) {
-            consumer.subscribe(List.of(topic));
+            subscribe.accept(consumer);
             while (!leaving) {
                 for (ConsumerRecord<byte[], byte[]> r : consumer.poll(Duration.ofMillis(100))) {
                     got.put(r.offset(), r);

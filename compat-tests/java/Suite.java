@@ -27,14 +27,14 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Suite {
     private static final String SUITE = "java";
 
-    private interface Body {
+    interface Body {
         void run() throws Exception;
     }
 
     private final String bootstrap;
-    private final String run;
+    final String run;
     private final long base;
-    private final Admin admin;
+    final Admin admin;
     private boolean failed;
 
     private Suite(String bootstrap, String run) {
@@ -48,6 +48,8 @@ public final class Suite {
         Suite suite = new Suite(args[0], args[1]);
         if (args[2].equals("cases")) {
             suite.all();
+        } else if (args[2].equals("groups")) {
+            new Groups(suite).all();
         } else if (args[2].equals("write")) {
             suite.write();
         } else {
@@ -60,7 +62,7 @@ public final class Suite {
         System.exit(suite.failed ? 1 : 0);
     }
 
-    private void test(String name, Body body) {
+    void test(String name, Body body) {
         try {
             body.run();
             System.out.println("ok " + name);
@@ -87,16 +89,16 @@ public final class Suite {
         for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) test("codec_" + codec, () -> codec(codec));
     }
 
-    private String topic(String name, int partitions) throws Exception {
+    String topic(String name, int partitions) throws Exception {
         return create(SUITE + "-" + name + "-" + run, partitions);
     }
 
-    private String create(String topic, int partitions) throws Exception {
+    String create(String topic, int partitions) throws Exception {
         admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1))).all().get();
         return topic;
     }
 
-    private static void await(Supplier<String> what, BooleanSupplier condition) throws InterruptedException {
+    static void await(Supplier<String> what, BooleanSupplier condition) throws InterruptedException {
         long end = System.nanoTime() + Duration.ofSeconds(60).toNanos();
         while (!condition.getAsBoolean()) {
             Spec.check(System.nanoTime() < end, "not within 60 s: " + what.get());
@@ -104,7 +106,7 @@ public final class Suite {
         }
     }
 
-    private List<RecordMetadata> produce(List<ProducerRecord<byte[], byte[]>> records, Map<String, Object> more)
+    List<RecordMetadata> produce(List<ProducerRecord<byte[], byte[]>> records, Map<String, Object> more)
             throws Exception {
         Map<String, Object> settings = new HashMap<>(Map.of(
                 "bootstrap.servers", bootstrap, "enable.idempotence", false, "linger.ms", 5, "delivery.timeout.ms", 30_000,
@@ -121,7 +123,7 @@ public final class Suite {
         return answers;
     }
 
-    private Map<String, Object> consumerSettings(String group, boolean autoCommit) {
+    Map<String, Object> consumerSettings(String group, boolean autoCommit) {
         Map<String, Object> settings = new HashMap<>(Map.of(
                 "bootstrap.servers", bootstrap, "auto.offset.reset", "earliest", "enable.auto.commit", autoCommit,
                 "auto.commit.interval.ms", 200, "heartbeat.interval.ms", 500, "session.timeout.ms", 10_000,

@@ -169,6 +169,7 @@ impl Node {
         follow.follow(changed, &mut cold.unclaimed, now, fx);
         // Only now: who finds a topic in the image finds its partitions.
         self.image.store(Arc::clone(image));
+        self.image_version.fetch_add(1, Ordering::AcqRel);
         self.replicas_follow_image(now, fx);
         self.link_peers(fx);
         if cold.registered {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use model::batch::Batch;
 use model::{LeaderEpoch, Now, Offset, PartitionIndex, TopicId, TopicPartition};
+use replication::metadata::Image;
 use replication::partition::replica::Origin;
 use storage::disk::ReadMode;
 
@@ -26,6 +27,8 @@ pub(crate) struct GroupLogs<'a> {
     pub(crate) core: &'a Core,
     pub(crate) topic: Option<TopicId>,
     pub(crate) stopping: bool,
+    pub(crate) image: Arc<Image>,
+    pub(crate) image_version: u64,
 }
 
 impl GroupLogs<'_> {
@@ -71,6 +74,10 @@ impl GroupLog for GroupLogs<'_> {
             Some(FetchError::OutOfRange { start, .. }) => Err(LogError::Gone { start }),
             Some(other) => Err(LogError::Unreadable { reason: other.to_string() }),
         }
+    }
+
+    fn metadata(&self) -> (Arc<Image>, u64) {
+        (Arc::clone(&self.image), self.image_version)
     }
 
     fn tick_by(&self, mono: Duration, fx: &mut Effects) {

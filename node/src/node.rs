@@ -5,7 +5,7 @@
 //! system call is made with a partition's lock held.
 //! Invariant: the same calls in the same order give the same effects.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Node {
     pub(crate) store: Store,
     /// What the clients are told; `cold` has the same one or a newer one for a moment.
     pub(crate) image: ArcSwap<Image>,
+    /// Counts the images that were stored.
+    pub(crate) image_version: AtomicU64,
     pub(crate) cold: Mutex<Cold>,
     pub(crate) coordinators: Coordinators,
     pub(crate) checkpointer: Checkpointer,
@@ -102,6 +104,7 @@ impl Node {
             core,
             store,
             image,
+            image_version: AtomicU64::new(0),
             cold: Mutex::new(cold),
             coordinators,
             checkpointer,
@@ -199,12 +202,12 @@ impl Node {
     }
 
     pub(crate) fn group_logs(&self) -> GroupLogs<'_> {
-        GroupLogs { core: &self.core, topic: self.offsets_topic(), stopping: self.is_stopping() }
-    }
-
-    fn offsets_topic(&self) -> Option<model::TopicId> {
+        // The version first: an image that is newer than its number is looked at once more, an older one never again.
+        let image_version = self.image_version.load(Ordering::Acquire);
+        let image = self.image();
         let name = model::TopicName::new(OFFSETS_TOPIC).expect("it is a valid name");
-        self.image.load().topic(&name).map(|topic| topic.id)
+        let topic = image.topic(&name).map(|topic| topic.id);
+        GroupLogs { core: &self.core, topic, stopping: self.is_stopping(), image, image_version }
     }
 
     /// Timers. Returns how long until the next call is needed; `Effect::TickBy` may ask for an earlier one meanwhile.

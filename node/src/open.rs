@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{LogId, Now};
 use replication::controller::Random;
-use replication::group::GroupConfig;
+use replication::group::{Assignor, ConsumerConfig, GroupConfig};
 use replication::metadata::BrokerConfig;
 use replication::metadata::record::LEVEL;
 use storage::disk::{Disk, DiskError};
@@ -118,6 +118,38 @@ fn founding(
         .then(|| birth::alone(Founder { node: me.node, directory: me.directory }, me.levels.1, random)))
 }
 
+fn consumer_config(statics: &BrokerConfig) -> ConsumerConfig {
+    let set = |name: &str| statics.get(name)?.parse::<i32>().ok();
+    let default = ConsumerConfig::default();
+    let assignor = |name: &str| match name.trim() {
+        "org.apache.kafka.coordinator.group.assignor.UniformAssignor" => Some(Assignor::Uniform),
+        "org.apache.kafka.coordinator.group.assignor.RangeAssignor" => Some(Assignor::Range),
+        name => Assignor::find(name),
+    };
+    let assignors = statics.get("group.consumer.assignors").map(|list| list.split(',').filter_map(assignor).collect());
+    let policy = statics.get("group.consumer.migration.policy").unwrap_or("bidirectional").to_ascii_lowercase();
+    let members_max = set("group.consumer.max.size").and_then(|limit| usize::try_from(limit).ok());
+    let (session, heartbeat, assignment) = ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms");
+    let own = |what: &str| set(&format!("group.consumer.{what}"));
+    let min = |what: &str, default: i32| set(&format!("group.consumer.min.{what}")).unwrap_or(default);
+    let max = |what: &str, default: i32| set(&format!("group.consumer.max.{what}")).unwrap_or(default);
+    ConsumerConfig {
+        assignors: assignors.filter(|known: &Vec<Assignor>| !known.is_empty()).unwrap_or(default.assignors),
+        session_timeout_ms: own(session).unwrap_or(default.session_timeout_ms),
+        session_timeout_ms_min: min(session, default.session_timeout_ms_min),
+        session_timeout_ms_max: max(session, default.session_timeout_ms_max),
+        heartbeat_interval_ms: own(heartbeat),
+        heartbeat_interval_ms_min: min(heartbeat, default.heartbeat_interval_ms_min),
+        heartbeat_interval_ms_max: max(heartbeat, default.heartbeat_interval_ms_max),
+        assignment_interval_ms: own(assignment),
+        assignment_interval_ms_min: min(assignment, default.assignment_interval_ms_min),
+        assignment_interval_ms_max: max(assignment, default.assignment_interval_ms_max),
+        members_max: members_max.unwrap_or(default.members_max),
+        may_upgrade: matches!(policy.as_str(), "bidirectional" | "upgrade"),
+        may_downgrade: matches!(policy.as_str(), "bidirectional" | "downgrade"),
+    }
+}
+
 fn group_config(statics: &BrokerConfig) -> GroupConfig {
     let signed = |count: u64| i32::try_from(count).unwrap_or(i32::MAX);
     let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
@@ -127,6 +159,7 @@ fn group_config(statics: &BrokerConfig) -> GroupConfig {
         members_max: size(statics.group_size_max),
         offset_metadata_max: size(statics.offset_metadata_bytes_max),
         offsets_retention_ms: i64::try_from(statics.offsets_retention_ms).unwrap_or(i64::MAX),
+        consumer: consumer_config(statics),
         ..GroupConfig::default()
     };
     if statics.get("group.initial.rebalance.delay.ms").is_some() {

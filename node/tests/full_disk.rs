@@ -38,6 +38,7 @@ fn commit_an_offset(world: &mut World, group: &model::GroupId) {
         metadata: String::new(),
     };
     let commit = CommitOffsets {
+        version: 10,
         member_id: None,
         instance_id: None,
         generation: None,

@@ -517,6 +517,7 @@ fn commit(offset: i64) -> GroupRequest {
         metadata: String::new(),
     };
     GroupRequest::CommitOffsets(CommitOffsets {
+        version: 10,
         member_id: None,
         instance_id: None,
         generation: None,

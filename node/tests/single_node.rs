@@ -462,6 +462,7 @@ fn a_group_finds_its_offsets_again_after_a_crash() {
         metadata: String::new(),
     };
     let commit = CommitOffsets {
+        version: 10,
         member_id: None,
         instance_id: None,
         generation: None,

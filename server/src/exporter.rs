@@ -119,6 +119,9 @@ fn placed(info: &PartitionInfo, labels: &str, families: &mut Families) {
     families.add("kafka_topic_partition_under_replicated_partition", help, labels, under);
 }
 
+/// The type of groups that ConsumerGroupDescribe knows.
+const CONSUMER: &str = "consumer";
+
 /// How many offsets were left out.
 async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usize {
     let GroupAnswer::List(Ok(listed)) = ask(broker, "", GroupRequest::List(ListFilter::default())).await else {
@@ -126,10 +129,16 @@ async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usiz
         return 0;
     };
     let (mut room, mut left_out) = (OFFSETS_MAX, 0);
-    for ListedGroup { group, .. } in listed {
+    for ListedGroup { group, group_type, .. } in listed {
         let of_group = format!("consumergroup=\"{}\"", escaped(group.as_str()));
-        if let GroupAnswer::Describe(Ok(described)) = ask(broker, group.as_str(), GroupRequest::Describe).await {
-            families.add("kafka_consumergroup_members", "Members of the group.", &of_group, described.members.len());
+        let request = if group_type == CONSUMER { GroupRequest::DescribeConsumer } else { GroupRequest::Describe };
+        let members = match ask(broker, group.as_str(), request).await {
+            GroupAnswer::Describe(Ok(described)) => Some(described.members.len()),
+            GroupAnswer::DescribeConsumer(Ok(described)) => Some(described.members.len()),
+            _ => None,
+        };
+        if let Some(members) = members {
+            families.add("kafka_consumergroup_members", "Members of the group.", &of_group, members);
         }
         let all = FetchOffsets { member_id: None, member_epoch: -1, topics: None, require_stable: false };
         let fetched = ask(broker, group.as_str(), GroupRequest::FetchOffsets(all)).await;

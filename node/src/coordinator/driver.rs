@@ -11,19 +11,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::batch::BatchBuilder;
 use model::planted::{self, Bug};
 use model::{GroupId, LeaderEpoch, Now, Offset, PartitionIndex};
 use replication::group::{
-    GroupAnswer, GroupConfig, GroupError, GroupRequest, ListFilter, ListedGroup, Output, Reply, Shard, Token,
+    Catalog, GroupAnswer, GroupConfig, GroupError, GroupRecord, GroupRequest, ListFilter, ListedGroup, Output, Reply,
+    Shard, Token,
 };
 
 use super::log::{GroupLog, Loaded, LogError, replay};
 use crate::effects::{Effect, Effects, ReplyTo};
 use crate::requests::{Answer, AppendError};
 
-/// A batch takes no more records from this size on; a larger record has a batch of its own.
+/// A batch takes no more moves from this size on.
 const BATCH_BYTES: usize = 256 * 1024;
+/// But one that a large move began grows up to this: what the log takes, less a batch's head and its records'.
+const MOVE_BYTES: usize = 900 * 1024;
 /// How much of the log is read at a time.
 const LOAD_BYTES: u32 = 1024 * 1024;
 /// How long a shard rests after a failure before it reads its log again.
@@ -250,13 +254,17 @@ impl Driver {
         self.next_token += 1;
         let refusal = request.refused(GroupError::NotCoordinator);
         self.waiting.insert(token, Waiting { to, refusal });
-        self.step(now, log, fx, |shard, out| shard.step(now, group, request, token, out));
+        let (image, version) = log.metadata();
+        let catalog = Catalog { image: &image, version };
+        self.step(now, log, fx, |shard, out| shard.step(now, catalog, group, request, token, out));
     }
 
     pub(super) fn tick(&mut self, now: Now, log: &dyn GroupLog, fx: &mut Effects) {
         let Phase::Live(live) = &self.phase else { return };
         if live.shard.next_deadline().is_some_and(|at| at <= now.mono) {
-            self.step(now, log, fx, |shard, out| shard.tick(now, out));
+            let (image, version) = log.metadata();
+            let catalog = Catalog { image: &image, version };
+            self.step(now, log, fx, |shard, out| shard.tick(now, catalog, out));
         }
     }
 
@@ -283,9 +291,7 @@ impl Driver {
             tracing::error!(partition = %self.partition, "an assertion failed in a group coordinator; it loads again");
             return self.reload(now, "an assertion failed", log, fx);
         }
-        for record in &out.records {
-            live.queue_record(now, record);
-        }
+        live.queue_records(now, &out.records);
         let at_once = live.hold(out.replies);
         for reply in out.replies_at_once.into_iter().chain(at_once) {
             self.answer(reply, fx);
@@ -377,16 +383,29 @@ impl Driver {
 }
 
 impl Live {
-    fn queue_record(&mut self, now: Now, record: &replication::group::GroupRecord) {
-        let (key, value) = (record.key(), record.value());
-        let bytes = key.len() + value.as_ref().map_or(0, bytes::Bytes::len);
-        if self.queue.back().is_none_or(|last| last.builder.size() + bytes > BATCH_BYTES) {
-            self.queue.push_back(Queued::default());
+    /// The records of one move go into one batch, unless no batch has room for them: after a crash the log has all of
+    /// them or none.
+    fn queue_records(&mut self, now: Now, records: &[GroupRecord]) {
+        let encoded: Vec<_> = records.iter().map(|record| (record.key(), record.value())).collect();
+        let size = |(key, value): &(Bytes, Option<Bytes>)| key.len() + value.as_ref().map_or(0, Bytes::len);
+        let all: usize = encoded.iter().map(size).sum();
+        // Each offset stands for itself.
+        let are_one = records.iter().any(|record| !matches!(record, GroupRecord::Offset { .. }));
+        for (at, record) in encoded.iter().enumerate() {
+            let (needed, limit) = match (are_one, at) {
+                (true, 0) => (all, BATCH_BYTES),
+                (true, _) => (size(record), MOVE_BYTES),
+                (false, _) => (size(record), BATCH_BYTES),
+            };
+            let is_full = |last: &Queued| last.builder.count() > 0 && last.builder.size() + needed > limit;
+            if self.queue.back().is_none_or(is_full) {
+                self.queue.push_back(Queued::default());
+            }
+            let last = self.queue.back_mut().expect("there is one now");
+            let before = if last.builder.count() == 0 { 0 } else { last.builder.size() };
+            last.builder.push(now.wall_ms, Some(&record.0), record.1.as_deref(), &[]);
+            self.queued_bytes += last.builder.size() - before;
         }
-        let last = self.queue.back_mut().expect("there is one now");
-        let before = if last.builder.count() == 0 { 0 } else { last.builder.size() };
-        last.builder.push(now.wall_ms, Some(&key), value.as_deref(), &[]);
-        self.queued_bytes += last.builder.size() - before;
     }
 
     /// Keeps the replies until all records that were handed out are committed. Gives them back if that is so already.

@@ -4,12 +4,14 @@
 //! Invariant: what cannot be read is counted and passed over, never believed: one bad record must not keep thousands of
 //! groups from loading.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use model::batch::{Batch, StoredBatch, split_stored};
 use model::{Now, Offset, PartitionIndex};
 use replication::group::{GroupRecord, RecordError, Shard};
+use replication::metadata::Image;
 use storage::record::{ReadLimits, RecordReader};
 
 use crate::effects::Effects;
@@ -23,6 +25,8 @@ pub trait GroupLog {
     fn ends(&self, partition: PartitionIndex) -> Option<LogEnds>;
     /// Whole batches below the high watermark, the first of which holds or follows `from`; may read from disk.
     fn read(&self, partition: PartitionIndex, from: Offset, bytes_max: u32) -> Result<Committed, LogError>;
+    /// The metadata as this node follows it, and a number that is another one for each other image.
+    fn metadata(&self) -> (Arc<Image>, u64);
     /// A tick is needed by then.
     fn tick_by(&self, mono: Duration, fx: &mut Effects);
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use model::batch::{Batch, BatchBuilder, StoredBatch};
 use model::{ErrorCode, GroupId, LeaderEpoch, Now, Offset, PartitionIndex, TopicName};
 use replication::group::*;
+use replication::metadata::Image;
 
 use super::*;
 use crate::effects::{Effect, Effects, ReplySink, ReplyTo};
@@ -57,6 +58,10 @@ impl GroupLog for FakeLog {
         // One batch at a time: a load takes several reads.
         let found = readable.find(|batch| batch.next_offset() > from);
         Ok(Committed { pieces: found.map(StoredBatch::to_bytes).into_iter().collect() })
+    }
+
+    fn metadata(&self) -> (Arc<Image>, u64) {
+        (Arc::default(), 0)
     }
 
     fn tick_by(&self, _: Duration, _: &mut Effects) {}
@@ -197,6 +202,7 @@ fn topic() -> TopicName {
 
 fn commit(offset: i64) -> GroupRequest {
     GroupRequest::CommitOffsets(CommitOffsets {
+        version: 10,
         member_id: None,
         instance_id: None,
         generation: None,
@@ -519,4 +525,33 @@ fn errors_have_the_codes_that_clients_act_upon() {
     let loading = GroupError::Loading.code();
     let away = GroupError::NotCoordinator.code();
     assert_eq!((loading, away), (ErrorCode::CoordinatorLoadInProgress, ErrorCode::NotCoordinator));
+}
+
+#[test]
+fn the_records_of_one_move_are_in_one_batch() {
+    let mut bed = Bed::leading(&["g"]);
+    // The member's own record alone fills a batch of small moves.
+    let topics = (0..4_000).map(|number| format!("{number:0>100}")).collect();
+    let joined = bed.ask(
+        "g",
+        GroupRequest::ConsumerHeartbeat(ConsumerHeartbeat {
+            client_id: "c".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            member_id: MemberId::from_wire("m"),
+            member_id_required: true,
+            member_epoch: 0,
+            instance_id: None,
+            rack: None,
+            rebalance_timeout_ms: Some(60_000),
+            topics: Some(topics),
+            pattern: None,
+            assignor: None,
+            owned: Some(Partitions::new()),
+        }),
+    );
+    assert_eq!((bed.said(joined).as_str(), bed.batches("g")), ("waits", 1));
+    assert!(bed.complete(Ok(())));
+    assert!(!bed.complete(Ok(())), "a second append was begun");
+    let answer = bed.answers.get(&joined).expect("its records are committed");
+    assert!(matches!(answer, GroupAnswer::ConsumerHeartbeat(Ok(beat)) if beat.member_epoch == 1), "{answer:?}");
 }

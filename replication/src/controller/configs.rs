@@ -1,6 +1,6 @@
-//! IncrementalAlterConfigs and AlterConfigs: what is set for topics, nodes and the cluster.
+//! IncrementalAlterConfigs and AlterConfigs: what is set for topics, nodes, the cluster and groups.
 //!
-//! Owns the operations and the refusals. Does not own names and bounds (`metadata::{topic_keys, broker_config}`).
+//! Owns the operations and the refusals. Does not own names and bounds (`metadata::{topic_keys, broker_config, group_keys}`).
 //! Invariants: all operations on a resource hold, or none; only what somebody acts on can be set; where a lower minimum of the ISR lets
 //! the ISR commit alone, the ELR is emptied by the same entry of the log (its members would miss what is committed from then on).
 
@@ -13,6 +13,7 @@ use super::requests::{ConfigAlteration, ConfigOperation, ConfigTarget, Refusal};
 use super::topics::Decided;
 use crate::metadata::broker_config::{BrokerConfig, BrokerKey, Scope};
 use crate::metadata::config_value::{ConfigError, Kind};
+use crate::metadata::group_keys::{self, GroupConfigError};
 use crate::metadata::topic_keys::TopicKey;
 use crate::metadata::{Fact, Image, Resource, TopicConfig};
 
@@ -49,17 +50,14 @@ fn alter_one(image: &Image, alteration: &ConfigAlteration) -> Result<Vec<Fact>, 
             super::nodes::known(image, *node)?;
             Resource::Node(*node)
         }
-        ConfigTarget::Group(_) => {
-            let message = "configurations of groups cannot be set in this version".to_owned();
-            return Err(refuse(ErrorCode::InvalidRequest, message));
-        }
+        ConfigTarget::Group(group) => Resource::Group(group.clone()),
     };
     let before = match &resource {
         Resource::Topic(id) => image.topic_by_id(*id).map(|topic| topic.overrides.clone()).unwrap_or_default(),
         _ => image.overrides(&resource).clone(),
     };
     let after = applied(&before, alteration)?;
-    check(&resource, &before, &after)?;
+    check(image, &resource, &before, &after)?;
     let mut facts = difference(&resource, &before, &after);
     facts.extend(freed_elrs(image, &facts));
     Ok(facts)
@@ -111,6 +109,8 @@ fn list_of(
 ) -> Result<Vec<String>, Refusal> {
     let found = match target {
         ConfigTarget::Topic(_) => TopicKey::find(key).map(|key| (key.kind, Some(key.default))),
+        // No setting of a group is a list.
+        ConfigTarget::Group(_) => None,
         _ => BrokerKey::find(key).map(|key| (key.kind, key.default)),
     };
     match found {
@@ -129,12 +129,20 @@ fn items(list: &str) -> impl Iterator<Item = String> {
 }
 
 fn check(
+    image: &Image,
     resource: &Resource,
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Result<(), Refusal> {
     if let Resource::Topic(_) = resource {
         return TopicConfig::validate(after).map_err(|error| refuse_value(before, &error));
+    }
+    if let Resource::Group(_) = resource {
+        let refused = |error| match error {
+            GroupConfigError::Value(error) => refuse_value(before, &error),
+            other => refuse(ErrorCode::InvalidConfig, other.to_string()),
+        };
+        return group_keys::validate(after, image.statics()).map_err(refused);
     }
     let scope = if *resource == Resource::EveryNode { Scope::EveryNode } else { Scope::OneNode };
     let new = after.iter().filter(|(key, value)| before.get(*key) != Some(value));

@@ -23,9 +23,14 @@ struct Feature {
     founding: i16,
 }
 
+/// Kafka's name for what decides whether groups may use the consumer protocol.
+pub const GROUP_VERSION: &str = "group.version";
+
 const FEATURES: &[Feature] = &[
     // KIP-966: the ELR is kept and shown whatever the level says; a cluster without it is one that an older version founded.
     Feature { name: "eligible.leader.replicas.version", min: 0, max: 1, founding: 1 },
+    // KIP-848. Off: nobody may use the consumer protocol, since some node does not know it.
+    Feature { name: GROUP_VERSION, min: 0, max: 1, founding: 1 },
     // 4.0-IV3 to 4.3-IV0. Weir's own formats follow `weir.metadata`; tools want to see and set this one. No higher than what the newest
     // published tools have a name for: of others they say UNKNOWN. No client asks for a level of it.
     Feature { name: "metadata.version", min: 25, max: 30, founding: 30 },

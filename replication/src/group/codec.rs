@@ -40,6 +40,16 @@ impl Reader {
         if left < needed { Err(CodecError::Short { needed, left }) } else { Ok(()) }
     }
 
+    pub(super) fn i8(&mut self) -> Result<i8, CodecError> {
+        self.need(1)?;
+        Ok(self.rest.get_i8())
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let taken = self.take(N)?;
+        <[u8; N]>::try_from(&taken[..]).map_err(|_| CodecError::Short { needed: N, left: taken.len() })
+    }
+
     pub(super) fn i16(&mut self) -> Result<i16, CodecError> {
         self.need(2)?;
         Ok(self.rest.get_i16())
@@ -102,6 +112,11 @@ impl Reader {
         Ok(model::ids::detached(&self.take(length)?))
     }
 
+    pub(super) fn nullable_bytes(&mut self) -> Result<Option<Bytes>, CodecError> {
+        let Some(length) = self.length(|reader| reader.i32().map(i64::from))? else { return Ok(None) };
+        self.take(length).map(Some)
+    }
+
     /// Each element is at least one byte long, so a count above what is left is a lie.
     pub(super) fn count(&mut self) -> Result<usize, CodecError> {
         let count = self.length(|reader| reader.i32().map(i64::from))?.unwrap_or(0);
@@ -111,15 +126,21 @@ impl Reader {
 
     /// Skips the tagged fields of a flexible version; none of them is known.
     pub(super) fn skip_tags(&mut self) -> Result<(), CodecError> {
+        self.tags().map(drop)
+    }
+
+    /// The tagged fields of a flexible version; others have none.
+    pub(super) fn tags(&mut self) -> Result<Vec<(u32, Bytes)>, CodecError> {
+        let mut tags = Vec::new();
         if !self.flexible {
-            return Ok(());
+            return Ok(tags);
         }
         for _ in 0..self.unsigned_varint()? {
-            self.unsigned_varint()?;
+            let tag = self.unsigned_varint()?;
             let size = usize::try_from(self.unsigned_varint()?).map_err(|_| CodecError::Length { length: -1 })?;
-            self.take(size)?;
+            tags.push((tag, self.take(size)?));
         }
-        Ok(())
+        Ok(tags)
     }
 
     pub(super) fn end(self) -> Result<(), CodecError> {
@@ -145,4 +166,41 @@ pub(super) fn put_nullable_string(out: &mut BytesMut, text: Option<&str>) {
 pub(super) fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     out.put_i32(i32::try_from(bytes.len()).expect("a member's bytes are bounded where they enter"));
     out.put_slice(bytes);
+}
+
+pub(super) fn put_unsigned_varint(out: &mut BytesMut, value: u32) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        out.put_u8(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(u8::try_from(rest).expect("seven bits"));
+}
+
+/// The length of an array or text in a flexible version. Panics above 2 GiB: what is written is bounded where it enters.
+pub(super) fn put_compact_count(out: &mut BytesMut, count: usize) {
+    put_unsigned_varint(out, u32::try_from(count).expect("counts are bounded where they enter") + 1);
+}
+
+pub(super) fn put_compact_string(out: &mut BytesMut, text: &str) {
+    put_compact_bytes(out, text.as_bytes());
+}
+
+pub(super) fn put_nullable_compact_string(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        None => put_unsigned_varint(out, 0),
+        Some(text) => put_compact_string(out, text),
+    }
+}
+
+pub(super) fn put_compact_bytes(out: &mut BytesMut, bytes: &[u8]) {
+    put_compact_count(out, bytes.len());
+    out.put_slice(bytes);
+}
+
+/// One tagged field; how many there are stands before them.
+pub(super) fn put_tag(out: &mut BytesMut, tag: u32, value: &[u8]) {
+    put_unsigned_varint(out, tag);
+    put_unsigned_varint(out, u32::try_from(value.len()).expect("values are bounded where they enter"));
+    out.put_slice(value);
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::consumer::ConsumerConfig;
+
 /// The longest group id: the record's key stores lengths as i16.
 pub const GROUP_ID_BYTES_MAX: usize = i16::MAX as usize;
 /// The longest instance id, protocol name and protocol type. Java's client allows 249 for an instance id.
@@ -55,6 +57,7 @@ pub struct GroupConfig {
     pub group_offsets_max: usize,
     /// The largest record that the log takes (`max.message.bytes` of its topic, less a batch's head).
     pub record_bytes_max: usize,
+    pub consumer: ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -73,6 +76,7 @@ impl Default for GroupConfig {
             group_bytes_max: 16 << 20,
             group_offsets_max: 200_000,
             record_bytes_max: 1_000_000,
+            consumer: ConsumerConfig::default(),
         }
     }
 }

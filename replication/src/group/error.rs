@@ -5,7 +5,7 @@
 
 use model::{ErrorCode, GroupId, TopicName};
 
-use super::types::{GroupState, InstanceId, MemberId};
+use super::types::{InstanceId, MemberId};
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GroupError {
@@ -56,10 +56,31 @@ pub enum GroupError {
     /// In Kafka's words: scripts look for them in what the tools print.
     #[error("Group {group} not found.")]
     GroupIdNotFound { group: GroupId },
-    #[error("the group is {}, not empty", state.name())]
-    NotEmpty { state: GroupState },
+    /// In Kafka's words.
+    #[error("Group {group} is not a consumer group.")]
+    NotConsumerGroup { group: GroupId },
+    #[error("Group {group} is not a classic group.")]
+    NotClassicGroup { group: GroupId },
+    #[error("the group is {state}, not empty")]
+    NotEmpty { state: &'static str },
     #[error("the group is subscribed to topic {topic}")]
     Subscribed { topic: TopicName },
+    #[error("{why}")]
+    InvalidHeartbeat { why: &'static str },
+    #[error("the member's epoch is {known}, not {got}; it must give up its partitions and join again")]
+    FencedMemberEpoch { known: i32, got: i32 },
+    #[error("the member's epoch is {known}, not {got}")]
+    StaleEpoch { known: i32, got: i32 },
+    #[error("instance id {instance} is held by member {owner}, which has not left")]
+    UnreleasedInstance { instance: InstanceId, owner: MemberId },
+    #[error("ServerAssignor {assignor} is not supported. Supported assignors: {known}.")]
+    UnsupportedAssignor { assignor: String, known: String },
+    #[error("SubscribedTopicRegex `{}` is not a valid regular expression: {why}.", pattern.escape_debug())]
+    InvalidPattern { pattern: String, why: String },
+    #[error("{count} topics subscribed to, {limit} are allowed")]
+    TooManySubscriptions { count: usize, limit: usize },
+    #[error("members of the consumer protocol commit with version {min} and above, this is {version}")]
+    OldCommit { version: i16, min: i16 },
     #[error("an open transaction has offsets for this partition")]
     UnstableOffset,
 }
@@ -85,11 +106,21 @@ impl GroupError {
             }
             GroupError::NameTooLong { .. }
             | GroupError::TooManyProtocols { .. }
-            | GroupError::TooManyLeaving { .. } => ErrorCode::InvalidRequest,
+            | GroupError::TooManyLeaving { .. }
+            | GroupError::TooManySubscriptions { .. }
+            | GroupError::InvalidHeartbeat { .. } => ErrorCode::InvalidRequest,
             GroupError::MetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
-            GroupError::GroupIdNotFound { .. } => ErrorCode::GroupIdNotFound,
+            GroupError::GroupIdNotFound { .. }
+            | GroupError::NotConsumerGroup { .. }
+            | GroupError::NotClassicGroup { .. } => ErrorCode::GroupIdNotFound,
             GroupError::NotEmpty { .. } => ErrorCode::NonEmptyGroup,
             GroupError::Subscribed { .. } => ErrorCode::GroupSubscribedToTopic,
+            GroupError::FencedMemberEpoch { .. } => ErrorCode::FencedMemberEpoch,
+            GroupError::StaleEpoch { .. } => ErrorCode::StaleMemberEpoch,
+            GroupError::UnreleasedInstance { .. } => ErrorCode::UnreleasedInstanceId,
+            GroupError::UnsupportedAssignor { .. } => ErrorCode::UnsupportedAssignor,
+            GroupError::InvalidPattern { .. } => ErrorCode::InvalidRegularExpression,
+            GroupError::OldCommit { .. } => ErrorCode::UnsupportedVersion,
             GroupError::UnstableOffset => ErrorCode::UnstableOffsetCommit,
         }
     }

@@ -14,6 +14,7 @@ use super::codec::{CodecError, Reader};
 use super::config::GroupConfig;
 use super::error::GroupError;
 use super::record::GroupRecord;
+use super::shard::Group;
 use super::types::{
     CommitOffset, CommitOffsets, CommittedOffset, FetchOffsets, FetchTopic, FetchedOffset, FetchedTopic, GroupState,
 };
@@ -161,15 +162,8 @@ impl Offsets {
         &self,
         group: &GroupId,
         wanted: &[(TopicName, PartitionIndex)],
-        classic: &Classic,
-    ) -> Result<(Vec<GroupRecord>, Vec<Option<GroupError>>), GroupError> {
-        let in_use = if classic.is_idle() {
-            BTreeSet::new()
-        } else {
-            let is_consumer = classic.protocol_type.as_deref() == Some(CONSUMER);
-            let subscribed = subscribed_topics(classic).filter(|_| is_consumer);
-            subscribed.ok_or(GroupError::NotEmpty { state: classic.state })?
-        };
+        in_use: &BTreeSet<String>,
+    ) -> (Vec<GroupRecord>, Vec<Option<GroupError>>) {
         let mut records = Vec::new();
         let mut errors = Vec::with_capacity(wanted.len());
         for (topic, partition) in wanted {
@@ -179,7 +173,7 @@ impl Offsets {
             }
             errors.push(subscribed.then(|| GroupError::Subscribed { topic: topic.clone() }));
         }
-        Ok((records, errors))
+        (records, errors)
     }
 
     /// Tombstones for what has outlived its retention.
@@ -187,10 +181,10 @@ impl Offsets {
         &self,
         group: &GroupId,
         now: Now,
-        classic: &Classic,
+        expiry: Option<Expiry>,
         config: &GroupConfig,
     ) -> Vec<GroupRecord> {
-        let Some(expiry) = Expiry::of(classic) else { return Vec::new() };
+        let Some(expiry) = expiry else { return Vec::new() };
         let expired = |topic: &TopicName, value: &CommittedOffset| {
             if expiry.subscribed.contains(topic.as_str()) {
                 return false;
@@ -222,7 +216,7 @@ fn tombstone(group: &GroupId, topic: &TopicName, partition: PartitionIndex) -> G
 }
 
 /// From when on the offsets of a group age, and which do not (KIP-211).
-struct Expiry {
+pub(super) struct Expiry {
     /// `None`: each from its own commit.
     empty_since_ms: Option<i64>,
     /// Topics whose offsets are in use.
@@ -231,7 +225,12 @@ struct Expiry {
 
 impl Expiry {
     /// `None`: nothing of the group expires now.
-    fn of(classic: &Classic) -> Option<Expiry> {
+    pub(super) fn of(group: &Group) -> Option<Expiry> {
+        if let Some(consumer) = &group.consumer {
+            let subscribed = consumer.subscribed().into_iter().map(str::to_owned).collect();
+            return Some(Expiry { empty_since_ms: None, subscribed });
+        }
+        let classic = &group.classic;
         match (&classic.protocol_type, classic.state) {
             // A simple consumer only stores offsets here.
             (None, _) => Some(Expiry { empty_since_ms: None, subscribed: BTreeSet::new() }),
@@ -244,6 +243,20 @@ impl Expiry {
             (Some(_), _) => None,
         }
     }
+}
+
+/// Topics whose offsets members of the group need.
+pub(super) fn topics_in_use(group: &Group) -> Result<BTreeSet<String>, GroupError> {
+    if let Some(consumer) = &group.consumer {
+        return Ok(consumer.subscribed().into_iter().map(str::to_owned).collect());
+    }
+    let classic = &group.classic;
+    if classic.is_idle() {
+        return Ok(BTreeSet::new());
+    }
+    let is_consumer = classic.protocol_type.as_deref() == Some(CONSUMER);
+    let subscribed = subscribed_topics(classic).filter(|_| is_consumer);
+    subscribed.ok_or(GroupError::NotEmpty { state: classic.state.name() })
 }
 
 /// `None` where a member's subscription cannot be read: then each topic may be in use.

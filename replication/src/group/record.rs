@@ -1,7 +1,7 @@
-//! The records of `__consumer_offsets` that classic groups use, byte for byte Kafka's.
+//! The records of `__consumer_offsets`, byte for byte Kafka's.
 //!
-//! Owns the mapping between `GroupRecord` and a record's key and value. Writes the versions that Kafka 4.4 writes and
-//! reads all that it reads. Does not own batches.
+//! Owns the mapping between `GroupRecord` and a record's key and value, those of the consumer protocol excepted
+//! (`consumer::record`). Writes the versions that Kafka 4.4 writes and reads all that it reads. Does not own batches.
 //! Invariant: `decode` of an encoded record gives the record back.
 //!
 //! ```text
@@ -21,6 +21,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use model::{GroupId, PartitionIndex, TopicName};
 
 use super::codec::{CodecError, Reader, put_bytes, put_nullable_string, put_string};
+use super::consumer::ConsumerRecord;
 use super::types::{CommittedOffset, InstanceId, MemberId};
 
 /// A change of the replicated state of one group.
@@ -30,6 +31,8 @@ pub enum GroupRecord {
     Offset { group: GroupId, topic: TopicName, partition: PartitionIndex, value: Option<CommittedOffset> },
     /// `None`: the group is gone.
     Metadata { group: GroupId, value: Option<GroupMetadata> },
+    /// Of a group of the consumer protocol.
+    Consumer { group: GroupId, record: ConsumerRecord },
 }
 
 /// A generation of a group as its log keeps it.
@@ -61,7 +64,7 @@ pub struct MemberMetadata {
 pub enum RecordError {
     #[error("the record has no key")]
     NoKey,
-    #[error("key version {version} is not of a classic group")]
+    #[error("key version {version} is not of a group that is known")]
     OtherKey { version: i16 },
     #[error("value version {version} is newer than {newest}")]
     ValueVersion { version: i16, newest: i16 },
@@ -90,7 +93,9 @@ const FLEXIBLE_FROM: i16 = 4;
 impl GroupRecord {
     pub fn group(&self) -> &GroupId {
         match self {
-            GroupRecord::Offset { group, .. } | GroupRecord::Metadata { group, .. } => group,
+            GroupRecord::Offset { group, .. }
+            | GroupRecord::Metadata { group, .. }
+            | GroupRecord::Consumer { group, .. } => group,
         }
     }
 
@@ -107,6 +112,7 @@ impl GroupRecord {
                 out.put_i16(GROUP_KEY);
                 put_string(&mut out, group.as_str());
             }
+            GroupRecord::Consumer { group, record } => record.put_key(group, &mut out),
         }
         out.freeze()
     }
@@ -117,6 +123,7 @@ impl GroupRecord {
         match self {
             GroupRecord::Offset { value, .. } => put_offset(&mut out, value.as_ref()?),
             GroupRecord::Metadata { value, .. } => put_metadata(&mut out, value.as_ref()?),
+            GroupRecord::Consumer { record, .. } => return record.value(),
         }
         Some(out.freeze())
     }
@@ -137,7 +144,10 @@ impl GroupRecord {
                 let group = group_key(reader).map_err(RecordError::Key)?;
                 Ok(GroupRecord::Metadata { group, value: value.map(metadata_value).transpose()? })
             }
-            _ => Err(RecordError::OtherKey { version }),
+            _ => match ConsumerRecord::decode(version, reader, value) {
+                Some(decoded) => decoded.map(|(group, record)| GroupRecord::Consumer { group, record }),
+                None => Err(RecordError::OtherKey { version }),
+            },
         }
     }
 }

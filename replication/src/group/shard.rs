@@ -13,15 +13,13 @@ use model::{GroupId, Now, PartitionIndex, TopicName};
 
 use super::classic::{Classic, Reply, Step};
 use super::config::{GROUP_ID_BYTES_MAX, GroupConfig, LEAVING_MAX};
+use super::consumer::{Catalog, Consumer};
 use super::error::GroupError;
 use super::join::check_join;
 use super::member::{MemberIds, Token, protocols_bytes};
-use super::offsets::Offsets;
+use super::offsets::{Expiry, Offsets, topics_in_use};
 use super::record::{GroupMetadata, GroupRecord};
-use super::types::{
-    CommitOffsets, DescribedGroup, DescribedMember, FetchOffsets, FetchedOffset, FetchedTopic, GroupAnswer,
-    GroupRequest, GroupState, Heartbeat, Join, Leave, Left, ListFilter, ListedGroup, MemberId, Sync,
-};
+use super::types::{CommitOffsets, GroupAnswer, GroupRequest, Heartbeat, Join, Leave, Left, MemberId, Sync};
 
 /// What a shard brings forth.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -36,34 +34,38 @@ pub struct Output {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Group {
+pub(super) struct Group {
     /// As the log has it.
-    metadata: Option<GroupMetadata>,
-    offsets: Offsets,
-    classic: Classic,
+    pub(super) metadata: Option<GroupMetadata>,
+    pub(super) offsets: Offsets,
+    pub(super) classic: Classic,
+    /// There for a group of the consumer protocol only.
+    pub(super) consumer: Option<Box<Consumer>>,
     /// When `tick` looks at it, at the latest.
     wake: Option<Duration>,
 }
 
 impl Group {
     fn bytes(&self) -> usize {
-        self.classic.bytes() + self.offsets.bytes()
+        let consumer = self.consumer.as_ref().map_or(0, |consumer| consumer.bytes());
+        self.classic.bytes() + self.offsets.bytes() + consumer
     }
 
     /// Nothing of it is left to remember.
     fn is_vacant(&self) -> bool {
-        self.metadata.is_none() && self.offsets.is_empty() && self.classic.is_idle()
+        let no_consumer = self.consumer.as_ref().is_none_or(|consumer| consumer.is_vacant());
+        self.metadata.is_none() && self.offsets.is_empty() && self.classic.is_idle() && no_consumer
     }
 }
 
 #[derive(Clone, Debug)]
 pub struct Shard {
-    config: GroupConfig,
-    ids: MemberIds,
-    groups: BTreeMap<GroupId, Group>,
+    pub(super) config: GroupConfig,
+    pub(super) ids: MemberIds,
+    pub(super) groups: BTreeMap<GroupId, Group>,
     wakes: BTreeSet<(Duration, GroupId)>,
     /// Of members and offsets, about.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// `None` while the log is being read.
     cleanup_at: Option<Duration>,
 }
@@ -101,6 +103,13 @@ impl Shard {
                     group.classic = Classic::default();
                 }
             }
+            GroupRecord::Consumer { record, .. } => {
+                let consumer = group.consumer.get_or_insert_default();
+                consumer.apply(record);
+                if consumer.is_vacant() {
+                    group.consumer = None;
+                }
+            }
         }
         self.bytes = self.bytes + group.bytes() - before;
         self.drop_if_vacant(record.group());
@@ -109,8 +118,11 @@ impl Shard {
     /// The log has been read to its end: sessions begin, requests may come.
     pub fn loaded(&mut self, now: Now) {
         assert!(self.cleanup_at.is_none(), "a shard is loaded once");
+        let session = super::member::milliseconds(self.config.consumer.session_timeout_ms);
         for group in self.groups.values_mut() {
-            if let Some(metadata) = &group.metadata {
+            if let Some(consumer) = &mut group.consumer {
+                consumer.begin(now.mono, session);
+            } else if let Some(metadata) = &group.metadata {
                 group.classic = Classic::loaded(metadata, now.mono);
                 group.classic.check_invariants();
             }
@@ -136,21 +148,41 @@ impl Shard {
     }
 
     /// One request. `token` comes back in exactly one reply, of this call or a later one.
-    pub fn step(&mut self, now: Now, id: &GroupId, request: &GroupRequest, token: Token, out: &mut Output) {
+    pub fn step(
+        &mut self,
+        now: Now,
+        catalog: Catalog<'_>,
+        id: &GroupId,
+        request: &GroupRequest,
+        token: Token,
+        out: &mut Output,
+    ) {
         assert!(self.cleanup_at.is_some(), "requests come when the log has been read");
         if let Err(error) = check_id(id, request) {
             return out.replies.push(Reply { token, answer: request.refused(error) });
         }
         let answer = match request {
-            GroupRequest::Join(join) => return self.join(now, id, join, token, out),
+            GroupRequest::Join(join) => return self.join(now, catalog, id, (join, token), out),
+            GroupRequest::Sync(sync) if self.is_consumer(id) => {
+                GroupAnswer::Sync(self.consumer_sync(now, catalog, id, sync, out))
+            }
             GroupRequest::Sync(sync) => return self.sync(now, id, sync, token, out),
+            GroupRequest::Heartbeat(heartbeat) if self.is_consumer(id) => {
+                GroupAnswer::Heartbeat(self.consumer_heartbeat_classic(now, catalog, id, heartbeat, out))
+            }
             GroupRequest::Heartbeat(heartbeat) => {
                 let answer = GroupAnswer::Heartbeat(self.heartbeat(now, id, heartbeat));
                 return out.replies_at_once.push(Reply { token, answer });
             }
-            GroupRequest::Leave(leave) => GroupAnswer::Leave(self.leave(now, id, leave, out)),
-            GroupRequest::CommitOffsets(commit) => GroupAnswer::CommitOffsets(self.commit(now, id, commit, out)),
-            GroupRequest::FetchOffsets(fetch) => GroupAnswer::FetchOffsets(Ok(self.fetch(id, fetch))),
+            GroupRequest::Leave(leave) => GroupAnswer::Leave(self.leave(now, catalog, id, leave, out)),
+            GroupRequest::CommitOffsets(commit) => {
+                GroupAnswer::CommitOffsets(self.commit(now, catalog, id, commit, out))
+            }
+            GroupRequest::FetchOffsets(fetch) => GroupAnswer::FetchOffsets(self.fetch(id, fetch)),
+            GroupRequest::ConsumerHeartbeat(beat) => {
+                GroupAnswer::ConsumerHeartbeat(self.consumer_heartbeat(now, catalog, id, beat, out))
+            }
+            GroupRequest::DescribeConsumer => GroupAnswer::DescribeConsumer(self.describe_consumer(id)),
             GroupRequest::Describe => GroupAnswer::Describe(self.describe(id)),
             GroupRequest::Delete => GroupAnswer::Delete(self.delete(id, out)),
             GroupRequest::DeleteOffsets(wanted) => GroupAnswer::DeleteOffsets(self.delete_offsets(id, wanted, out)),
@@ -160,11 +192,14 @@ impl Shard {
     }
 
     /// Sessions, rebalances and retention whose time has come.
-    pub fn tick(&mut self, now: Now, out: &mut Output) {
+    pub fn tick(&mut self, now: Now, catalog: Catalog<'_>, out: &mut Output) {
         let due: Vec<GroupId> =
             self.wakes.iter().take_while(|(at, _)| *at <= now.mono).map(|(_, id)| id.clone()).collect();
         for id in &due {
-            self.with_group(now, id, out, |classic, step| classic.on_tick(step));
+            match self.is_consumer(id) {
+                true => self.tick_consumer(now, catalog, id, out),
+                false => drop(self.with_group(now, id, out, |classic, step| classic.on_tick(step))),
+            }
         }
         if self.cleanup_at.is_some_and(|at| at <= now.mono) {
             self.cleanup_at = Some(now.mono + self.config.offsets_retention_check);
@@ -185,23 +220,6 @@ impl Shard {
         self.write(records, out);
     }
 
-    pub fn list(&self, filter: &ListFilter) -> Vec<ListedGroup> {
-        let named = |names: &[String], name: &str| {
-            names.is_empty() || names.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
-        };
-        if !named(&filter.types, CLASSIC) {
-            return Vec::new();
-        }
-        let listed = self.groups.iter().filter(|(_, group)| named(&filter.states, group.classic.state.name()));
-        let one = |(id, group): (&GroupId, &Group)| ListedGroup {
-            group: id.clone(),
-            protocol_type: group.classic.protocol_type.clone().unwrap_or_default(),
-            state: group.classic.state,
-            group_type: CLASSIC,
-        };
-        listed.map(one).collect()
-    }
-
     /// The records that would bring an empty shard to this one's replicated state.
     pub fn snapshot(&self) -> Vec<GroupRecord> {
         let mut records = Vec::new();
@@ -209,6 +227,7 @@ impl Shard {
             if group.metadata.is_some() {
                 records.push(GroupRecord::Metadata { group: id.clone(), value: group.metadata.clone() });
             }
+            records.extend(group.consumer.iter().flat_map(|consumer| consumer.snapshot(id)));
             records.extend(group.offsets.all().map(|(topic, partition, value)| GroupRecord::Offset {
                 group: id.clone(),
                 topic: topic.clone(),
@@ -220,7 +239,7 @@ impl Shard {
     }
 
     /// One move of a group that exists, and all that follows from it.
-    fn with_group<R>(
+    pub(super) fn with_group<R>(
         &mut self,
         now: Now,
         id: &GroupId,
@@ -246,14 +265,14 @@ impl Shard {
         Some(result)
     }
 
-    fn write(&mut self, records: Vec<GroupRecord>, out: &mut Output) {
+    pub(super) fn write(&mut self, records: Vec<GroupRecord>, out: &mut Output) {
         records.iter().for_each(|record| self.apply(record));
         out.records.extend(records);
     }
 
-    fn schedule(&mut self, id: &GroupId) {
+    pub(super) fn schedule(&mut self, id: &GroupId) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let wake = group.classic.next_deadline();
+        let wake = group.next_deadline();
         let before = std::mem::replace(&mut group.wake, wake);
         if before == wake {
             return;
@@ -266,7 +285,7 @@ impl Shard {
         }
     }
 
-    fn drop_if_vacant(&mut self, id: &GroupId) {
+    pub(super) fn drop_if_vacant(&mut self, id: &GroupId) {
         if self.groups.get(id).is_some_and(Group::is_vacant)
             && let Some(Group { wake: Some(at), .. }) = self.groups.remove(id)
         {
@@ -274,7 +293,7 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, now: Now, id: &GroupId, join: &Join, token: Token, out: &mut Output) {
+    fn join(&mut self, now: Now, catalog: Catalog<'_>, id: &GroupId, (join, token): (&Join, Token), out: &mut Output) {
         let limit = self.config.groups_max;
         let known = self.groups.contains_key(id);
         let checked = check_join(join, &self.config).and_then(|()| self.room_for(protocols_bytes(&join.protocols)));
@@ -287,12 +306,16 @@ impl Shard {
         if let Some(error) = refused {
             return out.replies.push(Reply { token, answer: GroupAnswer::Join(Err(error)) });
         }
+        self.end_empty_consumer(id, out);
+        if self.is_consumer(id) {
+            return self.consumer_join(now, catalog, id, (join, token), out);
+        }
         self.groups.entry(id.clone()).or_default();
         self.with_group(now, id, out, |classic, step| classic.on_join(join, token, step));
     }
 
     /// Who leaves, heartbeats or commits again needs none.
-    fn room_for(&self, added: usize) -> Result<(), GroupError> {
+    pub(super) fn room_for(&self, added: usize) -> Result<(), GroupError> {
         let (bytes, limit) = (self.bytes + added, self.config.shard_bytes_max);
         if added > 0 && bytes > limit { Err(GroupError::ShardFull { bytes, limit }) } else { Ok(()) }
     }
@@ -313,9 +336,19 @@ impl Shard {
         }
     }
 
-    fn leave(&mut self, now: Now, id: &GroupId, leave: &Leave, out: &mut Output) -> Result<Vec<Left>, GroupError> {
+    fn leave(
+        &mut self,
+        now: Now,
+        catalog: Catalog<'_>,
+        id: &GroupId,
+        leave: &Leave,
+        out: &mut Output,
+    ) -> Result<Vec<Left>, GroupError> {
         if leave.members.len() > LEAVING_MAX {
             return Err(GroupError::TooManyLeaving { count: leave.members.len(), limit: LEAVING_MAX });
+        }
+        if self.is_consumer(id) {
+            return self.consumer_leave_classic(now, catalog, id, leave, out);
         }
         if let Some(left) = self.with_group(now, id, out, |classic, step| classic.on_leave(leave, step)) {
             return Ok(left);
@@ -332,6 +365,7 @@ impl Shard {
     fn commit(
         &mut self,
         now: Now,
+        catalog: Catalog<'_>,
         id: &GroupId,
         commit: &CommitOffsets,
         out: &mut Output,
@@ -343,7 +377,13 @@ impl Shard {
         self.room_for(added)?;
         let (records, errors) = match self.groups.get_mut(id) {
             Some(group) => {
-                group.classic.on_commit(commit, now)?;
+                match &mut group.consumer {
+                    None => group.classic.on_commit(commit, now)?,
+                    Some(consumer) => {
+                        consumer.check_commit(commit, |topic| catalog.id(topic))?;
+                        consumer.heard_commit(commit, now);
+                    }
+                }
                 group.offsets.decide_commit(id, now, commit, &self.config)
             }
             None if commit.generation.is_some() => {
@@ -361,50 +401,13 @@ impl Shard {
         Ok(errors)
     }
 
-    fn fetch(&self, id: &GroupId, fetch: &FetchOffsets) -> Vec<FetchedTopic> {
-        if let Some(group) = self.groups.get(id) {
-            return group.offsets.fetch(fetch);
-        }
-        let none =
-            |partition: &model::PartitionIndex| FetchedOffset { partition: *partition, committed: None, error: None };
-        let topics = fetch.topics.iter().flatten();
-        let one = |wanted: &super::FetchTopic| FetchedTopic {
-            topic: wanted.topic.clone(),
-            partitions: wanted.partitions.iter().map(none).collect(),
-        };
-        topics.map(one).collect()
-    }
-
-    fn describe(&self, id: &GroupId) -> Result<DescribedGroup, GroupError> {
-        let missing = || GroupError::GroupIdNotFound { group: id.clone() };
-        let classic = &self.groups.get(id).ok_or_else(missing)?.classic;
-        // Before the group is stable its metadata is still being agreed on.
-        let protocol = classic.protocol.as_deref().filter(|_| classic.is(GroupState::Stable));
-        let members = classic.members.iter().map(|(member_id, member)| DescribedMember {
-            member_id: member_id.clone(),
-            instance_id: member.instance_id.clone(),
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            metadata: protocol.map(|name| member.metadata(name)).unwrap_or_default(),
-            assignment: protocol.map(|_| member.assignment.clone()).unwrap_or_default(),
-        });
-        Ok(DescribedGroup {
-            state: classic.state,
-            protocol_type: classic.protocol_type.clone().unwrap_or_default(),
-            protocol: protocol.unwrap_or_default().to_owned(),
-            members: members.collect(),
-        })
-    }
-
     fn delete(&mut self, id: &GroupId, out: &mut Output) -> Result<(), GroupError> {
         let group = self.groups.get(id).ok_or_else(|| GroupError::GroupIdNotFound { group: id.clone() })?;
-        if !group.classic.is_idle() {
-            return Err(GroupError::NotEmpty { state: group.classic.state });
+        if !group.is_idle() {
+            return Err(GroupError::NotEmpty { state: group.state() });
         }
         let mut records = group.offsets.decide_all_deleted(id);
-        if group.metadata.is_some() {
-            records.push(GroupRecord::Metadata { group: id.clone(), value: None });
-        }
+        records.extend(ended(id, group));
         self.write(records, out);
         Ok(())
     }
@@ -416,7 +419,7 @@ impl Shard {
         out: &mut Output,
     ) -> Result<Vec<Option<GroupError>>, GroupError> {
         let group = self.groups.get(id).ok_or_else(|| GroupError::GroupIdNotFound { group: id.clone() })?;
-        let (records, errors) = group.offsets.decide_deleted(id, wanted, &group.classic)?;
+        let (records, errors) = group.offsets.decide_deleted(id, wanted, &topics_in_use(group)?);
         self.write(records, out);
         Ok(errors)
     }
@@ -425,26 +428,30 @@ impl Shard {
     fn clean_up(&mut self, now: Now, out: &mut Output) {
         let expired: Vec<GroupRecord> = {
             let of =
-                |(id, group): (&GroupId, &Group)| group.offsets.decide_expiry(id, now, &group.classic, &self.config);
+                |(id, group): (&GroupId, &Group)| group.offsets.decide_expiry(id, now, Expiry::of(group), &self.config);
             self.groups.iter().flat_map(of).collect()
         };
         self.write(expired, out);
-        let unused = |group: &Group| group.metadata.is_some() && group.offsets.is_empty() && group.classic.is_idle();
-        let unused = self.groups.iter().filter(|(_, group)| unused(group));
-        let gone: Vec<GroupRecord> =
-            unused.map(|(id, _)| GroupRecord::Metadata { group: id.clone(), value: None }).collect();
+        let unused = self.groups.iter().filter(|(_, group)| group.offsets.is_empty() && group.is_idle());
+        let gone: Vec<GroupRecord> = unused.flat_map(|(id, group)| ended(id, group)).collect();
         self.write(gone, out);
     }
 }
 
-const CLASSIC: &str = "classic";
+/// The records after which nothing of the group is left but its offsets.
+fn ended(id: &GroupId, group: &Group) -> Vec<GroupRecord> {
+    let metadata = group.metadata.is_some().then(|| GroupRecord::Metadata { group: id.clone(), value: None });
+    let consumer = group.consumer.iter().flat_map(|consumer| consumer.tombstones(id));
+    metadata.into_iter().chain(consumer).collect()
+}
 
 /// The empty id is allowed for offsets only, as in Kafka.
 fn check_id(id: &GroupId, request: &GroupRequest) -> Result<(), GroupError> {
     let bytes = id.as_str().len();
     let may_be_empty = match request {
         GroupRequest::Join(_) | GroupRequest::Sync(_) | GroupRequest::Heartbeat(_) | GroupRequest::Leave(_) => false,
-        GroupRequest::CommitOffsets(_) | GroupRequest::FetchOffsets(_) => true,
+        GroupRequest::ConsumerHeartbeat(_) => false,
+        GroupRequest::CommitOffsets(_) | GroupRequest::FetchOffsets(_) | GroupRequest::DescribeConsumer => true,
         GroupRequest::Describe | GroupRequest::Delete | GroupRequest::DeleteOffsets(_) | GroupRequest::List(_) => true,
     };
     if bytes > GROUP_ID_BYTES_MAX || (bytes == 0 && !may_be_empty) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{GroupId, PartitionIndex, TopicName};
 
+use super::consumer::{ConsumerBeat, ConsumerHeartbeat, DescribedConsumerGroup};
 use super::error::GroupError;
 
 /// A member's name within its group. Never empty: the wire's "" is `None`.
@@ -74,6 +75,8 @@ pub enum GroupRequest {
     CommitOffsets(CommitOffsets),
     FetchOffsets(FetchOffsets),
     Describe,
+    ConsumerHeartbeat(ConsumerHeartbeat),
+    DescribeConsumer,
     /// DeleteGroups (key 42): the group with all its offsets.
     Delete,
     /// OffsetDelete (key 47): these offsets, in the order of the answers.
@@ -94,6 +97,8 @@ pub enum GroupAnswer {
     FetchOffsets(Result<Vec<FetchedTopic>, GroupError>),
     /// `GroupError::GroupIdNotFound`: DescribeGroups up to version 5 shows such a group as `Dead` without an error.
     Describe(Result<DescribedGroup, GroupError>),
+    ConsumerHeartbeat(Result<ConsumerBeat, GroupError>),
+    DescribeConsumer(Result<DescribedConsumerGroup, GroupError>),
     Delete(Result<(), GroupError>),
     /// One for each offset of the request; `None` is success, also where there was none.
     DeleteOffsets(Result<Vec<Option<GroupError>>, GroupError>),
@@ -111,6 +116,8 @@ impl GroupRequest {
             GroupRequest::CommitOffsets(_) => GroupAnswer::CommitOffsets(Err(error)),
             GroupRequest::FetchOffsets(_) => GroupAnswer::FetchOffsets(Err(error)),
             GroupRequest::Describe => GroupAnswer::Describe(Err(error)),
+            GroupRequest::ConsumerHeartbeat(_) => GroupAnswer::ConsumerHeartbeat(Err(error)),
+            GroupRequest::DescribeConsumer => GroupAnswer::DescribeConsumer(Err(error)),
             GroupRequest::Delete => GroupAnswer::Delete(Err(error)),
             GroupRequest::DeleteOffsets(_) => GroupAnswer::DeleteOffsets(Err(error)),
             GroupRequest::List(_) => GroupAnswer::List(Err(error)),
@@ -129,6 +136,8 @@ impl GroupAnswer {
             GroupAnswer::CommitOffsets(_) => GroupAnswer::CommitOffsets(Err(error)),
             GroupAnswer::FetchOffsets(_) => GroupAnswer::FetchOffsets(Err(error)),
             GroupAnswer::Describe(_) => GroupAnswer::Describe(Err(error)),
+            GroupAnswer::ConsumerHeartbeat(_) => GroupAnswer::ConsumerHeartbeat(Err(error)),
+            GroupAnswer::DescribeConsumer(_) => GroupAnswer::DescribeConsumer(Err(error)),
             GroupAnswer::Delete(_) => GroupAnswer::Delete(Err(error)),
             GroupAnswer::DeleteOffsets(_) => GroupAnswer::DeleteOffsets(Err(error)),
             GroupAnswer::List(_) => GroupAnswer::List(Err(error)),
@@ -234,6 +243,8 @@ pub struct Left {
 /// `GroupError::GroupIdNotFound` goes out as error 22 up to version 8, as Kafka does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CommitOffsets {
+    /// Of the request: members of the consumer protocol must use one that knows their epochs.
+    pub version: i16,
     pub member_id: Option<MemberId>,
     pub instance_id: Option<InstanceId>,
     /// `None`: a simple consumer that does not take part in the group's protocol (−1 on the wire).
@@ -351,7 +362,8 @@ pub struct ListFilter {
 pub struct ListedGroup {
     pub group: GroupId,
     pub protocol_type: String,
-    pub state: GroupState,
-    /// "classic".
+    /// Kafka's name.
+    pub state: &'static str,
+    /// "classic" or "consumer".
     pub group_type: &'static str,
 }

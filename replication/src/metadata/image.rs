@@ -310,6 +310,10 @@ impl Image {
         self.configs.get(resource).unwrap_or(&NONE)
     }
 
+    pub fn has_configured_groups(&self) -> bool {
+        self.configs.keys().next_back().is_some_and(|resource| matches!(resource, Resource::Group(_)))
+    }
+
     /// Groups for which something was set, ascending.
     pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
         self.configs.keys().filter_map(|resource| match resource {

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod broker_config;
 pub mod config_value;
+pub mod group_keys;
 pub mod image;
 pub mod record;
 pub mod resolve;

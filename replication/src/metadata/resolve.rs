@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::broker_config::{BrokerKey, Scope};
 use super::config_value::{Kind, check};
+use super::group_keys::{self, GroupKey};
 use super::image::{Image, Resource, Topic};
 use super::topic_config::TopicConfig;
 use super::topic_keys::{KEYS, TopicKey};
@@ -21,6 +22,7 @@ pub enum Source {
     EveryNode = 3,
     Static = 4,
     Default = 5,
+    Group = 8,
 }
 
 impl Source {
@@ -102,6 +104,25 @@ pub fn describe_topic(image: &Image, topic: &Topic) -> Vec<Described> {
         }
     };
     KEYS.iter().map(describe).collect()
+}
+
+/// All configurations of a group, whether it exists or not, ascending by name.
+pub fn describe_group(image: &Image, group: &str) -> Vec<Described> {
+    let own = image.overrides(&Resource::Group(group.to_owned()));
+    let describe = |key: &'static GroupKey| {
+        let default = BrokerKey::find(key.of_node).and_then(|key| key.default);
+        let places = [
+            (key.name, own.get(key.name).cloned(), Source::Group),
+            (key.of_node, image.statics.get(key.of_node).map(str::to_owned), Source::Static),
+            (key.of_node, default.map(str::to_owned), Source::Default),
+        ];
+        let places: Vec<_> = places.into_iter().filter(|(_, value, _)| value.is_some()).collect();
+        let (_, value, source) = places.first().cloned().unwrap_or((key.name, None, Source::Default));
+        let kind = key.kind(&image.statics);
+        let (sensitive, read_only) = (false, false);
+        Described { name: key.name, value, source, kind, sensitive, read_only, synonyms: places, doc: key.doc }
+    };
+    group_keys::KEYS.iter().map(describe).collect()
 }
 
 /// All configurations of a node, ascending by name. Its own settings are known only on the node itself.

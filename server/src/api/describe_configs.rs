@@ -1,6 +1,6 @@
 //! DescribeConfigs (API key 32), versions 1..=4.
 //!
-//! Owns which resources have a configuration here: topics and nodes. Does not own the values.
+//! Owns which resources have a configuration here: topics, nodes and groups. Does not own the values.
 //! Versions: 3 has types and documentation.
 
 use std::ops::RangeInclusive;
@@ -9,9 +9,9 @@ use model::{ErrorCode, NodeId, TopicName};
 use replication::metadata::Image;
 use replication::metadata::config_value::Kind;
 use replication::metadata::image::Duty;
-use replication::metadata::resolve::{Described, Source, describe_node, describe_topic};
+use replication::metadata::resolve::{Described, Source, describe_group, describe_node, describe_topic};
 
-use super::config_resources::{DUTY_KEY, NODE, TOPIC, duty_name};
+use super::config_resources::{DUTY_KEY, GROUP, NODE, TOPIC, duty_name};
 use super::context::{Api, Reply, RequestContext};
 use super::topics::text;
 use crate::net::shown::Shown;
@@ -69,6 +69,10 @@ fn describe(ctx: &RequestContext, resource: &DescribeConfigsResource) -> Result<
             let unknown = || (ErrorCode::InvalidRequest, format!("no node has the number '{}'", Shown(name)));
             asked.map(|node| of_node(ctx, &image, node)).ok_or_else(unknown)
         }
+        GROUP if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "a group is named by its id, which is not empty".to_owned()))
+        }
+        GROUP => Ok(describe_group(&image, name)),
         other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configuration here"))),
     }
 }

@@ -1,7 +1,7 @@
 //! DescribeGroups (API key 15), versions 0..=6.
 //!
-//! Owns the shapes; `replication::group` decides. A group that is not there is `Dead` without an error up to version 5,
-//! GROUP_ID_NOT_FOUND from 6 on (KIP-1043). Versions: 4 has static members.
+//! Owns the shapes; `replication::group` decides. A group that is not there, or is none of the classic protocol, is `Dead`
+//! without an error up to version 5, GROUP_ID_NOT_FOUND from 6 on (KIP-1043). Versions: 4 has static members.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +16,7 @@ pub struct DescribeGroups;
 
 /// Bits of what everybody may do with a group while nothing is forbidden: read, delete, describe, and its
 /// configuration.
-const GROUP_OPERATIONS: i32 = 0x0d48;
+pub const GROUP_OPERATIONS: i32 = 0x0d48;
 
 impl Api for DescribeGroups {
     type Request = DescribeGroupsRequest;
@@ -44,7 +44,7 @@ impl Api for DescribeGroups {
 fn show(version: i16, described: Result<replication::group::DescribedGroup, GroupError>) -> DescribedGroup {
     let described = match described {
         Ok(described) => described,
-        Err(GroupError::GroupIdNotFound { .. }) if version < 6 => {
+        Err(GroupError::GroupIdNotFound { .. } | GroupError::NotClassicGroup { .. }) if version < 6 => {
             return DescribedGroup::default().with_group_state(text("Dead"));
         }
         Err(error) => {

@@ -79,6 +79,8 @@ pub static SERVED: &[Served] = &[
     served::<super::describe_cluster::DescribeCluster>(),
     served::<super::describe_producers::DescribeProducers>(),
     served::<super::unregister::UnregisterBroker>(),
+    served::<super::consumer_group_heartbeat::ConsumerGroupHeartbeat>(),
+    served::<super::consumer_group_describe::ConsumerGroupDescribe>(),
     served::<super::list_config_resources::ListConfigResources>(),
     served::<super::describe_topic_partitions::DescribeTopicPartitions>(),
     served::<super::raft_voters::AddRaftVoter>(),

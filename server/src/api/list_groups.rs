@@ -35,7 +35,7 @@ impl Api for ListGroups {
                 .with_group_id(text(group.group.as_str()).into())
                 .with_protocol_type(text(&group.protocol_type));
             if ctx.version >= 4 {
-                shown.group_state = text(group.state.name());
+                shown.group_state = text(group.state);
             }
             if ctx.version >= 5 {
                 shown.group_type = text(group.group_type);

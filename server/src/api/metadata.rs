@@ -46,7 +46,7 @@ impl Api for Metadata {
     async fn handle(ctx: RequestContext, request: MetadataRequest) -> Reply<MetadataResponse> {
         let topics = match request.topics {
             Some(topics) if ctx.version == 0 && topics.is_empty() => None,
-            topics => topics,
+            topics => topics.map(by_id),
         };
         let may_create = ctx.version < 4 || request.allow_auto_topic_creation;
         let made = match &topics {
@@ -111,6 +111,15 @@ fn any_topic(image: &Image, topics: Option<&[MetadataRequestTopic]>, holds: impl
         None => image.topics().any(|topic| holds(topic)),
         Some(named) => named.iter().any(|named| named_topic(image, named).is_some_and(&holds)),
     }
+}
+
+/// Java names a topic that it knows by id only with the empty name.
+fn by_id(topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
+    let nameless = |topic: MetadataRequestTopic| {
+        let is_named = topic.topic_id.is_nil() || topic.name.as_ref().is_some_and(|name| !name.is_empty());
+        if is_named { topic } else { topic.with_name(None) }
+    };
+    topics.into_iter().map(nameless).collect()
 }
 
 fn named_topic<'a>(image: &'a Image, named: &MetadataRequestTopic) -> Option<&'a Topic> {

@@ -30,6 +30,7 @@ impl Api for OffsetCommit {
         let (mut topics, offsets) = split(&ctx, &ctx.broker.image(), &request.topics);
         let generation = request.generation_id_or_member_epoch;
         let commit = CommitOffsets {
+            version: ctx.version,
             member_id: MemberId::from_wire(request.member_id.as_str()),
             instance_id: instance(request.group_instance_id.as_ref()),
             generation: (generation >= 0).then_some(generation),

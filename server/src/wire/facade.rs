@@ -137,6 +137,8 @@ by_crate! {
     DescribeClusterRequest: 2, DescribeClusterResponse: 2,
     DescribeProducersRequest: 0, DescribeProducersResponse: 0,
     UnregisterBrokerRequest: 0, UnregisterBrokerResponse: 0,
+    ConsumerGroupHeartbeatRequest: 1, ConsumerGroupHeartbeatResponse: 1,
+    ConsumerGroupDescribeRequest: 1, ConsumerGroupDescribeResponse: 1,
     ListConfigResourcesRequest: 1, ListConfigResourcesResponse: 1,
     DescribeTopicPartitionsRequest: 0, DescribeTopicPartitionsResponse: 0,
     // Version 1 changes the request only.
@@ -177,6 +179,8 @@ requests! {
     60 DescribeClusterRequest -> DescribeClusterResponse 0..=2;
     61 DescribeProducersRequest -> DescribeProducersResponse 0..=0;
     64 UnregisterBrokerRequest -> UnregisterBrokerResponse 0..=0;
+    68 ConsumerGroupHeartbeatRequest -> ConsumerGroupHeartbeatResponse 0..=1;
+    69 ConsumerGroupDescribeRequest -> ConsumerGroupDescribeResponse 0..=1;
     74 ListConfigResourcesRequest -> ListConfigResourcesResponse 0..=1;
     75 DescribeTopicPartitionsRequest -> DescribeTopicPartitionsResponse 0..=0;
     81 RemoveRaftVoterRequest -> RemoveRaftVoterResponse 0..=0;

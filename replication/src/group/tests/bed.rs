@@ -11,14 +11,19 @@ use bytes::Bytes;
 use model::{GroupId, Now, PartitionIndex, TopicName};
 
 use crate::group::*;
+use crate::metadata::Image;
+
+use super::consumer_bed::{assignment, show_assignment};
 
 pub(super) const WALL_START: i64 = 1_700_000_000_000;
 
 /// What a client remembers.
 #[derive(Clone, Default)]
-struct Client {
-    member: Option<MemberId>,
-    generation: i32,
+pub(super) struct Client {
+    pub(super) member: Option<MemberId>,
+    pub(super) generation: i32,
+    /// What it was told last, in the consumer protocol.
+    pub(super) owned: Partitions,
 }
 
 pub(super) struct Bed {
@@ -27,6 +32,8 @@ pub(super) struct Bed {
     pub(super) shard: Shard,
     replica: Shard,
     pub(super) now: Duration,
+    pub(super) image: Image,
+    pub(super) image_version: u64,
     clients: BTreeMap<String, Client>,
     /// Of each prefix, the ids in the order in which they were seen.
     names: BTreeMap<String, Vec<MemberId>>,
@@ -68,6 +75,8 @@ impl Bed {
             seed: seed << 32,
             shard,
             now: Duration::ZERO,
+            image: Image::default(),
+            image_version: 0,
             clients: BTreeMap::new(),
             names: BTreeMap::new(),
             next_token: 0,
@@ -94,6 +103,7 @@ impl Bed {
         self.advance(Duration::from_millis(at), &mut lines);
         match (client.as_str(), verb.as_str()) {
             ("-", "") => {}
+            ("-", "topic") => self.make_topic(&arguments),
             ("-", "failover") => self.fail_over(&mut lines),
             ("-", "delete") => {
                 let topics: BTreeSet<TopicName> = arguments.iter().map(|name| topic(name)).collect();
@@ -117,7 +127,8 @@ impl Bed {
             last = Some(at);
             self.now = self.now.max(at);
             let mut out = Output::default();
-            self.shard.tick(self.clock(), &mut out);
+            let (now, image) = (self.clock(), self.image.clone());
+            self.shard.tick(now, Catalog { image: &image, version: self.image_version }, &mut out);
             let before = lines.len();
             self.take(out, lines);
             if lines.len() > before {
@@ -133,7 +144,9 @@ impl Bed {
         self.waiting.insert(token, (client.to_owned(), request.clone()));
         let mut out = Output::default();
         let id = GroupId::new(if client == "nameless" { "" } else { "g" });
-        self.shard.step(self.clock(), &id, &request, token, &mut out);
+        let (now, image) = (self.clock(), self.image.clone());
+        let catalog = Catalog { image: &image, version: self.image_version };
+        self.shard.step(now, catalog, &id, &request, token, &mut out);
         self.take(out, lines);
     }
 
@@ -173,6 +186,12 @@ impl Bed {
             GroupAnswer::Join(Ok(joined)) => {
                 known.member = Some(joined.member_id.clone());
                 known.generation = joined.generation;
+            }
+            GroupAnswer::ConsumerHeartbeat(Ok(beat)) => {
+                known.generation = beat.member_epoch;
+                if let Some(assignment) = &beat.assignment {
+                    known.owned = assignment.clone();
+                }
             }
             GroupAnswer::Join(Err(GroupError::MemberIdRequired { member_id })) => {
                 known.member = Some(member_id.clone())
@@ -215,7 +234,7 @@ impl Bed {
                 generation,
                 protocol_type: named("type").map(str::to_owned),
                 protocol: named("protocol").map(str::to_owned),
-                assignments: pairs().map(|(name, what)| (self.id(name), Bytes::from(what.to_owned()))).collect(),
+                assignments: pairs().map(|(name, what)| (self.id(name), assignment(what))).collect(),
             }),
             "beat" => GroupRequest::Heartbeat(Heartbeat { member_id, instance_id, generation }),
             "leave" => {
@@ -230,6 +249,7 @@ impl Bed {
                 member_id: member_id.filter(|_| generation >= 0),
                 instance_id,
                 generation: (generation >= 0).then_some(generation),
+                version: number("version", 10).try_into().expect("a version"),
                 retention_ms: named("keep").map(|word| word.parse().expect("number")),
                 offsets: pairs().map(|(at, offset)| commit_offset(at, offset)).collect(),
             }),
@@ -240,6 +260,8 @@ impl Bed {
                 require_stable: true,
             }),
             "describe" => GroupRequest::Describe,
+            "show" => GroupRequest::DescribeConsumer,
+            "poll" => GroupRequest::ConsumerHeartbeat(self.heartbeat_of(client, &known, arguments)),
             "delete" => GroupRequest::Delete,
             "forget" => GroupRequest::DeleteOffsets(arguments.iter().map(|at| partition(at)).collect()),
             "list" => GroupRequest::List(ListFilter {
@@ -251,7 +273,7 @@ impl Bed {
     }
 
     /// `a1` is the first id that was given to `a`; what is no such name stands for itself.
-    fn id(&self, name: &str) -> MemberId {
+    pub(super) fn id(&self, name: &str) -> MemberId {
         let number = name.chars().last().and_then(|last| last.to_digit(10));
         let seen = number.and_then(|number| {
             let ids = self.names.get(name.get(..name.len() - 1)?)?;
@@ -260,7 +282,7 @@ impl Bed {
         seen.cloned().unwrap_or_else(|| MemberId::from_wire(name).expect("a name"))
     }
 
-    fn show_id(&mut self, id: &MemberId) -> String {
+    pub(super) fn show_id(&mut self, id: &MemberId) -> String {
         // 36 characters of UUID and a hyphen follow the client's name.
         let Some(prefix) = id.as_str().len().checked_sub(37).and_then(|end| id.as_str().get(..end)) else {
             return id.as_str().to_owned();
@@ -288,6 +310,7 @@ impl Bed {
 
     fn show_record(&mut self, record: &GroupRecord) -> String {
         match record {
+            GroupRecord::Consumer { record, .. } => self.show_consumer_record(record),
             GroupRecord::Offset { topic, partition, value, .. } => match value {
                 Some(value) => format!("log {topic}-{partition}={}", value.offset),
                 None => format!("log {topic}-{partition} gone"),
@@ -296,7 +319,7 @@ impl Bed {
             GroupRecord::Metadata { value: Some(value), .. } => {
                 let mut members: Vec<String> = Vec::new();
                 for member in &value.members {
-                    let assigned = String::from_utf8_lossy(&member.assignment).into_owned();
+                    let assigned = show_assignment(&member.assignment);
                     members.push(format!("{}={assigned}", self.show_id(&member.member_id)));
                 }
                 members.sort();
@@ -308,7 +331,7 @@ impl Bed {
     fn show_answer(&mut self, answer: &GroupAnswer) -> String {
         let shown = match answer {
             GroupAnswer::Join(Ok(joined)) => Ok(self.show_joined(joined)),
-            GroupAnswer::Sync(Ok(synced)) => Ok(format!("synced '{}'", String::from_utf8_lossy(&synced.assignment))),
+            GroupAnswer::Sync(Ok(synced)) => Ok(format!("synced '{}'", show_assignment(&synced.assignment))),
             GroupAnswer::Heartbeat(Ok(())) => Ok("beat".to_owned()),
             GroupAnswer::Leave(Ok(left)) => {
                 let codes: Vec<String> = left.iter().map(|one| code(one.error.as_ref())).collect();
@@ -325,9 +348,11 @@ impl Bed {
             }
             GroupAnswer::FetchOffsets(Ok(topics)) => Ok(format!("offsets {}", show_offsets(topics))),
             GroupAnswer::Describe(Ok(group)) => Ok(self.show_group(group)),
+            GroupAnswer::ConsumerHeartbeat(Ok(beat)) => Ok(self.show_beat(beat)),
+            GroupAnswer::DescribeConsumer(Ok(group)) => Ok(self.show_consumer_group(group)),
             GroupAnswer::List(Ok(groups)) => {
                 let one = |group: &ListedGroup| {
-                    format!("{}/{}/{}/{}", group.group, group.protocol_type, group.state.name(), group.group_type)
+                    format!("{}/{}/{}/{}", group.group, group.protocol_type, group.state, group.group_type)
                 };
                 Ok(format!("groups {}", groups.iter().map(one).collect::<Vec<_>>().join(" ")))
             }
@@ -340,6 +365,8 @@ impl Bed {
             | GroupAnswer::CommitOffsets(Err(error))
             | GroupAnswer::FetchOffsets(Err(error))
             | GroupAnswer::Describe(Err(error))
+            | GroupAnswer::ConsumerHeartbeat(Err(error))
+            | GroupAnswer::DescribeConsumer(Err(error))
             | GroupAnswer::List(Err(error)) => Err(error),
         };
         shown.unwrap_or_else(|error| format!("error {}", self.show_error(error))).trim_end().to_owned()
@@ -408,7 +435,7 @@ fn fetch_topic(at: &str) -> FetchTopic {
 }
 
 /// Each with a consumer's subscription, version 0, to the topics, so that expiry can read it.
-fn protocols(names: &str, topics: &str) -> Vec<Protocol> {
+pub(super) fn protocols(names: &str, topics: &str) -> Vec<Protocol> {
     let topics: Vec<&str> = topics.split(',').filter(|name| !name.is_empty()).collect();
     let mut metadata = vec![0, 0];
     metadata.extend(u32::try_from(topics.len()).expect("few").to_be_bytes());

@@ -6,7 +6,7 @@ use model::{GroupId, PartitionIndex};
 use super::bed::topic;
 use crate::group::*;
 
-fn hex(text: &str) -> Bytes {
+pub(super) fn hex(text: &str) -> Bytes {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ascii"), 16).expect("hex");
     digits.chunks(2).map(byte).collect::<Vec<u8>>().into()
@@ -152,8 +152,8 @@ fn tombstones_have_no_value() {
 
 #[test]
 fn records_of_other_protocols_are_told_from_damage() {
-    let other = GroupRecord::decode(Some(hex("0003 0001 67")), None);
-    assert_eq!(other, Err(RecordError::OtherKey { version: 3 }));
+    let other = GroupRecord::decode(Some(hex("0009 0001 67")), None);
+    assert_eq!(other, Err(RecordError::OtherKey { version: 9 }));
     assert_eq!(GroupRecord::decode(None, None), Err(RecordError::NoKey));
     let newer = GroupRecord::decode(Some(hex(GROUP_KEY)), Some(hex("0005")));
     assert_eq!(newer, Err(RecordError::ValueVersion { version: 5, newest: 4 }));

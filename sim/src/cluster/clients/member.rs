@@ -150,6 +150,7 @@ impl Member {
             world.note(&Event::Committing { group: GROUP, place: *place, offset: *offset });
         }
         let commit = CommitOffsets {
+            version: 10,
             member_id: self.id.clone(),
             instance_id: None,
             generation: Some(self.generation),

@@ -117,6 +117,7 @@ impl Member {
             metadata: String::new(),
         };
         let commit = CommitOffsets {
+            version: 10,
             member_id: self.id.clone(),
             instance_id: None,
             generation: Some(self.generation),

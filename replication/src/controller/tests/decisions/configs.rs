@@ -62,6 +62,7 @@ fn operations_on_a_topic_hold_together() {
 fn what_cannot_be_set_is_refused_and_nothing_of_it_holds() {
     let node = || ConfigTarget::Node(NodeId(1));
     let every = || ConfigTarget::EveryNode;
+    let group = || ConfigTarget::Group("g".into());
     let table = [
         (topic_t(), ("set", "retention.ms", "x"), ErrorCode::InvalidConfig),
         (topic_t(), ("set", "no.such.key", "1"), ErrorCode::InvalidConfig),
@@ -80,11 +81,14 @@ fn what_cannot_be_set_is_refused_and_nothing_of_it_holds() {
             ("set", "leader.replication.throttled.rate", "1"),
             ErrorCode::BrokerIdNotRegistered,
         ),
-        (ConfigTarget::Group("g".into()), ("set", "consumer.session.timeout.ms", "1"), ErrorCode::InvalidRequest),
+        (group(), ("set", "consumer.session.timeout.ms", "1"), ErrorCode::InvalidConfig),
+        (group(), ("set", "consumer.no.such.key", "1"), ErrorCode::InvalidConfig),
+        (group(), ("append", "consumer.heartbeat.interval.ms", "1"), ErrorCode::InvalidConfig),
     ];
     for (target, operation, code) in table {
         let mut world = World::new(1).topic("t", &[], &["1 isr 1 led 1"]);
-        let request = alter(target, &[("set", "segment.ms", "7"), operation], false);
+        let before: &[_] = if let ConfigTarget::Topic(_) = target { &[("set", "segment.ms", "7")] } else { &[] };
+        let request = alter(target, &[before, &[operation]].concat(), false);
         assert_eq!(world.refused(&request), Some(code), "{operation:?}");
     }
     let mut world = World::new(1).topic("t", &[], &["1 isr 1 led 1"]);
@@ -107,6 +111,24 @@ fn a_refusal_names_the_value_that_stays() {
         let refusal = answers.into_iter().next().and_then(Result::err).expect("it is refused");
         assert!(refusal.message.ends_with(end) && refusal.message.contains(value), "{}", refusal.message);
     }
+}
+
+#[test]
+fn a_group_is_configured_before_it_exists_and_the_session_outlasts_a_heartbeat() {
+    let mut world = World::new(1);
+    let group = || ConfigTarget::Group("g".into());
+    let (session, beat) = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms");
+    assert_eq!(world.refused(&set(group(), session, "60000")), None);
+    assert_eq!(world.refused(&set(group(), beat, "15000")), None);
+    assert_eq!(world.refused(&set(group(), beat, "15001")), Some(ErrorCode::InvalidConfig));
+    let held = world.image.overrides(&crate::metadata::Resource::Group("g".into()));
+    assert_eq!(held.get(beat).map(String::as_str), Some("15000"));
+    assert_eq!(world.image.configured_groups().collect::<Vec<_>>(), ["g"]);
+    let described = crate::metadata::resolve::describe_group(&world.image, "g");
+    let shown: Vec<_> = described.iter().map(|one| (one.value.as_deref(), one.source.to_wire())).collect();
+    assert_eq!(shown, [(Some("1000"), 5), (Some("15000"), 8), (Some("60000"), 8)]);
+    assert_eq!(world.refused(&alter(group(), &[("delete", beat, ""), ("delete", session, "")], false)), None);
+    assert_eq!(world.image.configured_groups().count(), 0);
 }
 
 #[test]

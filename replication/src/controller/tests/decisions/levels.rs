@@ -25,7 +25,9 @@ fn levels_move_within_what_every_node_can_work_at() {
         (ELR, 1, SafeDowngrade, Ok(1)),
         ("weir.metadata", 1, UnsafeDowngrade, Err("cannot be downgraded")),
         ("weir.metadata", 3, Upgrade, Err("only supports versions 1-2")),
-        ("group.version", 1, Upgrade, Err("does not support this feature")),
+        ("group.version", 0, SafeDowngrade, Ok(0)),
+        ("group.version", 2, Upgrade, Err("only supports versions 0-1")),
+        ("share.version", 1, Upgrade, Err("does not support this feature")),
         ("", 1, Upgrade, Err("can not be empty")),
     ];
     for (feature, level, change, expected) in table {
