@@ -65,6 +65,12 @@ impl Isr {
         self.proposed = None;
     }
 
+    /// Others are no replicas any more: their data goes, and when they come again they have what they say then.
+    pub fn keep_only(&mut self, replicas: &BTreeSet<NodeId>) {
+        self.positions.retain(|node, _| replicas.contains(node));
+        self.joining = self.joining.filter(|node| replicas.contains(node));
+    }
+
     /// Of one replica: its process started anew, or its log ends elsewhere.
     pub fn restart(&mut self, node: NodeId, at: Position) {
         self.positions.insert(node, at);

@@ -40,6 +40,8 @@ impl<W> Replica<W> {
         let Leadership { epoch, partition_epoch, replicas, isr } = leadership;
         let leads_already = self.leads() && self.epoch == epoch;
         assert!(epoch >= self.epoch, "the image goes back from epoch {} to {epoch}", self.epoch);
+        self.isr.keep_only(&replicas);
+        self.pace.keep_only(&replicas);
         self.role = Role::Leading { replicas, partition_epoch };
         self.epoch = epoch;
         if leads_already {

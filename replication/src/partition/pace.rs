@@ -5,7 +5,7 @@
 //! sync) ago. Slow for two seconds at a stretch it leaves, and only a fifth of a second of keeping up ends the stretch; one that left so
 //! returns after ten seconds of keeping up, any other at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use model::{NodeId, Offset};
@@ -109,6 +109,11 @@ impl Pace {
         if replica.following != Some(incarnation) {
             *replica = Replica { following: Some(incarnation), ..Replica::default() };
         }
+    }
+
+    /// Others are no replicas any more.
+    pub fn keep_only(&mut self, replicas: &BTreeSet<NodeId>) {
+        self.replicas.retain(|node, _| replicas.contains(node));
     }
 
     /// Its stream ended. Whether it is slow goes on being counted.

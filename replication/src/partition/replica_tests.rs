@@ -440,3 +440,14 @@ fn a_producer_that_was_silent_for_the_whole_expiry_is_forgotten() {
         assert_eq!(world.leader.producers().len(), known, "after {minutes} minutes");
     }
 }
+
+/// A replica whose data went when it was reassigned away, and that comes back, has what its new stream says and nothing else.
+#[test]
+fn a_replica_that_went_and_comes_again_has_nothing_until_it_follows_anew() {
+    let mut world = World::leading(settings(), &[1, 2, 3]);
+    world.send("a", Acks::All, 5, None).synced(5).follower(2, 5, 5).follower(3, 5, 5);
+    world.step(decided(1, 1, &[1, 2], &[1, 2])).out.clear();
+    world.step(decided(1, 2, &[1, 2, 3], &[1, 2])).pass(100).expect(&[]);
+    world.follower(3, 0, 0).expect(&[]);
+    world.follower(3, 5, 5).expect(&["isr [1, 2, 3] against 2"]);
+}
