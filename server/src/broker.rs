@@ -7,9 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{NodeId, Now};
+use model::{GroupId, NodeId, Now};
 use node::Node;
 use node::effects::Effects;
+use node::requests::Answer;
+use replication::group::{GroupAnswer, GroupRequest};
 use replication::metadata::{Image, NodeInfo};
 
 use crate::api::fetch_sessions::FetchSessions;
@@ -19,6 +21,7 @@ use crate::disk::cold_reads::ColdReads;
 use crate::disk::writers::Executor;
 use crate::memory::Allowance;
 use crate::metrics::Metrics;
+use crate::net::reply::ReplyCell;
 
 /// What the edge was configured with.
 #[derive(Clone, Debug)]
@@ -75,6 +78,17 @@ impl Broker {
     /// Calls the node and carries out what it asks for.
     pub fn call<T>(&self, call: impl FnOnce(&Node, Now, &mut Effects) -> T) -> T {
         self.executor.call(|fx| call(&self.node, clock::now(), fx))
+    }
+
+    /// Asks the coordinator of a group.
+    pub async fn ask_group(&self, group: &str, request: GroupRequest) -> GroupAnswer {
+        let cell = ReplyCell::new();
+        let to = cell.reply_to();
+        self.call(|node, now, fx| node.group(now, GroupId::new(group), request, to, fx));
+        match cell.answer().await {
+            Answer::Group(answer) => answer,
+            other => unreachable!("a group request was answered with {other:?}"),
+        }
     }
 
     pub fn image(&self) -> Arc<Image> {

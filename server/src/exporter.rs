@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use model::{NodeId, Offset, PartitionIndex, TopicPartition, batch};
-use node::requests::{Answer, FetchLimits, FetchPart};
+use node::requests::{FetchLimits, FetchPart};
 use replication::group::{FetchOffsets, FetchedTopic, GroupAnswer, GroupRequest, ListFilter, ListedGroup};
 use replication::metadata::{Image, PartitionInfo};
 use storage::disk::ReadMode;
@@ -19,7 +19,6 @@ use storage::disk::ReadMode;
 use crate::broker::Broker;
 use crate::clock;
 use crate::metrics::series_head;
-use crate::net::reply::ReplyCell;
 
 const PARTITIONS_MAX: usize = 20_000;
 const OFFSETS_MAX: usize = 20_000;
@@ -124,7 +123,7 @@ const CONSUMER: &str = "consumer";
 
 /// How many offsets were left out.
 async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usize {
-    let GroupAnswer::List(Ok(listed)) = ask(broker, "", GroupRequest::List(ListFilter::default())).await else {
+    let GroupAnswer::List(Ok(listed)) = broker.ask_group("", GroupRequest::List(ListFilter::default())).await else {
         // The coordinators of this node are being loaded: the next scrape shows them.
         return 0;
     };
@@ -132,7 +131,7 @@ async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usiz
     for ListedGroup { group, group_type, .. } in listed {
         let of_group = format!("consumergroup=\"{}\"", escaped(group.as_str()));
         let request = if group_type == CONSUMER { GroupRequest::DescribeConsumer } else { GroupRequest::Describe };
-        let members = match ask(broker, group.as_str(), request).await {
+        let members = match broker.ask_group(group.as_str(), request).await {
             GroupAnswer::Describe(Ok(described)) => Some(described.members.len()),
             GroupAnswer::DescribeConsumer(Ok(described)) => Some(described.members.len()),
             _ => None,
@@ -141,7 +140,7 @@ async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usiz
             families.add("kafka_consumergroup_members", "Members of the group.", &of_group, members);
         }
         let all = FetchOffsets { member_id: None, member_epoch: -1, topics: None, require_stable: false };
-        let fetched = ask(broker, group.as_str(), GroupRequest::FetchOffsets(all)).await;
+        let fetched = broker.ask_group(group.as_str(), GroupRequest::FetchOffsets(all)).await;
         let GroupAnswer::FetchOffsets(Ok(topics)) = fetched else { continue };
         for topic in topics {
             let count = topic.partitions.len();
@@ -206,16 +205,6 @@ async fn age_ms(broker: &Broker, partition: TopicPartition, from: i64) -> Option
 
 fn milliseconds_as_seconds(ms: u64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
-}
-
-async fn ask(broker: &Broker, group: &str, request: GroupRequest) -> GroupAnswer {
-    let cell = ReplyCell::new();
-    let to = cell.reply_to();
-    broker.call(|node, now, fx| node.group(now, model::GroupId::new(group), request, to, fx));
-    match cell.answer().await {
-        Answer::Group(answer) => answer,
-        other => unreachable!("a group request was answered with {other:?}"),
-    }
 }
 
 /// A label's value: a group's id may hold any character.

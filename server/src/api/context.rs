@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::GroupId;
 use node::requests::{Answer, ControllerAnswer, ControllerRequest, Refusal};
 use replication::group::{GroupAnswer, GroupRequest};
 
@@ -87,12 +86,6 @@ impl RequestContext {
 
     /// Asks the coordinator of a group.
     pub async fn group(&self, group: &str, request: GroupRequest) -> GroupAnswer {
-        let cell = ReplyCell::new();
-        let to = cell.reply_to();
-        self.broker.call(|node, now, fx| node.group(now, GroupId::new(group), request, to, fx));
-        match cell.answer().await {
-            Answer::Group(answer) => answer,
-            other => unreachable!("a group request was answered with {other:?}"),
-        }
+        self.broker.ask_group(group, request).await
     }
 }
