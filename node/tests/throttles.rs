@@ -113,6 +113,20 @@ impl Bed {
         })
     }
 
+    fn until_replicas_are(&mut self, nodes: &[i32], millis: u64) {
+        let partitions = self.partitions.clone();
+        self.cluster.until(&format!("they are on {nodes:?}"), millis, |cluster| {
+            let images: Vec<_> = cluster.running().into_iter().map(|node| cluster.image(node)).collect();
+            let there = |partition| {
+                images.iter().all(|image| {
+                    let info = image.partition(partition).expect("it is there");
+                    info.replicas.iter().map(|node| node.0).eq(nodes.iter().copied()) && info.isr.len() == nodes.len()
+                })
+            };
+            partitions.iter().all(|partition| there(*partition))
+        });
+    }
+
     /// How much of partition 0 the node has, in batches.
     fn has(&self, node: i32) -> i64 {
         let status = self.cluster.node(node).partition_status(self.partitions[0]);
@@ -196,4 +210,27 @@ fn a_slowed_move_can_be_cancelled_and_begun_again() {
     bed.reassign(Some(&[1, 2, 4]));
     let took = bed.until_isr_has(3, 20_000);
     assert!(took > Duration::from_secs(7), "{took:?}");
+}
+
+/// What a replica had before its data went does not count when it comes back, whoever led meanwhile.
+#[test]
+fn a_leader_that_was_moved_away_comes_back_slowly_too() {
+    let mut bed = Bed::new(2);
+    for partition in bed.partitions.clone() {
+        bed.append(partition);
+    }
+    for round in 0..4 {
+        bed.reassign(Some(&[3, 4]));
+        bed.until_replicas_are(&[3, 4], 5_000);
+        bed.set(ConfigTarget::EveryNode, LEADER_RATE, Some("0"));
+        bed.set_for_topic(LEADER_REPLICAS, "*");
+        bed.reassign(Some(&[2, 1]));
+        bed.cluster.pass(1_000);
+        for partition in bed.partitions.clone() {
+            let info = bed.cluster.image(1).partition(partition).expect("it is there").clone();
+            assert_eq!(info.isr.iter().map(|node| node.0).collect::<Vec<_>>(), [3, 4], "round {round}");
+        }
+        bed.set(ConfigTarget::EveryNode, LEADER_RATE, None);
+        bed.until_replicas_are(&[2, 1], 5_000);
+    }
 }

@@ -9,6 +9,7 @@ mod asks;
 mod catch_up;
 mod cut;
 mod outflow;
+mod parked;
 mod pull;
 mod serve;
 mod throttle;
@@ -265,11 +266,17 @@ impl Node {
         fx: &mut Effects,
     ) -> Result<(), ReplicaFrameError> {
         let core = &self.core;
-        for part in &unfollow.parts {
+        {
             let mut serve = core.replicas.serve();
-            let current = serve.current(from, unfollow.generation).is_some();
-            let partition = serve.stream(from, part.stream).filter(|_| current);
-            drop(serve);
+            if serve.current(from, unfollow.generation).is_none() {
+                return Ok(());
+            }
+            if !serve.parked.is_empty() {
+                serve.parked.forget_streams(from, unfollow.parts.iter().map(|part| part.stream));
+            }
+        }
+        for part in &unfollow.parts {
+            let partition = core.replicas.serve().stream(from, part.stream);
             let Some(partition) = partition else { continue };
             partition.is_left(core, now, from, part.stream, part.offline, fx);
             let newest = part.leader_epoch.map(|raw| wire::epoch("a known epoch", raw)).transpose()?;
@@ -337,7 +344,7 @@ impl Node {
 
     /// The image is another one: wishes of followers that were too early may be answered now.
     pub(crate) fn replicas_follow_image(&self, now: Now, fx: &mut Effects) {
-        let parked = self.core.replicas.serve().take_parked();
+        let parked = self.core.replicas.serve().parked.take();
         for ((node, _), part) in parked {
             serve::follow(&self.core, now, node, vec![part], &KnownNodes(self.image()), fx);
         }

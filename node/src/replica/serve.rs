@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{NodeId, Now, Offset, TopicPartition};
+use model::{NodeId, Now, Offset};
 use replication::metadata::Incarnation;
 use replication::partition::follower::{Agreement, LeaderLimits, compare};
 use replication::partition::isr::Position;
@@ -19,6 +19,7 @@ use replication::partition::replica::Event;
 use storage::ReadPlan;
 
 use super::outflow::{Flow, Outflow};
+use super::parked::Parked;
 use super::wire::{CutWhat, FollowPart, LaneBytes, PerLane, RecordLane, frame, raw_offset};
 use crate::core::Core;
 use crate::effects::{Effect, Effects};
@@ -46,8 +47,7 @@ pub(crate) struct Serve {
     lazy_at: Option<Duration>,
     /// A thread is sending.
     flushing: bool,
-    /// Wishes that this node's image cannot answer yet.
-    parked: BTreeMap<(NodeId, TopicPartition), FollowPart>,
+    pub(super) parked: Parked,
 }
 
 /// One node that may follow.
@@ -156,7 +156,7 @@ impl Serve {
 
     /// A follower's link to us is gone. Gives the streams that end.
     pub(super) fn closed(&mut self, from: NodeId, session: u64) -> BTreeMap<u32, Arc<Partition>> {
-        self.parked.retain(|(node, _), _| *node != from);
+        self.parked.forget_node(from);
         let Some(peer) = self.peers.get_mut(&from) else { return BTreeMap::new() };
         if peer.session.is_none_or(|(current, _)| current != session) {
             return BTreeMap::new();
@@ -218,18 +218,6 @@ impl Serve {
         }
         self.lazy_at = None;
         std::mem::take(&mut self.lazy)
-    }
-
-    fn park(&mut self, node: NodeId, part: FollowPart) {
-        let parked = self.parked.entry((node, part.partition)).or_insert(part);
-        if parked.stream < part.stream {
-            *parked = part;
-        }
-    }
-
-    /// Wishes that may be answered by now.
-    pub(super) fn take_parked(&mut self) -> BTreeMap<(NodeId, TopicPartition), FollowPart> {
-        std::mem::take(&mut self.parked)
     }
 
     /// What is to be sent, and the credit that there is; `None` when there is nothing, or another thread sends.
@@ -355,7 +343,7 @@ pub(super) fn follow(
         match wished {
             Wished::Streams | Wished::Void => {}
             Wished::Cut(what) => cuts.push(what.to_proto(part.stream)),
-            Wished::Early => core.replicas.serve().park(node, part),
+            Wished::Early => core.replicas.serve().parked.park(node, part),
         }
     }
     if !cuts.is_empty() {
