@@ -212,6 +212,19 @@ impl Checkpointer {
         self.start_sync(parts, last, now, fx);
     }
 
+    /// The journal holds a log's deletion. A checkpoint that still waits for writes goes on without the log: its folder may be what
+    /// another one waits for.
+    pub(crate) fn log_deleted(&self, parts: &mut Parts<'_>, gone: &Arc<Partition>, now: Now, fx: &mut Effects) {
+        let mut state = self.lock();
+        let covered = state.logs.iter().position(|log| Arc::ptr_eq(log, gone));
+        let Some(at) = covered.filter(|_| matches!(state.phase, Phase::Writing { .. })) else { return };
+        state.logs.remove(at);
+        drop(state);
+        if gone.leave_checkpoint(parts.core, fx) {
+            self.log_written(parts, now, fx);
+        }
+    }
+
     fn start_sync(&self, parts: &mut Parts<'_>, last: bool, now: Now, fx: &mut Effects) {
         let core = parts.core;
         let all = self.lock().logs.clone();
@@ -445,3 +458,6 @@ fn checkpoint_of(partition: &Arc<Partition>) -> Option<LogCheckpoint> {
     let producers = producers.map(|snapshot| ProducerSnapshot { offset: snapshot.end, bytes: snapshot.bytes.clone() });
     state.log.checkpoint(state.replica.high_watermark(), producers)
 }
+
+#[cfg(test)]
+mod tests;

@@ -393,4 +393,4 @@ fn tell(core: &Core, now: Now, told: VecDeque<Told>, fx: &mut Effects) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

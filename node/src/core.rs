@@ -3,7 +3,7 @@
 //! Owns the wiring only. Invariant: locks are taken in this order: controller, coordinators, partition, commit queue; the inbox,
 //! the tickets and the set of active partitions come last and nothing is locked below them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(crate) struct Core {
     /// Deleted, but the journal does not hold that yet.
     leaving: Mutex<BTreeMap<TopicPartition, Arc<Partition>>>,
     /// Folders of deleted logs whose files are not gone yet. A new log of that name waits.
-    folders: Mutex<BTreeSet<String>>,
+    folders: Mutex<BTreeMap<String, usize>>,
 }
 
 /// Partitions that a tick looks at.
@@ -218,15 +218,31 @@ impl Core {
 
     pub(crate) fn leaves(&self, partition: &Arc<Partition>, folder: &str) {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.id, Arc::clone(partition));
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        *self.folders().entry(folder.to_owned()).or_default() += 1;
+    }
+
+    /// Folders of logs that go, and how many of them have each: namesakes that came and went meanwhile.
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_folder_taken(&self, folder: &str) -> bool {
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner).contains(folder)
+        self.folders().contains_key(folder)
     }
 
+    /// Whether more than one of the logs that go has this folder.
+    pub(crate) fn is_folder_shared(&self, folder: &str) -> bool {
+        self.folders().get(folder).is_some_and(|logs| *logs > 1)
+    }
+
+    /// One of the logs that go with this folder is gone.
     pub(crate) fn free_folder(&self, folder: &str) {
-        self.folders.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
+        let mut folders = self.folders();
+        let logs = folders.get_mut(folder).expect("what is removed was noted as going");
+        *logs -= 1;
+        if *logs == 0 {
+            folders.remove(folder);
+        }
     }
 
     pub(crate) fn has_left(&self, partition: &Partition) {

@@ -316,7 +316,10 @@ impl Node {
             Inward::MetadataDurable { number, operation } => {
                 self.with_controller(now, fx, |driver, out| driver.persisted(now, number, operation, out));
             }
-            Inward::LogDeleted(partition) => partition.deletion_durable(core, fx),
+            Inward::LogDeleted(partition) => {
+                partition.deletion_durable(core, fx);
+                self.checkpointer.log_deleted(&mut self.parts(&mut self.cold()), &partition, now, fx);
+            }
             Inward::Released => self.lead_released(now, fx),
             Inward::Written => self.checkpointer.log_written(&mut self.parts(&mut self.cold()), now, fx),
             Inward::CheckpointWanted => {

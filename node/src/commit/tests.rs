@@ -11,7 +11,7 @@ use storage::disk::{Disk, DiskOp, RealDisk};
 use crate::config::NodeConfig;
 use crate::effects::{Effect, Effects, ReplySink, ReplyTo};
 use crate::node::Node;
-use crate::requests::{Acks, Answer, AppendError, NewTopic, Produce, ProducePart};
+use crate::requests::{Acks, Answer, AppendError, NewTopic, Produce, ProducePart, TopicRef};
 
 struct NoSink;
 
@@ -25,63 +25,87 @@ fn reply(request: u64) -> ReplyTo {
 }
 
 /// A node with a topic of one partition; what is asked of the disk waits until it is carried out.
-struct Bench {
-    node: Arc<Node>,
+pub(crate) struct Bench {
+    pub(crate) node: Arc<Node>,
     disk: Arc<dyn Disk>,
-    operations: VecDeque<DiskOp>,
+    pub(crate) operations: VecDeque<DiskOp>,
     answers: Vec<(u64, Answer)>,
+    /// Why it gave up.
+    pub(crate) fatal: Vec<String>,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new(config: &[(&str, &str)]) -> Bench {
+    pub(crate) fn new(config: &[(&str, &str)]) -> Bench {
         let dir = tempfile::tempdir().expect("a folder");
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir.path(), 64));
         let mut fx = Effects::new();
         let node_config = NodeConfig::new(NodeId(1), dir.path().to_path_buf());
         let node = Node::open(node_config, Arc::clone(&disk), 1, Now::default(), &mut fx).expect("opens");
-        let mut bench =
-            Bench { node: Arc::new(node), disk, operations: VecDeque::new(), answers: Vec::new(), _dir: dir };
+        let mut bench = Bench {
+            node: Arc::new(node),
+            disk,
+            operations: VecDeque::new(),
+            answers: Vec::new(),
+            fatal: Vec::new(),
+            _dir: dir,
+        };
         bench.take(fx);
         bench.run();
-        let mut topic = NewTopic::with_defaults(TopicName::new("t").expect("a name"));
-        topic.config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut fx = Effects::new();
-        bench.node.create_topics(Now::default(), vec![topic], false, reply(0), &mut fx);
-        bench.take(fx);
+        bench.create(config);
         bench.run();
         bench.answers.clear();
         bench
     }
 
-    fn take(&mut self, fx: Effects) {
+    pub(crate) fn create(&mut self, config: &[(&str, &str)]) {
+        let mut topic = NewTopic::with_defaults(TopicName::new("t").expect("a name"));
+        topic.config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut fx = Effects::new();
+        self.node.create_topics(Now::default(), vec![topic], false, reply(0), &mut fx);
+        self.take(fx);
+    }
+
+    pub(crate) fn delete(&mut self) {
+        let mut fx = Effects::new();
+        let topic = TopicRef::Id(self.partition().topic);
+        self.node.delete_topics(Now::default(), vec![topic], reply(0), &mut fx);
+        self.take(fx);
+    }
+
+    pub(crate) fn take(&mut self, fx: Effects) {
         for effect in fx {
             match effect {
                 Effect::Disk(op) => self.operations.push_back(op),
                 Effect::Reply { to, answer } => self.answers.push((to.request, answer)),
+                Effect::Fatal { reason } => self.fatal.push(reason),
                 _ => {}
             }
         }
     }
 
-    fn step(&mut self) -> bool {
-        let Some(op) = self.operations.pop_front() else { return false };
+    pub(crate) fn finish(&mut self, op: DiskOp) {
         let mut fx = Effects::new();
         self.node.disk_done(Now::default(), op.ticket, op.run(&*self.disk), &mut fx);
         self.take(fx);
+    }
+
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(op) = self.operations.pop_front() else { return false };
+        self.finish(op);
         true
     }
 
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         while self.step() {}
     }
 
-    fn partition(&self) -> TopicPartition {
+    pub(crate) fn partition(&self) -> TopicPartition {
         let topic = self.node.image().topics().next().expect("created").id;
         TopicPartition { topic, partition: PartitionIndex::new(0) }
     }
 
-    fn produce(&mut self, request: u64) {
+    pub(crate) fn produce(&mut self, request: u64) {
         let batch = BatchBuilder::new().record(1, None, Some(b"v"), &[]).finish();
         let parts = vec![ProducePart { partition: self.partition(), batch }];
         let produce = Produce { acks: Acks::All, timeout: Duration::from_secs(9), parts, reply: reply(request) };

@@ -109,6 +109,10 @@ pub(super) fn take_removal(core: &Core, state: &mut State) -> Option<(String, Ve
     }
     state.deletion = Deletion::Done;
     let folder = state.log.folder().to_owned();
+    if !state.log.has_folder() && core.is_folder_shared(&folder) {
+        // What lies there is a namesake's, which may still write or sync it. The last of them removes what is left.
+        return Some((folder, Vec::new()));
+    }
     if !state.set_aside {
         return Some((folder, state.log.removal_steps()));
     }

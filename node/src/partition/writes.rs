@@ -30,7 +30,11 @@ impl Partition {
             // The folder is gone, or a namesake's.
             return;
         }
-        if state.writing || resting || state.replica.failure().is_some() || state.awaits_folder(core) {
+        if state.writing || resting || state.replica.failure().is_some() {
+            return;
+        }
+        // Without anything to write no folder is made.
+        if state.log.has_write() && state.awaits_folder(core) {
             return;
         }
         let old = state.dirty_since.is_some_and(|since| now.mono >= since.saturating_add(core.config.flush_age));
@@ -159,6 +163,15 @@ impl Partition {
                 Err(error) => self.fail(core, now, state, error, fx),
             }
         });
+    }
+
+    /// The log is deleted and no checkpoint covers it any more. Returns whether the one under way waited for it.
+    pub(crate) fn leave_checkpoint(self: &Arc<Self>, core: &Core, fx: &mut Effects) -> bool {
+        let awaited = self.guarded(core, fx, |state, _| {
+            state.in_checkpoint = false;
+            state.write_target.take().is_some()
+        });
+        awaited.unwrap_or(false)
     }
 
     /// The checkpoint that `begin_checkpoint` began is over; `saved`: it is on the disk. Returns whether the partition was held

@@ -176,6 +176,11 @@ impl Log {
         self.entry(operation, LogChange::Delete)
     }
 
+    /// Whether this process made the log's folder, or found files of the log in it.
+    pub fn has_folder(&self) -> bool {
+        self.files.folder_made()
+    }
+
     /// Moves the log's folder out of the way and removes it. To be run when the deletion is durable and no write is in flight.
     pub fn removal_steps(&self) -> Vec<Step> {
         let gone = self.shared.root.join(format!("{}.{}-delete", self.folder, self.id.partition.topic));
