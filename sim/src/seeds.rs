@@ -22,6 +22,15 @@ pub struct Span {
     pub threads: usize,
 }
 
+/// What is to be said of a seed that failed: why, and how to see it again.
+pub fn report(plan: Plan, outcome: &Outcome) -> Option<String> {
+    let failure = outcome.failure.as_ref()?;
+    let mut again = format!("cargo run -p sim -- --log --seed {}", outcome.seed);
+    again += &plan.nodes.map_or_else(String::new, |nodes| format!(" --nodes {nodes}"));
+    again += if plan.disks_lie { " --lying-disks" } else { "" };
+    Some(format!("seed {}: {failure}; faults: {}\n  again: {again}", outcome.seed, outcome.struck))
+}
+
 /// Sums over seeds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {

@@ -37,3 +37,23 @@ fn a_large_append_that_found_the_disk_full_is_written_once_there_is_room() {
 fn a_node_that_stops_waits_for_its_disk_and_does_not_go_round_in_circles() {
     check(599, None);
 }
+
+#[test]
+fn a_namesake_that_came_and_went_meanwhile_does_not_take_the_next_ones_files_along() {
+    [434, 811].into_iter().for_each(|seed| check(seed, None));
+}
+
+#[test]
+fn replicas_that_are_compacted_each_by_itself_are_compared_by_records() {
+    [188, 230, 331, 705].into_iter().for_each(|seed| check(seed, None));
+}
+
+#[test]
+fn what_hangs_in_a_slow_disk_comes_through_when_the_disk_is_fast_again() {
+    check(357, None);
+}
+
+#[test]
+fn a_topic_made_while_its_only_machine_gets_an_empty_disk_waits_for_the_operator() {
+    check(707, None);
+}

@@ -70,6 +70,16 @@ pub struct BatchDigest {
     pub digest: u64,
 }
 
+/// One record of a compacted partition. `key`, `digest`: what its key, and all of it, hash to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keyed {
+    pub offset: i64,
+    pub epoch: i32,
+    pub key: u64,
+    pub digest: u64,
+    pub tombstone: bool,
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// A batch is handed over for the first time.
@@ -159,6 +169,13 @@ pub enum Event {
         place: TopicPartition,
         start: i64,
         batches: Vec<BatchDigest>,
+    },
+    /// As `Replica`, where the topic is compacted: each replica drops superseded records when it likes.
+    Compacted {
+        node: i32,
+        place: TopicPartition,
+        start: i64,
+        records: Vec<Keyed>,
     },
     /// All that a partition holds, after the heal.
     Final {

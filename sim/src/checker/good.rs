@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::{PartitionIndex, TopicId, TopicPartition};
 
-use super::{BatchDigest, Event, FoundTime, ProducerIdentity, Read, Record, Sent};
+use super::{BatchDigest, Event, FoundTime, Keyed, ProducerIdentity, Read, Record, Sent};
 use crate::rng::Rng;
 
 pub(super) type History = Vec<(Duration, Event)>;
@@ -17,6 +17,9 @@ const TOPIC: TopicId = TopicId([7; 16]);
 const SCRATCH: TopicId = TopicId([8; 16]);
 const CLIENTS: u32 = 3;
 const NODES: i32 = 3;
+/// Of the topic's partitions, the one that is compacted, and how many keys it has.
+const COMPACTED: u32 = 2;
+const KEYS: u64 = 12;
 
 #[derive(Default)]
 struct Log {
@@ -207,6 +210,29 @@ impl Ideal {
             }
             let offset = self.committed.get(&place).copied();
             self.note(Event::FinalCommitted { group: 0, place, offset });
+        }
+        self.compact();
+    }
+
+    /// One log with keys, and what each node has compacted of it.
+    fn compact(&mut self) {
+        let length = 30 + self.rng.below(30);
+        let mut log = Vec::new();
+        for offset in 0..length {
+            let (key, digest) = (self.rng.below(KEYS), self.rng.next_u64());
+            let (offset, epoch) = (offset.cast_signed(), i32::try_from(offset / 10).expect("small"));
+            log.push(Keyed { offset, epoch, key, digest, tombstone: self.rng.chance(1, 5) });
+        }
+        for node in 1..=NODES {
+            let cleaned = self.rng.below(length + 1).cast_signed();
+            let horizon = self.rng.below(cleaned.cast_unsigned() + 1).cast_signed();
+            let stays = |record: &&Keyed| {
+                let newer = |other: &Keyed| other.key == record.key && other.offset > record.offset;
+                let superseded = log.iter().any(|other| newer(other) && other.offset < cleaned);
+                !(superseded || record.tombstone && record.offset < horizon)
+            };
+            let records = log.iter().filter(stays).copied().collect();
+            self.note(Event::Compacted { node, place: place(COMPACTED), start: 0, records });
         }
     }
 }

@@ -16,6 +16,7 @@ mod i05_real_time;
 mod i06_polls;
 mod i10_fencing;
 mod i11_watermarks;
+mod i12_compacted;
 mod i12_replicas;
 mod i13_groups;
 mod i17_liveness;
@@ -26,7 +27,7 @@ mod mutations;
 
 use std::time::Duration;
 
-pub use event::{BatchDigest, ClientId, Event, FoundTime, ProducerIdentity, Read, Record, Sent, Value};
+pub use event::{BatchDigest, ClientId, Event, FoundTime, Keyed, ProducerIdentity, Read, Record, Sent, Value};
 
 /// One thing that must always hold.
 trait Invariant {
@@ -71,6 +72,7 @@ impl Checker {
             Box::<i10_fencing::Fencing>::default(),
             Box::<i11_watermarks::Watermarks>::default(),
             Box::<i12_replicas::Replicas>::default(),
+            Box::<i12_compacted::Compacted>::default(),
             Box::<i13_groups::Groups>::default(),
             Box::<i17_liveness::Liveness>::default(),
             Box::<i18_metadata::Metadata>::default(),
@@ -137,7 +139,7 @@ fn place_of(event: &Event) -> Option<model::TopicPartition> {
         Event::Read(read) => Some(read.place),
         Event::FoundTime(found) => Some(found.place),
         Event::Ends { place, .. } => Some(*place),
-        Event::Final { place, .. } | Event::Replica { place, .. } => Some(*place),
+        Event::Final { place, .. } | Event::Replica { place, .. } | Event::Compacted { place, .. } => Some(*place),
         _ => None,
     }
 }

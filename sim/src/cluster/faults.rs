@@ -245,7 +245,7 @@ impl Faults {
             }
             Kind::Stop => world.stop(host),
             Kind::Wipe => {
-                if !lying::may_lose(world, host) {
+                if world.voters_by_hand || !lying::may_lose(world, host) {
                     return false;
                 }
                 // Half of them are back, as somebody else under the same id, before anybody misses them.
@@ -418,7 +418,7 @@ impl Faults {
                 world.clock_changed(host);
             }
             Cure::Room(host) => world.hosts[host].disk.set_capacity(None),
-            Cure::Speed(host) => world.hosts[host].disk_percent = 100,
+            Cure::Speed(host) => world.speed_up_disk(host),
             Cure::Syncs(host) => world.replace_failing_disk(host),
             Cure::Weather => world.set_weather(Weather::default()),
             Cure::Lie => {
@@ -445,7 +445,7 @@ impl Faults {
             world.hosts[host].clock.mend(at);
             world.clock_changed(host);
             world.hosts[host].disk.set_capacity(None);
-            world.hosts[host].disk_percent = 100;
+            world.speed_up_disk(host);
             if world.hosts[host].excused && self.liar != Some(host) {
                 world.replace_failing_disk(host);
             }

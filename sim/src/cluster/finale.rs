@@ -12,13 +12,19 @@ use replication::metadata::{Image, PartitionInfo};
 use super::ask::{Ask, Told};
 use super::clients::member::{GROUP, by_name, found_offsets, group};
 use super::net::{HostIndex, host_of};
-use super::observe::{batches_of, digests_of, records_of};
+use super::observe::{batches_of, digests_of, keyed_of, records_of};
 use super::queue::{MILLISECOND, SECOND};
 use super::run::Run;
 use crate::checker::Event;
 
 /// Attempts to find the group's coordinator.
 const ATTEMPTS: usize = 100;
+
+#[derive(Clone, Copy)]
+struct Kind {
+    internal: bool,
+    compacted: bool,
+}
 
 impl Run {
     /// Every partition has a leader and all its replicas, all of them with the same log; all nodes know the same.
@@ -45,7 +51,7 @@ impl Run {
     }
 
     fn is_partition_whole(&self, place: TopicPartition, info: &PartitionInfo) -> Result<(), String> {
-        let leader = info.leader.ok_or("it has no leader")?;
+        let leader = info.leader.ok_or_else(|| format!("it has no leader: {info:?}"))?;
         if info.isr.len() != info.replicas.len() || !info.adding.is_empty() || !info.removing.is_empty() {
             return Err(format!("in sync are {:?} of {:?}", info.isr, info.replicas));
         }
@@ -72,10 +78,11 @@ impl Run {
         }
         for topic in image.topics() {
             // Its records have no value of a client; that it is equal on all nodes is checked all the same.
-            let internal = topic.name.as_str().starts_with("__");
+            let kind =
+                Kind { internal: topic.name.as_str().starts_with("__"), compacted: topic.config.cleanup.compact };
             for (partition, info) in topic.partitions() {
                 let place = TopicPartition { topic: topic.id, partition };
-                if let Err(what) = self.account_for(place, info, internal) {
+                if let Err(what) = self.account_for(place, info, kind) {
                     return self.world.fail(format!("I17 recovery: {}-{partition}: {what}", topic.name));
                 }
             }
@@ -86,17 +93,22 @@ impl Run {
         }
     }
 
-    fn account_for(&mut self, place: TopicPartition, info: &PartitionInfo, internal: bool) -> Result<(), String> {
+    fn account_for(&mut self, place: TopicPartition, info: &PartitionInfo, kind: Kind) -> Result<(), String> {
         for replica in &info.replicas {
             let node = self.world.hosts[host_of(*replica)].node.as_ref().ok_or("a replica is down")?;
             let held = batches_of(node, place).map_err(|what| format!("node {replica}: {what}"))?;
             let (batches, log_start, high_watermark) = held;
-            if info.leader == Some(*replica) && !internal {
+            if info.leader == Some(*replica) && !kind.internal {
                 let records = records_of(&batches, log_start)?;
                 self.world.note(&Event::Final { place, log_start, high_watermark, records });
             }
-            let digests = digests_of(&batches);
-            self.world.note(&Event::Replica { node: replica.0, place, start: log_start, batches: digests });
+            let (node, start) = (replica.0, log_start);
+            let event = if kind.compacted {
+                Event::Compacted { node, place, start, records: keyed_of(&batches)? }
+            } else {
+                Event::Replica { node, place, start, batches: digests_of(&batches) }
+            };
+            self.world.note(&event);
         }
         Ok(())
     }

@@ -27,12 +27,15 @@ use crate::rng::Rng;
 
 /// What a disk holds when it is not being filled.
 const DISK_BYTES: u64 = 256 * MIB;
+/// One operation more of those that hung in a slow disk, once it is fast again.
+const DRAINED_IN: At = MILLISECOND;
 /// The journal's first file.
 const FIRST_JOURNAL_BYTES: u64 = 4 * MIB;
 
 pub(super) struct Running {
     pub(super) op: DiskOp,
     begins: At,
+    done: At,
 }
 
 /// How a process ends, and what its machine keeps.
@@ -105,6 +108,8 @@ pub struct Host {
     /// The machine's boots.
     pub boot: u64,
     pub membership: Membership,
+    /// Its disk was replaced by an empty one once.
+    pub wiped: bool,
     /// The highest level of metadata that the version on it can work at.
     pub level_max: u32,
     rng: Rng,
@@ -133,6 +138,7 @@ impl Host {
             excused: false,
             boot: 1,
             membership: Membership::Member,
+            wiped: false,
             level_max: LEVEL,
             rng,
         }
@@ -194,8 +200,26 @@ impl Host {
         if op.lane == Lane::Journal {
             self.journal_free = begins + takes;
         }
-        self.running.insert(number, Running { op, begins });
-        begins + takes
+        let done = begins + takes;
+        self.running.insert(number, Running { op, begins, done });
+        done
+    }
+
+    /// The disk is as fast as it should be, and what hung in it comes through: the operations that are done sooner by that, and when.
+    pub(super) fn speed_up(&mut self, at: At) -> Vec<(u64, At)> {
+        self.disk_percent = 100;
+        let mut sooner = Vec::new();
+        let mut done = at;
+        // In their order: the journal's are done one after the other.
+        for (number, running) in &mut self.running {
+            done += DRAINED_IN;
+            if done < running.done {
+                running.done = done;
+                sooner.push((*number, done));
+            }
+        }
+        self.journal_free = self.journal_free.min(done);
+        sooner
     }
 
     /// The process is gone. What it had begun to write may be done, undone or torn.
@@ -243,5 +267,6 @@ impl Host {
         let disk = SimDisk::new();
         disk.set_size(DISK_BYTES);
         self.disk = Arc::new(disk);
+        self.wiped = true;
     }
 }

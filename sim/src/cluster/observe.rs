@@ -16,7 +16,7 @@ use storage::record::{ReadLimits, RecordReader};
 use super::hash::Hash;
 use super::net::HostIndex;
 use super::world::World;
-use crate::checker::{BatchDigest, Event, Record, Value};
+use crate::checker::{BatchDigest, Event, Keyed, Record, Value};
 
 const READ_BYTES: u32 = 1 << 20;
 
@@ -39,6 +39,7 @@ impl World {
         let node = i32::try_from(host + 1).expect("few nodes");
         for topic in changed {
             for (partition, info) in topic.partitions() {
+                tracing::trace!(ms = self.at / 1_000_000, node, topic = %topic.name, %partition, ?info, "as a node knows it");
                 let Some(leader) = info.leader else { continue };
                 let place = TopicPartition { topic: topic.id, partition };
                 let epoch = info.leader_epoch.get();
@@ -126,4 +127,30 @@ pub fn records_of(pieces: &[Bytes], from: i64) -> Result<Vec<Record>, String> {
         }
     }
     Ok(records)
+}
+
+/// All records, for a comparison by keys.
+pub fn keyed_of(pieces: &[Bytes]) -> Result<Vec<Keyed>, String> {
+    let mut records = Vec::new();
+    for batch in split_stored(join(pieces)) {
+        let batch = batch.map_err(|error| error.to_string())?;
+        let epoch = batch.leader_epoch().map_or(-1, LeaderEpoch::get);
+        let body = batch.records();
+        let mut reader =
+            RecordReader::new(batch.header(), &body, ReadLimits::default()).map_err(|error| error.to_string())?;
+        while let Some(record) = reader.next().map_err(|error| error.to_string())? {
+            let offset = record.offset.get();
+            let key = hash_of(&[record.key.ok_or_else(|| format!("the record at {offset} has no key"))?]);
+            let value = record.value.unwrap_or_default();
+            let digest = hash_of(&[&record.timestamp.to_be_bytes(), &key.to_be_bytes(), value]);
+            records.push(Keyed { offset, epoch, key, digest, tombstone: record.value.is_none() });
+        }
+    }
+    Ok(records)
+}
+
+fn hash_of(parts: &[&[u8]]) -> u64 {
+    let mut hash = Hash::START;
+    parts.iter().for_each(|part| hash.add_bytes(part));
+    hash.0
 }

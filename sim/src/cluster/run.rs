@@ -101,6 +101,8 @@ pub fn run(plan: Plan) -> Outcome {
     // A machine more, which comes later.
     let spares = usize::from(nodes > 1 && rng.chance(1, 2));
     let mut run = Run::new((nodes, spares), plan.disks_lie, rng);
+    // Drawn beside the others, which stay what they were before there was this one.
+    run.world.voters_by_hand = nodes > 1 && !plan.disks_lie && Rng::new(!plan.seed).chance(1, 4);
     run.safety_phase(plan.seconds * SECOND);
     if run.world.failure.is_none() {
         run.liveness_phase();
@@ -186,9 +188,10 @@ impl Run {
             if !run.faults.replace_liar(&mut run.world) {
                 return Err("a disk that lies cannot be replaced: what it holds is not elsewhere".to_owned());
             }
+            // First, since who waits for an answer may wait for that.
+            run.is_whole()?;
             let busy = run.clients.iter().position(|client| !client.is_idle());
-            busy.map_or(Ok(()), |client| Err(format!("client {client} still waits for answers")))?;
-            run.is_whole()
+            busy.map_or(Ok(()), |client| Err(format!("client {client} still waits for answers")))
         });
         if whole {
             self.account();

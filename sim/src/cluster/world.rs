@@ -163,6 +163,8 @@ pub struct World {
     second: (u64, u64),
     /// Nobody then keeps a single copy of anything.
     pub disks_lie: bool,
+    /// The administrator says who votes in the metadata group. Then no machine gets an empty disk: two voters are all it may leave.
+    pub voters_by_hand: bool,
     /// The first thing that went wrong; the run ends there.
     pub failure: Option<String>,
     pub(super) net: Net,
@@ -201,6 +203,7 @@ impl World {
             counts: Counts::default(),
             second: (0, 0),
             disks_lie: false,
+            voters_by_hand: false,
             failure: None,
             queue: Queue::default(),
             founders,
@@ -421,6 +424,13 @@ impl World {
         }
     }
 
+    pub fn speed_up_disk(&mut self, host: HostIndex) {
+        let start = self.hosts[host].start;
+        for (number, done) in self.hosts[host].speed_up(self.at) {
+            self.queue.push(done, Happening::Disk { host, start, number });
+        }
+    }
+
     fn disk_done(&mut self, host: HostIndex, start: u64, number: u64) {
         if self.hosts[host].start != start {
             return;
@@ -464,6 +474,7 @@ impl World {
 
     /// The process ends, in whatever it does.
     pub fn crash(&mut self, host: HostIndex, ending: Ending) {
+        tracing::info!(ms = self.at / MILLISECOND, node = host + 1, ?ending, "the process ends");
         if !self.hosts[host].is_up() {
             return;
         }
@@ -506,6 +517,7 @@ impl World {
 
     /// The machine gets an empty disk.
     pub fn wipe(&mut self, host: HostIndex) {
+        tracing::info!(ms = self.at / MILLISECOND, node = host + 1, "the disk is empty");
         self.hosts[host].wipe();
     }
 

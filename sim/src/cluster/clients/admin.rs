@@ -1,4 +1,4 @@
-//! The administrator: makes topics, deletes and makes some of them again, moves replicas, elects leaders, changes settings.
+//! The administrator: makes topics, deletes and makes some of them again, moves replicas, elects leaders, changes settings, says who votes.
 //!
 //! Owns the catalog's list of topics. Invariant: one request at a time; a topic is in the catalog once its creation is certain.
 
@@ -74,6 +74,7 @@ impl Admin {
             }
             7 => self.configure(world, catalog),
             8 => self.raise_level(world),
+            _ if world.voters_by_hand => self.order_voter(world),
             _ => {}
         }
     }
@@ -141,6 +142,20 @@ impl Admin {
         let target = ConfigTarget::Topic(partition.topic);
         let resource = ConfigAlteration { target, operations: vec![operation], replace: false };
         self.other(world, ControllerRequest::AlterConfigs { resources: vec![resource], validate_only: false });
+    }
+
+    /// AddRaftVoter or RemoveRaftVoter, often one that is refused.
+    fn order_voter(&mut self, world: &mut World) {
+        self.agent.is_stale();
+        let node = node_id(self.agent.rng.index(world.hosts.len()));
+        let (removes, names_directory) = (self.agent.rng.chance(1, 2), self.agent.rng.chance(1, 2));
+        let Some(image) = self.agent.image() else { return };
+        let directory = image.node(node).filter(|_| names_directory).map(|info| info.directory);
+        let request = match removes {
+            true => ControllerRequest::RemoveVoter { node, directory },
+            false => ControllerRequest::AddVoter { node, directory },
+        };
+        self.other(world, request);
     }
 
     /// Refused as long as a node runs the version before.

@@ -2,17 +2,18 @@
 //!
 //! Invariants: one node at a time; at least `MEMBERS_MIN` stay; a machine is taken away only when no partition names it any more, and it
 //! comes back, if at all, with an empty disk. When the run ends, a removal that has not got so far is called off.
+//! Invariant: an unclean election is commanded only where the one replica that there ever was is on a machine whose disk was replaced.
 
 use model::{ErrorCode, NodeId};
 use node::requests::Answer;
 use replication::controller::orders::progress;
-use replication::controller::requests::{ControllerAnswer, ControllerRequest};
-use replication::metadata::Duty;
+use replication::controller::requests::{ControllerAnswer, ControllerRequest, Election, NamedPartition};
+use replication::metadata::{Duty, PartitionInfo};
 
 use super::{Agent, Catalog, Client};
 use crate::cluster::ask::{Ask, Told};
 use crate::cluster::host::Membership;
-use crate::cluster::net::{HostIndex, node_id};
+use crate::cluster::net::{HostIndex, host_of, node_id};
 use crate::cluster::world::World;
 
 /// As many as the partitions have replicas.
@@ -48,6 +49,25 @@ impl Operator {
     fn ask(&mut self, world: &mut World, request: ControllerRequest) {
         self.done = false;
         self.asked = Some(self.agent.ask_anyone(world, Ask::Controller(request)));
+    }
+
+    /// A topic may be made while a machine with its only replica gets an empty disk. Nothing was ever written there, but no node can
+    /// know that: it waits for this command.
+    fn give_up_lost(&mut self, world: &mut World) {
+        self.agent.is_stale();
+        let Some(image) = self.agent.image() else { return };
+        let lost = |info: &PartitionInfo| {
+            let [only] = info.replicas[..] else { return false };
+            info.leader.is_none() && info.isr.is_empty() && info.elr.is_empty() && world.hosts[host_of(only)].wiped
+        };
+        let partitions = image.topics().flat_map(|topic| topic.partitions().map(move |found| (topic, found)));
+        let lost: Vec<NamedPartition> = partitions
+            .filter(|(_, (_, info))| lost(info))
+            .map(|(topic, (partition, _))| NamedPartition { topic: topic.name.clone(), partition })
+            .collect();
+        if !lost.is_empty() {
+            self.ask(world, ControllerRequest::ElectLeaders { election: Election::Unclean, partitions: Some(lost) });
+        }
     }
 
     fn begin(&mut self, world: &mut World, catalog: &mut Catalog) {
@@ -126,6 +146,7 @@ impl Client for Operator {
         if self.asked.is_none() {
             match self.doing {
                 Doing::Nothing if !catalog.closing => self.begin(world, catalog),
+                Doing::Nothing => self.give_up_lost(world),
                 _ => self.go_on(world, catalog),
             }
         }
@@ -151,6 +172,6 @@ impl Client for Operator {
     }
 
     fn is_idle(&self) -> bool {
-        matches!(self.doing, Doing::Nothing)
+        matches!(self.doing, Doing::Nothing) && self.asked.is_none()
     }
 }
