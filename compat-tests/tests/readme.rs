@@ -40,6 +40,9 @@ fn run_block(block: &str, broker: &Broker) -> Result<()> {
         // The first is the broker that all the others talk to; the second is running now.
         return Ok(());
     }
+    if block.starts_with("weir topic create") {
+        return command_line(block, broker);
+    }
     if block.starts_with("deploy/three-nodes") {
         return three_nodes_start(block);
     }
@@ -62,6 +65,19 @@ fn run_block(block: &str, broker: &Broker) -> Result<()> {
         ensure!(output.contains(text), "{block}\nprinted\n{output}\nand not {text:?}");
         Ok(())
     })
+}
+
+/// Commands of `weir` itself, against the broker instead of the default address.
+fn command_line(block: &str, broker: &Broker) -> Result<()> {
+    let weir = paths::weir()?;
+    let shown = format!("weir() {{ '{}' \"$@\" --bootstrap {}; }}\n{block}", weir.display(), broker.kafka);
+    let output = shell("readme-command-line", &shown)?;
+    for text in
+        ["topic parcels created with 3 partitions", "2 records written", "\"key\":\"lagos\"", "lag 0", "86400000"]
+    {
+        ensure!(output.contains(text), "{block}\nprinted\n{output}\nand not {text:?}");
+    }
+    Ok(())
 }
 
 /// `serve` runs until it is told to end: its ready line is what the README promises.

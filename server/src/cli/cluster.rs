@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, bail, ensure};
 
+use super::show::{Table, quoted};
 use crate::api::config_resources::{DUTY_KEY, NODE};
 use crate::client::Client;
 use crate::config::Endpoint;
@@ -193,17 +194,9 @@ fn role(node: &NodeShown) -> &'static str {
 
 /// Columns, and a line about the partitions.
 pub fn table(cluster: &Cluster, wide: bool) -> String {
-    let mut rows = vec![head(wide)];
-    rows.extend(cluster.nodes.iter().map(|node| row(node, wide)));
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
+    let mut table = Table::new(head(wide));
+    cluster.nodes.iter().for_each(|node| table.row(row(node, wide)));
+    let mut text = table.text();
     let Cluster { id, under_replicated, leaderless, reassigning, .. } = cluster;
     let _ = writeln!(
         text,
@@ -212,12 +205,12 @@ pub fn table(cluster: &Cluster, wide: bool) -> String {
     text
 }
 
-fn head(wide: bool) -> Vec<String> {
+fn head(wide: bool) -> Vec<&'static str> {
     let mut cells = vec!["NODE", "STATE", "DUTY", "ROLE", "LEADERS", "REPLICAS", "BEHIND", "ADDRESS"];
     if wide {
         cells.extend(["RACK", "METADATA-LAG"]);
     }
-    cells.into_iter().map(str::to_owned).collect()
+    cells
 }
 
 fn row(node: &NodeShown, wide: bool) -> Vec<String> {
@@ -264,25 +257,6 @@ pub fn json(cluster: &Cluster) -> String {
         cluster.leaderless,
         cluster.reassigning
     )
-}
-
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => {
-                quoted.push('\\');
-                quoted.push(character);
-            }
-            control if u32::from(control) < 0x20 => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]

@@ -1,10 +1,27 @@
-//! The command line: `weir dev`, `weir serve`, and `weir node` for the nodes of a cluster.
+//! The command line: `weir dev` and `weir serve` run a node, all others ask a cluster; a file for each noun.
 //!
-//! Owns flags and their help. Does not own defaults or bounds (`config`), nor what runs (`run`).
+//! Owns flags, their help, and exit codes: 0 done, 1 failed, 2 not understood, 10 `doctor` found something. Does not own defaults or bounds of
+//! a node's settings (`config`), what runs (`run`), nor the protocol (`client`).
 //! Invariant: of a node that runs, stdout carries the one line that says that it is ready, and nothing else.
 
+mod at;
 mod cluster;
+mod config;
+mod consume;
+mod doctor;
+mod dump;
+mod durability;
+mod explain;
+mod group;
 mod node;
+mod position;
+mod produce;
+mod properties;
+mod record;
+mod show;
+mod signal;
+mod time;
+mod topic;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -12,7 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::config::raw::Raw;
@@ -32,6 +49,24 @@ enum Command {
     Dev(Dev),
     /// A node with Kafka's configuration file.
     Serve(Serve),
+    /// Topics: make, see, change and delete them
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    /// Write records
+    Produce(Box<produce::Produce>),
+    /// Read records
+    Consume(Box<consume::Consume>),
+    /// Consumer groups: see, move and delete them
+    #[command(subcommand)]
+    Group(group::Group),
+    /// Settings: see, change, compare and explain them
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Files of a log
+    #[command(subcommand)]
+    Log(dump::Log),
+    /// Looks at a cluster and says what is wrong and what to do; exit code 10 where something is
+    Doctor(doctor::Doctor),
     /// The nodes of a cluster: see them, add, drain and remove them
     #[command(subcommand)]
     Node(node::Node),
@@ -89,19 +124,42 @@ struct Serve {
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
+    // For a shell that completes a command line: answers it and ends the process.
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Doctor(doctor) => return done(doctor.run()),
+        Command::Config(config) => config.run(),
+        Command::Log(log) => log.run(),
         Command::Dev(dev) => dev.run(),
         Command::Serve(serve) => serve.run(),
+        Command::Topic(topic) => topic.run(),
+        Command::Produce(produce) => produce.run(),
+        Command::Consume(consume) => consume.run(),
+        Command::Group(group) => group.run(),
         Command::Node(node) => node.run(),
     };
+    done(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn done(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        Err(error) if error.is::<show::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir: {error:#}");
+            eprintln!("weir: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, each said once: some say their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match () {
+        () if told.is_empty() => cause,
+        () if told.contains(&cause) => told,
+        () => format!("{told}: {cause}"),
+    })
 }
 
 impl Dev {
@@ -172,13 +230,19 @@ fn seed() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_flags_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let cause = std::io::Error::other("refused");
+        let error = anyhow::Error::new(cause).context("nobody answers: refused; try another").context("listing");
+        assert_eq!(told(&error), "listing: nobody answers: refused; try another");
+        assert_eq!(told(&anyhow::anyhow!("inner").context("outer")), "outer: inner");
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! any node passes the wish on. Invariants: stdout carries the result, stderr the progress; a command that returns 0 has
 //! reached what it names.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use clap::{Args, Subcommand, ValueEnum};
+use anyhow::ensure;
+use clap::{Args, Subcommand};
 
+use super::at::At;
 use super::cluster::{self, Cluster};
+use super::show::{Output, Progress, print};
 use crate::client::Client;
 
 /// How often progress is looked at.
@@ -39,13 +40,6 @@ pub struct List {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Wide,
-    Json,
-}
-
 #[derive(Debug, Args)]
 pub struct Change {
     /// The node's number
@@ -59,13 +53,6 @@ pub struct Change {
     /// Give up waiting after so many seconds; what was decided goes on
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout: u64,
-}
-
-#[derive(Debug, Args)]
-struct At {
-    /// A node of the cluster
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    bootstrap: String,
 }
 
 impl Node {
@@ -182,37 +169,6 @@ impl Change {
             std::thread::sleep(POLL);
         }
     }
-}
-
-/// One line that is written over on a terminal, and a line for each change elsewhere.
-struct Progress {
-    last: String,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress { last: String::new(), terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn show(&mut self, line: &str, last: bool) {
-        if self.last == line {
-            return;
-        }
-        let mut stderr = std::io::stderr().lock();
-        // Nobody may be there to see it.
-        let _ = match (self.terminal, last) {
-            (true, false) => write!(stderr, "\r{line}\x1b[K").and_then(|()| stderr.flush()),
-            (true, true) => writeln!(stderr, "\r{line}\x1b[K"),
-            (false, _) => writeln!(stderr, "{line}"),
-        };
-        self.last = line.to_owned();
-    }
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout is gone")
 }
 
 #[cfg(test)]

@@ -1,7 +1,18 @@
 //! A small Kafka client on `wire/`: one connection, one request at a time. The command line is built on it.
 //!
-//! Owns the connection and the choice of versions. Does not own what requests mean.
+//! Owns the connection and the choice of versions. Does not own what requests mean: the files below do, as far as the command line
+//! needs it. It speaks to any Kafka since 2.4.
 //! Invariant: whatever the other side sends, no more than `RESPONSE_BYTES_MAX` is kept of it.
+
+pub mod consumed;
+pub mod fetch;
+pub mod group;
+pub mod member;
+pub mod offsets;
+pub mod produce;
+pub mod range;
+pub mod refused;
+pub mod router;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -90,22 +101,51 @@ impl Client {
         (newest >= min.max(R::MIN)).then_some(newest)
     }
 
+    /// What is served: API key, first and last version.
+    pub fn served(&self) -> &BTreeMap<i16, (i16, i16)> {
+        &self.served
+    }
+
     /// Asks in the newest version that both sides know; `request` is made for it.
     pub fn call<R: Request>(&mut self, request: impl FnOnce(i16) -> R) -> Result<R::Response, ClientError> {
+        self.call_at_most(R::MAX, request)
+    }
+
+    /// As [`Client::call`], in no newer version than `newest`: for those that name topics by their ids.
+    pub fn call_at_most<R: Request>(
+        &mut self,
+        newest: i16,
+        request: impl FnOnce(i16) -> R,
+    ) -> Result<R::Response, ClientError> {
         let api = tables::message(R::KEY, tables::Direction::Request).map_or("this API", |message| message.name);
-        let (min, max) = (R::MIN, R::MAX);
+        let (min, max) = (R::MIN, R::MAX.min(newest));
         let none = || ClientError::NotServed { address: self.address.clone(), api, min, max };
-        let version = self.version::<R>().ok_or_else(none)?;
+        let served = self.version::<R>().map(|version| version.min(newest));
+        let first = self.served.get(&R::KEY).map_or(min, |(first, _)| *first);
+        let version = served.filter(|version| *version >= first.max(min)).ok_or_else(none)?;
         self.call_at(version, &request(version))
     }
 
-    fn call_at<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, ClientError> {
+    /// Sends a request that is never answered: a produce without acknowledgement.
+    pub fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<(), ClientError> {
+        self.put(version, request).map(|_| ())
+    }
+
+    /// Gives the number of the request.
+    fn put<R: Request>(&mut self, version: i16, request: &R) -> Result<i32, ClientError> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let asked = self.correlation_id;
         let wire = |source| ClientError::Wire { address: self.address.clone(), source };
         let frame = encode_request(version, asked, Some(SOFTWARE), request, Splices::new()).map_err(wire)?;
         let io = |source| ClientError::Io { address: self.address.clone(), source };
         self.stream.write_all(&frame.to_bytes()).map_err(io)?;
+        Ok(asked)
+    }
+
+    fn call_at<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, ClientError> {
+        let asked = self.put(version, request)?;
+        let wire = |source| ClientError::Wire { address: self.address.clone(), source };
+        let io = |source| ClientError::Io { address: self.address.clone(), source };
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).map_err(io)?;
         let length = i32::from_be_bytes(length);

@@ -99,6 +99,38 @@ const NOT_NEEDED: &[&str] = &["inter.broker.listener.name", "process.roles"];
 /// What Kafka's plugins read: names that its table does not have.
 const OF_PLUGINS: &[&str] = &["allow.everyone.if.no.acl.found", "super.users"];
 
+/// What giving a setting does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    ActedOn,
+    /// It says what holds anyway.
+    NotNeeded,
+    /// Kafka has it, and nothing here acts on it.
+    None,
+    /// Neither Kafka 4.4 nor Weir has it.
+    Unknown,
+}
+
+/// What giving a node this setting does.
+pub fn of(key: &str) -> Effect {
+    if OWN_KEYS.contains(&key) || ACTED_ON.contains(&key) {
+        Effect::ActedOn
+    } else if NOT_NEEDED.contains(&key) {
+        Effect::NotNeeded
+    } else if is_of_kafka(key) {
+        Effect::None
+    } else {
+        Effect::Unknown
+    }
+}
+
+/// All names that a node's settings may have here with effect, ascending.
+pub fn with_effect() -> impl Iterator<Item = &'static str> {
+    let mut names: Vec<&str> = OWN_KEYS.iter().chain(ACTED_ON).copied().collect();
+    names.sort_unstable();
+    names.into_iter()
+}
+
 impl Settings<'_> {
     /// What would protect the data and cannot: a start without it would serve everybody in silence.
     pub(super) fn refuse_missing_security(&self) -> Result<(), ConfigRefused> {

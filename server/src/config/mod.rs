@@ -1,9 +1,11 @@
 //! Configuration: what files, environment and flags say, and what the program may rely on.
 
 pub mod checked;
-mod effect;
+pub mod defaults;
+pub mod effect;
 pub mod network;
 pub mod raw;
+pub mod words;
 
 pub use checked::Config;
 pub use network::Endpoint;
