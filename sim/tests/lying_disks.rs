@@ -4,7 +4,7 @@ use sim::cluster::run::{Outcome, Plan};
 use sim::seeds::{Span, Totals, each, report};
 
 /// Without `WEIR_SIM_LYING_SEEDS`.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 150;
 
 #[test]
 fn what_a_lying_disk_holds_is_never_served_and_nothing_is_lost() {
