@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use model::NodeId;
 
-/// How far apart two voters stand for election.
-pub(super) const STAGGER: Duration = Duration::from_millis(50);
+/// How far apart two voters stand for election. No multiple of the 50 ms after which a refused connect is tried again (`liveness`): one
+/// voter may see the death one try later than the other, and both would stand at the same moment and split the votes.
+pub(super) const STAGGER: Duration = Duration::from_millis(80);
 /// An election needs a round trip and a write to a disk: so long it is left alone.
 const ELECTION: Duration = Duration::from_millis(150);
 
@@ -120,16 +121,26 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_voter_stands_at_once_against_a_dead_leader_and_the_next_50_ms_later() {
-        for (me, leader, at) in [(2, 1, 0), (3, 1, 50), (1, 2, 0), (3, 2, 50), (1, 3, 0), (2, 3, 50)] {
+    fn the_lowest_voter_stands_at_once_against_a_dead_leader_and_the_next_80_ms_later() {
+        for (me, leader, at) in [(2, 1, 0), (3, 1, 80), (1, 2, 0), (3, 2, 80), (1, 3, 0), (2, 3, 80)] {
             let stood = stands(&mut Elections::default(), &view(me, Some(leader)), 0);
             assert_eq!(stood, Some((at, Campaign::Forced)), "{me} against {leader}");
         }
     }
 
+    /// As if the first one's second try to connect came one interval later than the other's.
+    #[test]
+    fn voters_that_see_a_death_one_or_two_tries_apart_do_not_stand_together() {
+        for tries in 1..=2 {
+            let seen_at = |rank: u32, late: u32| ms(50) * late + STAGGER * rank;
+            let (first, second) = (seen_at(0, tries), seen_at(1, 0));
+            assert!(first.abs_diff(second) >= ms(15), "{first:?} and {second:?}");
+        }
+    }
+
     #[test]
     fn after_a_start_without_a_leader_they_ask_one_after_the_other() {
-        for (me, at) in [(1, 0), (2, 50), (3, 100)] {
+        for (me, at) in [(1, 0), (2, 80), (3, 160)] {
             assert_eq!(stands(&mut Elections::default(), &view(me, None), 0), Some((at, Campaign::Asking)));
         }
     }
