@@ -93,6 +93,8 @@ pub struct Node {
     pub http: String,
     pub data: PathBuf,
     place: Place,
+    /// The peer addresses that it is told of: of all founders, or of the members when it was added.
+    join: String,
     program: Option<Program>,
     started: Instant,
 }
@@ -115,8 +117,13 @@ impl Node {
         let address = || Ok::<_, anyhow::Error>(format!("{}:{}", place.host, free_port()?));
         let data = place.data.clone().unwrap_or_else(|| folder.join(format!("node{id}")));
         let (kafka, peer, http) = (address()?, address()?, address()?);
-        Ok(Node { id, kafka, peer, http, data, place, program: None, started: Instant::now() })
+        let (join, started) = (String::new(), Instant::now());
+        Ok(Node { id, kafka, peer, http, data, place, join, program: None, started })
     }
+}
+
+fn peers(nodes: &BTreeMap<u32, Node>) -> String {
+    nodes.values().map(|node| node.peer.as_str()).collect::<Vec<_>>().join(",")
 }
 
 /// The nodes by id.
@@ -125,8 +132,6 @@ pub struct Cluster {
     pub plan: Plan,
     pub nodes: BTreeMap<u32, Node>,
     folder: tempfile::TempDir,
-    /// The peer addresses of the founders.
-    join: String,
 }
 
 impl Cluster {
@@ -151,9 +156,9 @@ impl Cluster {
         for (id, place) in (1..).zip(&plan.places) {
             nodes.insert(id, Node::new(id, place.clone(), folder.path())?);
         }
-        let join: Vec<&str> = nodes.values().map(|node| node.peer.as_str()).collect();
-        let join = join.join(",");
-        let cluster = Cluster { plan, nodes, folder, join };
+        let join = peers(&nodes);
+        nodes.values_mut().for_each(|node: &mut Node| node.join.clone_from(&join));
+        let cluster = Cluster { plan, nodes, folder };
         if let Kind::Kafka(flavour) = cluster.plan.kind {
             kafka_node::format(cluster.folder.path(), &cluster.nodes, flavour, &cluster.plan.settings)?;
         }
@@ -180,7 +185,8 @@ impl Cluster {
     pub fn add(&mut self, place: Place) -> Result<u32> {
         ensure!(self.plan.kind == Kind::Weir, "only Weir adds nodes here");
         let id = self.nodes.keys().next_back().map_or(1, |last| last + 1);
-        self.nodes.insert(id, Node::new(id, place, self.folder.path())?);
+        let node = Node { join: peers(&self.nodes), ..Node::new(id, place, self.folder.path())? };
+        self.nodes.insert(id, node);
         self.up(id)?;
         Ok(id)
     }
@@ -232,7 +238,7 @@ impl Cluster {
             command.env_remove(name);
         }
         command.args(["serve", "--node-id", &id.to_string(), "--listen", &node.kafka, "--http", &node.http]);
-        command.args(["--peer-listen", &node.peer, "--join", &self.join, "--data-dir"]).arg(&node.data);
+        command.args(["--peer-listen", &node.peer, "--join", &node.join, "--data-dir"]).arg(&node.data);
         self.plan.settings.iter().for_each(|setting| {
             command.args(["--set", setting]);
         });

@@ -49,12 +49,15 @@ impl Broken {
         command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{what}")]);
         let strace = Program::start("strace", &mut command)?;
         let status = format!("/proc/{pid}/status");
+        let broken = Broken { strace, seen };
         wait_until("strace traces the process", STEP_MAX, || {
             let traced = std::fs::read_to_string(&status).unwrap_or_default();
-            Ok(traced.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")))
+            let is_traced = traced.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"));
+            // it may have ended of the first broken call before anybody looked
+            Ok(is_traced || broken.has_struck()?)
         })
-        .with_context(|| strace.tail())?;
-        Ok(Broken { strace, seen })
+        .with_context(|| broken.strace.tail())?;
+        Ok(broken)
     }
 
     /// Whether a call has been broken yet.

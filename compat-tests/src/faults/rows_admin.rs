@@ -127,6 +127,8 @@ pub(super) const MEMBERS: Row = Row {
             let members: Vec<u32> =
                 stage.cluster.nodes.values().filter(|node| node.is_running()).map(|n| n.id).collect();
             ensure!(members.contains(&added) && members.len() == 4, "members {members:?}");
+            // what the cluster gives it by itself would come behind an order; this waits until it has its share
+            stage.cluster.node_command(added, &["add", &added.to_string(), "--timeout", "90"])?;
             // the new one gets replicas, then takes the place of another, the vote of which goes too
             reassign(stage, &targets(&members, 0))?;
             until_replicas_are(stage, &targets(&members, 0))?;
