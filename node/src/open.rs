@@ -14,12 +14,13 @@ use replication::metadata::BrokerConfig;
 use replication::metadata::record::LEVEL;
 use storage::disk::{Disk, DiskError};
 use storage::log::Log;
-use storage::{Options, Recovered, Store};
+use storage::{Look, Options, Recovered, Store};
 
 use crate::birth;
 use crate::clean::Cleaner;
 use crate::cold::Cold;
 use crate::config::NodeConfig;
+use crate::controller::copies;
 use crate::controller::driver::{ControllerDriver, ControllerOpenError, ControllerOut, ControllerStart, FOUNDING};
 use crate::coordinator::Coordinators;
 use crate::core::Core;
@@ -52,13 +53,15 @@ impl Node {
     ) -> Result<Node, OpenError> {
         let mut random = Random::new(seed);
         let options = Options { salt: random.next_u64(), directory_id: random.uuid(), only_copy: true };
-        let recovered = Store::open(Arc::clone(&disk), &config.data_dir, options)?;
-        let Recovered { store, journal, mut logs, damaged, notes, clean, report } = recovered;
+        let judge = |look: &Look<'_>| copies::elsewhere(&config, look);
+        let recovered = Store::open_judged(Arc::clone(&disk), &config.data_dir, options, Some(&judge))?;
+        let Recovered { store, journal, mut logs, damaged, lost, notes, clean, report } = recovered;
         tracing::info!(?report, clean, logs = logs.len(), "the data directory is open");
-        assert!(damaged.is_empty(), "the only copy was opened although it is damaged: {damaged:?}");
+        // What is damaged and not given up is refused.
+        assert!(damaged.keys().all(|id| lost.contains(id)), "opened with {damaged:?}, given up: {lost:?}");
         let known: BTreeSet<String> = logs.values().map(|found| found.log.folder().to_owned()).collect();
         for folder in store.set_aside(&known)? {
-            tracing::warn!(folder, "nobody knows this folder: it was moved to .weir/set-aside");
+            tracing::warn!(folder, "this folder is no log of this start: it was moved to .weir/set-aside");
         }
         let log = logs.remove(&LogId::METADATA).map(|found| found.log);
         let me = Hello {
@@ -86,6 +89,7 @@ impl Node {
             log,
             notes: &notes,
             clean,
+            lost: lost.into_iter().map(|id| id.partition).collect(),
         };
         let driver = ControllerDriver::open(start, now, &mut out)?;
         let peers = Peers::new(me, founding, driver.image(), random.next_u64());

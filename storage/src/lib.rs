@@ -11,6 +11,7 @@ mod index_reader;
 pub mod journal;
 pub mod lock;
 pub mod log;
+pub mod lost;
 pub mod offset_index;
 pub mod reader;
 pub mod record;
@@ -29,7 +30,7 @@ pub use journal::entry::{Entry, LogChange, LogEntry, Unit};
 pub use journal::{Durable, Group, GroupPart, Journal, JournalFull};
 pub use log::{Log, LogConfig};
 pub use reader::{Read, ReadError, ReadPlan};
-pub use recovery::{OpenError, Recovered, RecoveredLog};
+pub use recovery::{Judge, Look, OpenError, Recovered, RecoveredLog};
 pub use store::{Options, Store};
 pub use time_reader::{TimeFound, TimePlan, TimeTarget};
 

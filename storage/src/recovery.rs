@@ -3,7 +3,7 @@
 //! Owns what is believed. Does not own layouts.
 //! Invariant: a crash at any point of the recovery leaves the old checkpoint and journal, so that the next one begins from there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::disk::{Disk, DiskError};
 use crate::journal::Journal;
 use crate::journal::entry::EntryError;
 use crate::log::Log;
+use crate::lost::LostNoteError;
 use crate::store::{Options, Store};
 
 /// A log as it is after recovery, and what the node needs to go on with it.
@@ -36,6 +37,8 @@ pub struct Recovered {
     pub logs: BTreeMap<LogId, RecoveredLog>,
     /// Logs whose files do not hold what the checkpoint says; they were left as they are.
     pub damaged: BTreeMap<LogId, Damage>,
+    /// Logs that this start or an earlier one gave up, and of which the cluster may not know that yet (`crate::lost`).
+    pub lost: BTreeSet<LogId>,
     pub notes: BTreeMap<String, Bytes>,
     /// The process before stopped in order.
     pub clean: bool,
@@ -58,6 +61,19 @@ pub struct Report {
     /// Folders of deleted topics that were removed.
     pub removed: Vec<String>,
 }
+
+/// What is known when damaged logs are judged.
+#[derive(Debug)]
+pub struct Look<'a> {
+    pub store: &'a Store,
+    /// The log of the metadata group, unless it is damaged itself.
+    pub metadata: Option<&'a Log>,
+    pub notes: &'a BTreeMap<String, Bytes>,
+    pub damaged: &'a BTreeMap<LogId, Damage>,
+}
+
+/// Names the damaged logs that may be given up, because other nodes have what they held.
+pub type Judge<'a> = dyn Fn(&Look<'_>) -> BTreeSet<LogId> + 'a;
 
 /// Why a log cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -94,6 +110,8 @@ pub enum OpenError {
     NoJournal { path: PathBuf },
     #[error("{count} logs are damaged and this node has the only copy; nothing was given up: {first}")]
     Damaged { count: usize, first: String },
+    #[error(transparent)]
+    Lost(#[from] LostNoteError),
     #[error("journal group {missing} is damaged, but group {known} was durable")]
     Journal { missing: u64, known: u64 },
     #[error("{path}: {has} groups of logs that could not be written, the checkpoint says {says}")]
@@ -110,12 +128,26 @@ impl Store {
     /// When the directory is not ours, the disk fails, or checkpoint or journal are damaged below what was known to be durable;
     /// with `Options::only_copy` also when a log is damaged. Whatever the error, the next start finds the same checkpoint and journal.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Recovered, OpenError> {
-        let opened = open::open(Arc::clone(&disk), root, options.clone());
+        Store::open_judged(disk, root, options, None)
+    }
+
+    /// As `open`; with `Options::only_copy` the damaged logs that `judge` names are given up instead: `Recovered::lost` has them, they
+    /// are no longer known, and their folders are left for `set_aside`.
+    ///
+    /// # Errors
+    /// As `open`, for the logs that `judge` does not name.
+    pub fn open_judged(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        options: Options,
+        judge: Option<&Judge<'_>>,
+    ) -> Result<Recovered, OpenError> {
+        let opened = open::open(Arc::clone(&disk), root, options.clone(), judge);
         let Err(OpenError::Disk(error @ DiskError::Full { .. })) = opened else { return opened };
         // What the segments do not have yet needs room, and this is what the ballast is for.
         tracing::warn!(%error, "the disk is full: the start goes on with the room that was kept for that");
         Store::drop_ballast_step(root).run(&*disk)?;
-        open::open(disk, root, options)
+        open::open(disk, root, options, judge)
     }
 }
 

@@ -6,13 +6,13 @@
 //! held and make no system call, but two: `open`, which reads, and the cut of a conflict that has left the tail (a follower's, rare).
 //! Invariant: an answer goes out with or after the image that it speaks of.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{LogId, NodeId, Now, Offset};
+use model::{LogId, NodeId, Now, Offset, TopicPartition};
 use replication::controller::features;
 use replication::controller::raft_node::Persist;
 use replication::controller::{Controller, ControllerError, ControllerOptions, Output, Random, Recovered};
@@ -73,6 +73,8 @@ pub(crate) struct ControllerStart<'a> {
     pub(crate) notes: &'a BTreeMap<String, Bytes>,
     /// The process before stopped in order.
     pub(crate) clean: bool,
+    /// Partitions of which this disk holds nothing any more.
+    pub(crate) lost: BTreeSet<TopicPartition>,
 }
 
 /// A unit for the journal. When it is durable: `ControllerDriver::persisted(number, operation)`.
@@ -160,9 +162,9 @@ impl ControllerDriver {
         now: Now,
         out: &mut ControllerOut,
     ) -> Result<ControllerDriver, ControllerOpenError> {
-        let ControllerStart { config, seed, incarnation, founding, store, log, notes, clean } = start;
+        let ControllerStart { config, seed, incarnation, founding, store, log, notes, clean, lost } = start;
         let disk = Arc::clone(store.disk());
-        let snapshot_path = store.root().join(METADATA_FOLDER).join("snapshot");
+        let snapshot_path = snapshot_path(store);
         let mut first: Vec<Entry> = Vec::new();
         let mut log = log.unwrap_or_else(|| {
             // Raft counts from 1.
@@ -201,7 +203,12 @@ impl ControllerDriver {
             asks: Asks::new(),
             producer_ids: ProducerIds::default(),
             offsets_topic_asked: false,
-            registration: Registration::new(now.mono, node_info(config, incarnation, store.directory_id()), clean),
+            registration: Registration::new(
+                now.mono,
+                node_info(config, incarnation, store.directory_id()),
+                clean,
+                lost,
+            ),
             contacts: Contacts::default(),
             liveness: Liveness::new(now.mono),
             elections: Elections::default(),
@@ -376,6 +383,10 @@ impl ControllerDriver {
     }
 }
 
+pub(super) fn snapshot_path(store: &Store) -> PathBuf {
+    store.root().join(METADATA_FOLDER).join("snapshot")
+}
+
 fn node_info(config: &NodeConfig, incarnation: Incarnation, directory: [u8; 16]) -> NodeInfo {
     NodeInfo {
         incarnation,
@@ -389,7 +400,7 @@ fn node_info(config: &NodeConfig, incarnation: Incarnation, directory: [u8; 16])
 }
 
 /// Who votes at first, as far as this directory was there.
-fn founders(founding: Option<&Founding>, node: NodeId, directory: [u8; 16]) -> Vec<NodeId> {
+pub(super) fn founders(founding: Option<&Founding>, node: NodeId, directory: [u8; 16]) -> Vec<NodeId> {
     let all = founding.map(|founding| &founding.founders[..]).unwrap_or_default();
     let was_there = all.contains(&Founder { node, directory });
     all.iter().filter(|_| was_there).map(|founder| founder.node).collect()

@@ -5,6 +5,7 @@
 
 mod asks;
 mod contacts;
+pub(crate) mod copies;
 pub(crate) mod driver;
 mod elect;
 mod entries;

@@ -4,9 +4,10 @@
 //! Invariant: a start is registered when this node's own image names it: then everything that follows from the registration is in the
 //! image too, since the fact that names it is the last of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{NodeId, Now};
+use model::{NodeId, Now, TopicPartition};
 use replication::controller::requests::ControllerRequest;
 use replication::metadata::{Image, NodeInfo};
 
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Registration {
     pub(super) info: NodeInfo,
     clean: bool,
+    /// Partitions of which the disk holds nothing any more.
+    lost: BTreeSet<TopicPartition>,
     state: State,
     /// What was said of it last: said once.
     refused: String,
@@ -47,8 +50,8 @@ pub(super) enum Membership {
 }
 
 impl Registration {
-    pub(super) fn new(now: Duration, info: NodeInfo, clean: bool) -> Registration {
-        Registration { info, clean, state: State::Due(now), refused: String::new() }
+    pub(super) fn new(now: Duration, info: NodeInfo, clean: bool, lost: BTreeSet<TopicPartition>) -> Registration {
+        Registration { info, clean, lost, state: State::Due(now), refused: String::new() }
     }
 
     pub(super) fn answered(&mut self, now: Duration, decided: Result<(), Refusal>) {
@@ -108,7 +111,8 @@ impl ControllerDriver {
             return;
         }
         let info = self.registration.info.clone();
-        let request = ControllerRequest::Register { node: self.node, info, clean: self.registration.clean };
+        let Registration { clean, lost, .. } = &self.registration;
+        let request = ControllerRequest::Register { node: self.node, info, clean: *clean, lost: lost.clone() };
         self.ask(now, Asker::Registration, request, PATIENCE, out);
     }
 
@@ -116,7 +120,13 @@ impl ControllerDriver {
     pub(super) fn look_at_membership(&mut self, out: &mut ControllerOut) {
         match self.registration.look(self.node, self.controller.image()) {
             Membership::Unchanged => {}
-            Membership::Registered => out.registered = true,
+            Membership::Registered => {
+                out.registered = true;
+                // The image says so now. In the journal this stands before all that is fetched again.
+                if !self.registration.lost.is_empty() {
+                    self.push_unit(vec![storage::lost::settled()], 0, out);
+                }
+            }
             Membership::Replaced => {
                 let node = self.node;
                 out.fatal = Some(format!(
@@ -150,7 +160,7 @@ mod tests {
 
     fn registration() -> Registration {
         let info = NodeInfo { incarnation: Incarnation([2; 16]), ..NodeInfo::default() };
-        Registration::new(at(0), info, true)
+        Registration::new(at(0), info, true, BTreeSet::new())
     }
 
     #[test]

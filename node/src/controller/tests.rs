@@ -1,6 +1,6 @@
 //! Tests of the controller's driver: one node on a real folder, through journal and recovery.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,6 +65,7 @@ fn start<'a>(
         log,
         notes,
         clean,
+        lost: BTreeSet::new(),
     }
 }
 

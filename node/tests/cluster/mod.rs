@@ -173,6 +173,12 @@ impl Cluster {
 
     /// Another process of the node, on what its disk holds.
     pub fn start(&mut self, node: i32) {
+        self.try_start(node).expect("the directory opens");
+    }
+
+    /// # Errors
+    /// When the directory does not open: then the node does not run.
+    pub fn try_start(&mut self, node: i32) -> Result<(), node::OpenError> {
         self.starts += 1;
         let (id, number) = (NodeId(node), self.starts);
         let (dir, disk_bytes) = (self.folder.path().join(format!("node{node}")), self.disk_bytes);
@@ -199,7 +205,7 @@ impl Cluster {
         };
         let mut fx = Effects::new();
         let seed = number << 32 | u64::try_from(node).expect("not negative");
-        let opened = Node::open(config, Arc::clone(&disk), seed, self.now, &mut fx).expect("the directory opens");
+        let opened = Node::open(config, Arc::clone(&disk), seed, self.now, &mut fx)?;
         let tick_at = self.now.mono;
         let process =
             Process { number, node: opened, disk, small, tick_at, lanes: BTreeMap::new(), ready: false, fatal: None };
@@ -207,6 +213,12 @@ impl Cluster {
         self.schedule(Duration::ZERO, Event::Tick { node: id, process: number });
         self.net_started(id);
         self.take(id, fx);
+        Ok(())
+    }
+
+    /// Its data directory.
+    pub fn dir(&self, node: i32) -> PathBuf {
+        self.folder.path().join(format!("node{node}"))
     }
 
     /// Kills the process: what its disk was not asked for is gone.

@@ -266,9 +266,17 @@ pub(super) fn for_all(
     image: &Image,
     change: impl Fn(&Topic, &PartitionInfo) -> Option<PartitionInfo>,
 ) -> Vec<Vec<Fact>> {
+    for_each(image, |topic, _, before| change(topic, before))
+}
+
+/// As `for_all`, where it matters which partition it is.
+pub(super) fn for_each(
+    image: &Image,
+    change: impl Fn(&Topic, PartitionIndex, &PartitionInfo) -> Option<PartitionInfo>,
+) -> Vec<Vec<Fact>> {
     let of_topic = |topic: &Arc<Topic>| -> Vec<Fact> {
         let fact = |(partition, before): (PartitionIndex, &Arc<PartitionInfo>)| {
-            change(topic, before).map(|state| changed(topic.id, partition, state))
+            change(topic, partition, before).map(|state| changed(topic.id, partition, state))
         };
         topic.partitions().filter_map(fact).collect()
     };

@@ -39,7 +39,9 @@ pub fn decide(image: &Image, random: &mut Random, now: Now, request: &Controller
     let done = |groups| Decision::new(groups, Answer::Done);
     let topics_of = |keep: bool, facts| if keep { facts } else { Vec::new() };
     Ok(match request {
-        Request::Register { node, info, clean } => done(nodes::register_checked(image, *node, info, *clean)?),
+        Request::Register { node, info, clean, lost } => {
+            done(nodes::register_checked(image, *node, info, *clean, lost)?)
+        }
         Request::Fence { node, incarnation } => done(nodes::fence(image, *node, *incarnation)),
         Request::Unfence { node, incarnation } => done(nodes::unfence(image, *node, *incarnation)?),
         Request::UnregisterNode { node } => done(orders::unregister(image, *node)?),

@@ -164,6 +164,18 @@ impl Controller {
         &self.image
     }
 
+    /// The image as it is if all that the log holds was committed. To look at; nothing is decided on it.
+    pub fn image_of_log(&self) -> Image {
+        let mut image = Image::clone(&self.image);
+        let facts = self.raft.unapplied().into_iter().map_while(|data| decode_batch(data).ok()).flatten();
+        for fact in facts {
+            if image.apply(&fact).is_err() {
+                break;
+            }
+        }
+        image
+    }
+
     /// Whether this node decides. It must also have applied all that earlier controllers decided.
     pub fn is_active(&self) -> bool {
         // While it hands the leadership on, the group takes no entries.

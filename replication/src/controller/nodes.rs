@@ -6,10 +6,12 @@
 //! the node itself comes behind what it says of its partitions: it may be cut anywhere by the death of the controller, and is decided
 //! once more then.
 
-use model::planted::{self, Bug};
-use model::{ErrorCode, NodeId};
+use std::collections::BTreeSet;
 
-use super::change::{Draft, Mode, Seen, View, for_all};
+use model::planted::{self, Bug};
+use model::{ErrorCode, NodeId, TopicPartition};
+
+use super::change::{Draft, Mode, Seen, View, for_all, for_each};
 use super::requests::Refusal;
 use crate::metadata::record::{LEVEL, LEVEL_FEATURE};
 use crate::metadata::{Duty, Fact, Image, Incarnation, NodeInfo, NodeOrders, PartitionInfo, Topic};
@@ -23,7 +25,7 @@ enum Trust {
     All,
     /// The machine rebooted after an unclean stop: what no journal held may be gone.
     Journalled,
-    /// It is another directory.
+    /// It is another directory, or the partition's log was damaged and given up.
     Nothing,
 }
 
@@ -44,7 +46,13 @@ pub fn found_cluster(cluster_id: String, voters: Vec<NodeId>, metadata_level: u3
 ///
 /// # Errors
 /// UnsupportedVersion.
-pub fn register_checked(image: &Image, node: NodeId, info: &NodeInfo, clean: bool) -> Result<Vec<Vec<Fact>>, Refusal> {
+pub fn register_checked(
+    image: &Image,
+    node: NodeId,
+    info: &NodeInfo,
+    clean: bool,
+    lost: &BTreeSet<TopicPartition>,
+) -> Result<Vec<Vec<Fact>>, Refusal> {
     for (feature, level) in image.features() {
         let (min, max) = info.features.get(feature).copied().unwrap_or((0, 0));
         if !(min..=max).contains(level) {
@@ -55,11 +63,18 @@ pub fn register_checked(image: &Image, node: NodeId, info: &NodeInfo, clean: boo
             return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
         }
     }
-    Ok(register(image, node, info.clone(), clean))
+    Ok(register(image, node, info.clone(), clean, lost))
 }
 
-/// A process start. `clean`: the earlier one ended with everything on disk. One group for each topic, then one for the node.
-pub fn register(image: &Image, node: NodeId, info: NodeInfo, clean: bool) -> Vec<Vec<Fact>> {
+/// A process start. `clean`: the earlier one ended with everything on disk. `lost`: nothing of these is on the disk any more. One group
+/// for each topic, then one for the node.
+pub fn register(
+    image: &Image,
+    node: NodeId,
+    info: NodeInfo,
+    clean: bool,
+    lost: &BTreeSet<TopicPartition>,
+) -> Vec<Vec<Fact>> {
     let trust = match image.node(node) {
         None => Trust::Nothing,
         Some(before) if before.directory != info.directory => Trust::Nothing,
@@ -68,7 +83,10 @@ pub fn register(image: &Image, node: NodeId, info: NodeInfo, clean: bool) -> Vec
     };
     let view = View::with(image, node, if info.fenced { Seen::Dead } else { Seen::Back });
     let fenced = info.fenced;
-    let mut groups = for_all(image, |topic, before| started(view, topic, before, node, trust, fenced));
+    let mut groups = for_each(image, |topic, partition, before| {
+        let is_lost = lost.contains(&TopicPartition { topic: topic.id, partition });
+        started(view, topic, before, node, if is_lost { Trust::Nothing } else { trust }, fenced)
+    });
     let mut last = vec![Fact::NodeRegistered { node, info }];
     last.extend(orders_at_start(image, node, trust));
     groups.push(last);

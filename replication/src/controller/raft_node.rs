@@ -14,7 +14,7 @@ use protobuf::Message as _;
 use raft::eraftpb::{
     ConfChange, ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, Message, MessageType, Snapshot,
 };
-use raft::{Config, INVALID_ID, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{Config, GetEntriesContext, INVALID_ID, Progress, ProgressState, RawNode, SnapshotStatus, StateRole};
 use slog::{Discard, Logger, o};
 
 use super::raft_codec::{
@@ -642,6 +642,14 @@ impl RaftNode {
 
     pub fn applied(&self) -> u64 {
         self.applied
+    }
+
+    /// What the log holds behind the last applied entry: it may have been committed, but this node was not told yet.
+    pub(super) fn unapplied(&self) -> Vec<Bytes> {
+        let context = GetEntriesContext::empty(false);
+        let entries = self.raw.raft.raft_log.entries(self.applied + 1, None, context).unwrap_or_default();
+        let facts = entries.into_iter().filter(|entry| entry.get_entry_type() == EntryType::EntryNormal);
+        facts.map(|entry| entry.data).collect()
     }
 
     pub fn last_index(&self) -> u64 {

@@ -4,7 +4,7 @@
 //! decided (`decide`). Invariant: an answer that holds a list has one entry for each thing that was asked for, in the same order
 //! (`LeadersElected` names its partitions, since all of the cluster may have been asked for).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 
@@ -14,8 +14,9 @@ use crate::metadata::{Duty, Incarnation, NodeInfo};
 /// Any node may ask; the active controller decides.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ControllerRequest {
-    /// A process start. `clean`: the earlier one ended with everything on disk. Answered with `Done`.
-    Register { node: NodeId, info: NodeInfo, clean: bool },
+    /// A process start. `clean`: the earlier one ended with everything on disk. `lost`: partitions of which its disk holds nothing any
+    /// more. Answered with `Done`.
+    Register { node: NodeId, info: NodeInfo, clean: bool, lost: BTreeSet<TopicPartition> },
     /// This incarnation is dead. `Done`, also where it was fenced before or is another by now.
     Fence { node: NodeId, incarnation: Incarnation },
     /// This incarnation turned up again. `Done`, or StaleBrokerEpoch where a later one registered.

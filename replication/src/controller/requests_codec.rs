@@ -76,9 +76,11 @@ fn request_to_proto(request: &ControllerRequest) -> proto::controller_request::K
     use ControllerRequest as R;
     use proto::controller_request::Kind;
     match request {
-        R::Register { node, info, clean } => {
-            Kind::Register(proto::RegisterRequest { registration: Some(node_to_proto(*node, info)), clean: *clean })
-        }
+        R::Register { node, info, clean, lost } => Kind::Register(proto::RegisterRequest {
+            registration: Some(node_to_proto(*node, info)),
+            clean: *clean,
+            lost: lost.iter().map(partition_id).collect(),
+        }),
         R::Fence { node, incarnation } => Kind::Fence(of_node(*node, Some(*incarnation))),
         R::Unfence { node, incarnation } => Kind::Unfence(of_node(*node, Some(*incarnation))),
         R::UnregisterNode { node } => Kind::UnregisterNode(of_node(*node, None)),
@@ -134,7 +136,8 @@ fn request_from_proto(kind: proto::controller_request::Kind) -> Result<Controlle
         Kind::Register(of) => {
             let (node, info): (NodeId, NodeInfo) =
                 node_from_proto(of.registration.ok_or(CodecError::Missing("registration"))?)?;
-            R::Register { node, info, clean: of.clean }
+            let lost = all(of.lost, read_partition_id)?.into_iter().collect();
+            R::Register { node, info, clean: of.clean, lost }
         }
         Kind::Fence(of) => R::Fence { node: node_id(of.node)?, incarnation: incarnation(&of.incarnation)? },
         Kind::Unfence(of) => R::Unfence { node: node_id(of.node)?, incarnation: incarnation(&of.incarnation)? },
@@ -481,21 +484,24 @@ fn hand_over(node: NodeId, incarnation: Incarnation, what: &HandOver) -> proto::
         HandOver::Stopping => &[][..],
         HandOver::Partitions(partitions) => partitions.as_slice(),
     };
-    let partition =
-        |of: &TopicPartition| proto::PartitionId { topic_id: id_bytes(&of.topic.0), partition: of.partition.get() };
     proto::HandOverRequest {
         node: node.0,
         incarnation: id_bytes(&incarnation.0),
         stopping: *what == HandOver::Stopping,
-        partitions: partitions.iter().map(partition).collect(),
+        partitions: partitions.iter().map(partition_id).collect(),
     }
 }
 
+fn partition_id(of: &TopicPartition) -> proto::PartitionId {
+    proto::PartitionId { topic_id: id_bytes(&of.topic.0), partition: of.partition.get() }
+}
+
+fn read_partition_id(of: proto::PartitionId) -> Result<TopicPartition, CodecError> {
+    Ok(TopicPartition { topic: topic_id(&of.topic_id)?, partition: partition_index(of.partition)? })
+}
+
 fn read_hand_over(of: proto::HandOverRequest) -> Result<ControllerRequest, CodecError> {
-    let partition = |of: proto::PartitionId| {
-        Ok(TopicPartition { topic: topic_id(&of.topic_id)?, partition: partition_index(of.partition)? })
-    };
-    let partitions = all(of.partitions, partition)?;
+    let partitions = all(of.partitions, read_partition_id)?;
     let what = if of.stopping { HandOver::Stopping } else { HandOver::Partitions(partitions) };
     Ok(ControllerRequest::HandOver { node: node_id(of.node)?, incarnation: incarnation(&of.incarnation)?, what })
 }

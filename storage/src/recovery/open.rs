@@ -4,7 +4,7 @@
 //! repeats the whole; after it the journal's old groups count no more, because their salt is not the checkpoint's.
 //! Invariant: a refusal comes before that step too: once the files are put right, the next start finds all that this one found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -15,19 +15,25 @@ use model::batch::StoredBatch;
 
 use super::fold::{Folded, Layout, Source, fold};
 use super::rewrite::{Dirty, check_lengths, check_trusted, direct_batch, rewrite};
-use super::{Damage, OpenError, Recovered, RecoveredLog, Report, identity, scan};
+use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, ReadMode, Step};
 use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
 use crate::journal::replay::{self, Replay};
 use crate::journal::{Journal, carry};
 use crate::log::{Log, Shared};
+use crate::lost;
 use crate::offset_index::SegmentIndex;
 use crate::reader::ReadError;
 use crate::segment::Segment;
 use crate::store::{DELETED_SUFFIX, METADATA_FOLDER, Options, Store, checkpoint_path};
 
-pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result<Recovered, OpenError> {
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    root: &Path,
+    options: Options,
+    judge: Option<&Judge<'_>>,
+) -> Result<Recovered, OpenError> {
     let known = identity::read(&*disk, root)?;
     let mut report = Report { fresh: known.is_none(), ..Report::default() };
     let (checkpoint, replay) = match known {
@@ -39,7 +45,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     report.units = replay.units.len() as u64;
     let mut state = decide(&*disk, root, &checkpoint, replay, &mut report)?;
     find_damage(&*disk, root, &checkpoint, &mut state.folded.logs)?;
-    if options.only_copy {
+    if options.only_copy && judge.is_none() {
         // Before anything is rewritten: what a missing file takes from one log must not be cut from the others.
         let found = state.folded.logs.values();
         refuse(found.filter_map(|layout| Some((layout.log.folder.as_str(), layout.damage.as_ref()?))))?;
@@ -52,18 +58,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     let store = Store::new(Arc::clone(&shared), known.unwrap_or(options.directory_id));
     let Settled { all, kept, damaged, notes, operations } = settled;
     let known_logs = all.iter().map(|(log, _)| log.clone()).chain(kept).collect();
-    let next = Checkpoint {
-        salt,
-        from_sequence: 1,
-        operations,
-        notes: notes.clone(),
-        logs: known_logs,
-        ..Checkpoint::default()
-    };
+    let mut next = Checkpoint { salt, from_sequence: 1, operations, notes, logs: known_logs, ..Checkpoint::default() };
     let (logs, damaged) = open_logs(&*disk, &shared, all, damaged)?;
-    if options.only_copy {
-        let folder = |id: &LogId| next.logs.iter().find(|log| log.id == *id).map_or("", |log| &*log.folder);
-        refuse(damaged.iter().map(|(id, damage)| (folder(id), damage)))?;
+    let mut lost = lost::read(&next.notes)?;
+    if options.only_copy && !damaged.is_empty() {
+        let metadata = logs.get(&LogId::METADATA).map(|found| &found.log);
+        let look = Look { store: &store, metadata, notes: &next.notes, damaged: &damaged };
+        let elsewhere = judge.map(|judge| judge(&look)).unwrap_or_default();
+        give_up(&mut next, &damaged, &elsewhere, &mut lost)?;
     }
     let files = prepare_journal(&*disk, root, !damaged.is_empty())?;
     run(&*disk, &store.replace_checkpoint(&next))?;
@@ -72,8 +74,28 @@ pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, options: Options) -> Result
     if known.is_none() {
         identity::write(&*disk, root, options.directory_id)?;
     }
+    let notes = next.notes;
     let journal = Journal::new(shared, salt, Files::new(files), notes.clone());
-    Ok(Recovered { store, journal, logs, damaged, notes, clean: checkpoint.clean, report })
+    Ok(Recovered { store, journal, logs, damaged, lost, notes, clean: checkpoint.clean, report })
+}
+
+/// The next checkpoint does not have the damaged logs that other nodes have, and notes that. An error that names the others, if there
+/// are any.
+fn give_up(
+    next: &mut Checkpoint,
+    damaged: &BTreeMap<LogId, Damage>,
+    elsewhere: &BTreeSet<LogId>,
+    lost: &mut BTreeSet<LogId>,
+) -> Result<(), OpenError> {
+    let folder = |id: &LogId| next.logs.iter().find(|log| log.id == *id).map_or("", |log| &*log.folder);
+    refuse(damaged.iter().filter(|(id, _)| !elsewhere.contains(id)).map(|(id, damage)| (folder(id), damage)))?;
+    for (id, damage) in damaged {
+        tracing::error!(log = %id, folder = folder(id), %damage, "a damaged log is given up: other nodes have what it held");
+    }
+    next.logs.retain(|log| !damaged.contains_key(&log.id));
+    lost.extend(damaged.keys().copied());
+    lost::write(&mut next.notes, lost);
+    Ok(())
 }
 
 /// An error that names damaged logs by their folders, if there are any.
@@ -208,8 +230,12 @@ fn decide(
                         layout.damage = Some(Damage::Direct { segment, at, first: direct.first, end: direct.end });
                         break;
                     }
+                    // A torn end takes along what came behind it in all logs; a file that was lost must not.
                     None => {
-                        torn = Some(torn.map_or(piece.unit, |torn| torn.min(piece.unit)));
+                        layout.damage = check_trusted(disk, &dir, layout)?;
+                        if layout.damage.is_none() {
+                            torn = Some(torn.map_or(piece.unit, |torn| torn.min(piece.unit)));
+                        }
                         break;
                     }
                 }

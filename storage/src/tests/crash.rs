@@ -1,13 +1,16 @@
 //! Files after a crash: nothing is believed that was not synced, nothing that was synced is lost.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::Offset;
+use model::{LogId, Offset};
 
 use super::harness::*;
+use crate::disk::RealDisk;
+use crate::journal::entry::Unit;
 use crate::recovery::{Damage, OpenError};
 use crate::segment::{FileKind, file_path};
-use crate::store::checkpoint_path;
+use crate::store::{Options, Store, checkpoint_path};
 
 #[test]
 fn segment_bytes_behind_the_checkpoint_are_written_again_whatever_the_file_holds() {
@@ -293,4 +296,59 @@ fn an_unjournalled_log_is_scanned_from_the_checkpoint_and_cut_at_the_last_whole_
     }
     let size = batch(0, 0, 1, 100, 0).size();
     assert_eq!(last, [30, 29, 29, 30 - 170usize.div_ceil(size)]);
+}
+
+#[test]
+fn a_damaged_log_that_others_have_is_given_up_and_that_is_known_until_it_is_settled() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    for topic in [1, 2, 3] {
+        node.create(topic, &small_segments(2_000));
+    }
+    for _ in 0..10 {
+        for topic in [1, 2, 3] {
+            node.push(topic, 100);
+        }
+    }
+    node.commit();
+    node.checkpoint(false);
+    // Nothing behind this says that it was durable; the damage before it must not make it a torn end.
+    for topic in [1, 2, 3] {
+        node.push(topic, 300_000);
+    }
+    node.commit();
+    let expected = node.read_all(3);
+    drop(node);
+    for topic in [1, 2] {
+        std::fs::remove_file(file_path(&root.join(folder(topic)), Offset::ZERO, FileKind::Data)).unwrap();
+    }
+    let judged = |named: &[u8]| {
+        let elsewhere: BTreeSet<LogId> = named.iter().map(|topic| id(*topic)).collect();
+        let options = Options { salt: 42, directory_id: [7; 16], only_copy: true };
+        let judge = |look: &crate::Look<'_>| {
+            assert_eq!(look.damaged.keys().copied().collect::<Vec<_>>(), [id(1), id(2)]);
+            elsewhere.clone()
+        };
+        Store::open_judged(Arc::new(RealDisk::new(&root, 64)), &root, options, Some(&judge))
+    };
+    let error = judged(&[1]).map(drop).unwrap_err();
+    assert!(matches!(&error, OpenError::Damaged { count: 1, .. }) && error.to_string().contains("t2-0"), "{error}");
+    let opened = judged(&[1, 2]).unwrap();
+    assert_eq!(opened.logs.keys().copied().collect::<Vec<_>>(), [id(3)]);
+    assert_eq!(opened.lost, BTreeSet::from([id(1), id(2)]));
+    drop(opened);
+    // A new log in the place of one changes nothing of that, until the cluster was told.
+    let mut node = open(&root);
+    assert!(node.damaged.is_empty());
+    assert_eq!((node.read_all(3), &node.lost), (expected, &BTreeSet::from([id(1), id(2)])));
+    std::fs::remove_dir_all(root.join(folder(1))).unwrap();
+    node.create(1, &small_segments(2_000));
+    node.commit();
+    drop(node);
+    let mut node = open(&root);
+    assert_eq!(node.lost.len(), 2);
+    node.queue.push_back(Unit::one(crate::lost::settled()));
+    node.commit();
+    drop(node);
+    assert!(open(&root).lost.is_empty());
 }

@@ -1,6 +1,6 @@
 //! `Node`: appends, journal groups, flushes, syncs and checkpoints, one after the other, on a real folder.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) logs: BTreeMap<LogId, Log>,
     pub(crate) queue: VecDeque<Unit>,
     pub(crate) damaged: BTreeMap<LogId, Damage>,
+    pub(crate) lost: BTreeSet<LogId>,
     pub(crate) report: Report,
     pub(crate) clean: bool,
     /// The newest operation of each log that was told to be durable.
@@ -65,7 +66,8 @@ pub(crate) fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Node, OpenErro
 
 fn open_with(disk: Arc<dyn Disk>, root: &Path, only_copy: bool) -> Result<Node, OpenError> {
     let options = Options { salt: 42, directory_id: [7; 16], only_copy };
-    let Recovered { store, journal, logs, damaged, clean, report, .. } = Store::open(Arc::clone(&disk), root, options)?;
+    let recovered = Store::open(Arc::clone(&disk), root, options)?;
+    let Recovered { store, journal, logs, damaged, lost, clean, report, .. } = recovered;
     let logs = logs.into_iter().map(|(id, log)| (id, log.log)).collect();
     Ok(Node {
         disk,
@@ -74,6 +76,7 @@ fn open_with(disk: Arc<dyn Disk>, root: &Path, only_copy: bool) -> Result<Node, 
         logs,
         queue: VecDeque::new(),
         damaged,
+        lost,
         report,
         clean,
         acked: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Every request and every answer, there and back; and what a broken peer may send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{LeaderEpoch, PartitionIndex};
 
@@ -60,7 +60,7 @@ fn requests() -> Vec<ControllerRequest> {
     ];
     let more = MorePartitions { topic: name("a"), total: 9, assignment: vec![vec![NodeId(1)]] };
     vec![
-        R::Register { node, info, clean: true },
+        R::Register { node, info, clean: true, lost: BTreeSet::from([place(3)]) },
         R::Fence { node, incarnation },
         R::Unfence { node, incarnation },
         R::UnregisterNode { node },

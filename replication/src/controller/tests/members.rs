@@ -1,5 +1,7 @@
 //! The members of the metadata group: nodes that join, vanish, come back with another disk, and are removed.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::controller::requests::ControllerRequest;
 use crate::controller::{decide, features};
@@ -93,7 +95,7 @@ impl Group {
             features: features::supported(),
             ..NodeInfo::default()
         };
-        self.ask(&ControllerRequest::Register { node: NodeId(node), info, clean: true });
+        self.ask(&ControllerRequest::Register { node: NodeId(node), info, clean: true, lost: BTreeSet::new() });
     }
 
     fn join(&mut self, node: i32) {

@@ -4,6 +4,8 @@ mod chaos;
 mod decisions;
 mod members;
 
+use std::collections::BTreeSet;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -109,7 +111,7 @@ impl Host {
             groups.push(vec![nodes::found(random.cluster_id(), vec![node])]);
         }
         let info = NodeInfo { incarnation: random.incarnation(), ..NodeInfo::default() };
-        groups.extend(nodes::register(image, node, info, clean));
+        groups.extend(nodes::register(image, node, info, clean, &BTreeSet::new()));
         self.propose(&groups, 1);
     }
 
@@ -212,7 +214,7 @@ fn the_election_of_a_restart_and_its_registration_can_share_one_write() {
     let (image, random) = controller.decide().expect("it is active");
     assert!(image.is_founded());
     let info = NodeInfo { incarnation: random.incarnation(), ..NodeInfo::default() };
-    let groups = nodes::register(image, NodeId(1), info, true);
+    let groups = nodes::register(image, NodeId(1), info, true, &BTreeSet::new());
     controller.propose(&groups, Token(9)).expect("it is active");
     controller.collect(&mut out).expect("facts of our own");
     let last = out.persist.last().expect("there is something to write").number;
@@ -590,7 +592,7 @@ fn after_restart(
     let mut info = image.node(NodeId(1)).expect("it is registered").clone();
     info.incarnation = Incarnation([99; 16]);
     change(&mut info);
-    let groups = nodes::register(&image, NodeId(1), info, clean);
+    let groups = nodes::register(&image, NodeId(1), info, clean, &BTreeSet::new());
     let image = image.with(&groups.concat()).expect("the facts apply");
     assert_eq!(image.node(NodeId(1)).map(|info| info.incarnation), Some(Incarnation([99; 16])));
     PartitionInfo::clone(&image.topic(&name("t")).expect("it was created").partitions[0])

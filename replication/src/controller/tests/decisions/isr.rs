@@ -86,7 +86,10 @@ fn a_member_must_live_in_the_incarnation_that_kept_up_and_must_not_be_about_to_s
     let mut world = shrunk();
     let request = world.isr_change("t", 0, "123");
     let info = NodeInfo { incarnation: incarnation(33), ..World::info(3) };
-    assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(3), info, clean: true }), None);
+    assert_eq!(
+        world.refused(&ControllerRequest::Register { node: NodeId(3), info, clean: true, lost: BTreeSet::new() }),
+        None
+    );
     assert_eq!(world.refused(&request), Some(ErrorCode::IneligibleReplica));
     let request = world.isr_change("t", 0, "123");
     assert_eq!(world.refused(&request), None);

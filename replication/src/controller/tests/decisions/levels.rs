@@ -54,14 +54,20 @@ fn a_level_is_not_finalised_while_a_registered_node_cannot_work_at_it() {
     world.apply(&[vec![Fact::FeatureLevelSet { name: "weir.metadata".into(), level: 1 }]]);
     let mut old = World::info(3);
     old.features.insert("weir.metadata".into(), (1, 1));
-    assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(3), info: old, clean: true }), None);
+    assert_eq!(
+        world.refused(&ControllerRequest::Register { node: NodeId(3), info: old, clean: true, lost: BTreeSet::new() }),
+        None
+    );
     let raise = update("weir.metadata", 2, LevelChange::Upgrade);
     assert_eq!(world.refused(&raise), Some(ErrorCode::InvalidUpdateVersion));
     // It counts while it is down: it may come back as it was.
     world.fence(3);
     assert_eq!(world.refused(&raise), Some(ErrorCode::InvalidUpdateVersion));
     let new = NodeInfo { incarnation: incarnation(33), ..World::info(3) };
-    assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(3), info: new, clean: true }), None);
+    assert_eq!(
+        world.refused(&ControllerRequest::Register { node: NodeId(3), info: new, clean: true, lost: BTreeSet::new() }),
+        None
+    );
     assert_eq!(world.refused(&raise), None);
     assert_eq!(world.image.level(), 2);
 }

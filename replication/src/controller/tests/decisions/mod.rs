@@ -13,7 +13,7 @@ mod reassign;
 mod scale;
 mod voters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{ErrorCode, LeaderEpoch, NodeId, Now, PartitionIndex, TopicId, TopicName, TopicPartition};
@@ -105,7 +105,12 @@ impl World {
     }
 
     fn start(&mut self, node: i32) {
-        let request = ControllerRequest::Register { node: NodeId(node), info: World::info(node), clean: true };
+        let request = ControllerRequest::Register {
+            node: NodeId(node),
+            info: World::info(node),
+            clean: true,
+            lost: BTreeSet::new(),
+        };
         assert_eq!(self.ask(&request), Ok(ControllerAnswer::Done));
     }
 

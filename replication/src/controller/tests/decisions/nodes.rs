@@ -60,7 +60,15 @@ fn a_topic_that_does_not_flush_goes_on_with_its_last_leader_and_a_journalled_one
 fn a_replaced_disk_is_no_replica_that_has_anything() {
     let start = |world: &mut World, node: i32| {
         let info = NodeInfo { directory: [99; 16], incarnation: incarnation(90 + node), ..World::info(node) };
-        assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(node), info, clean: false }), None);
+        assert_eq!(
+            world.refused(&ControllerRequest::Register {
+                node: NodeId(node),
+                info,
+                clean: false,
+                lost: BTreeSet::new()
+            }),
+            None
+        );
     };
     let table = [
         ("123 isr 123 led 1", "", 1, "123 isr 23 led 2"),
@@ -81,10 +89,29 @@ fn a_replaced_disk_is_no_replica_that_has_anything() {
 }
 
 #[test]
+fn a_start_without_what_one_partition_held_counts_for_the_others_only() {
+    let held = "123 isr 123 led 1";
+    let table = [
+        (held, 1, "123 isr 23 led 2"),
+        (held, 3, "123 isr 12 led 1"),
+        ("123 isr 12 led 1", 1, "123 isr 2 led 2"),
+        ("1 isr 1 led 1", 1, "1"),
+    ];
+    for (before, node, expected) in table {
+        let mut world = World::new(3).topic("t", &[("min.insync.replicas", "2")], &[held, before]);
+        let lost = BTreeSet::from([TopicPartition { topic: TopicId([1; 16]), partition: PartitionIndex::new(1) }]);
+        let info = NodeInfo { incarnation: incarnation(90 + node), ..World::info(node) };
+        assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(node), info, clean: true, lost }), None);
+        assert_eq!(world.show("t"), [held, expected], "{before}, lost by {node}");
+        assert_eq!(world.image.duty(NodeId(node)), Duty::Full, "the rest of its share is there");
+    }
+}
+
+#[test]
 fn a_start_that_cannot_work_at_a_finalised_level_is_refused() {
     let mut world = World::new(1);
     let old = NodeInfo { features: BTreeMap::from([("weir.metadata".into(), (1, 1))]), ..World::info(2) };
-    let register = |info| ControllerRequest::Register { node: NodeId(2), info, clean: true };
+    let register = |info| ControllerRequest::Register { node: NodeId(2), info, clean: true, lost: BTreeSet::new() };
     assert_eq!(world.refused(&register(old)), Some(ErrorCode::UnsupportedVersion));
     assert_eq!(world.refused(&register(World::info(2))), None);
 }
@@ -134,7 +161,10 @@ fn a_node_that_stops_hands_over_what_others_can_lead_and_is_not_elected_again() 
     assert!(election::balance_leaders(&world.image, 9).is_empty(), "it gets nothing back while it stops");
     // Once it started anew it may lead again.
     let info = NodeInfo { incarnation: incarnation(41), ..World::info(1) };
-    assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(1), info, clean: true }), None);
+    assert_eq!(
+        world.refused(&ControllerRequest::Register { node: NodeId(1), info, clean: true, lost: BTreeSet::new() }),
+        None
+    );
     assert!(world.image.may_lead(NodeId(1)));
     assert_eq!(world.refused(&request(1, HandOver::Stopping)), Some(ErrorCode::StaleBrokerEpoch));
 }

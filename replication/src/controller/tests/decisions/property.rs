@@ -128,7 +128,17 @@ impl Bed {
                 records.has.remove(&node);
             });
         }
-        ControllerRequest::Register { node, info, clean: self.random.below(2) == 0 }
+        // Or only what it had of one partition.
+        let lost: BTreeSet<TopicPartition> = match self.partition() {
+            Some((place, _)) if self.random.below(4) == 0 => [place].into(),
+            Some(_) | None => BTreeSet::new(),
+        };
+        for place in &lost {
+            if let Some(records) = self.records.get_mut(place) {
+                records.has.remove(&node);
+            }
+        }
+        ControllerRequest::Register { node, info, clean: self.random.below(2) == 0, lost }
     }
 
     fn creation(&mut self) -> ControllerRequest {

@@ -68,7 +68,15 @@ fn one_in_a_rack_of_its_own_is_chosen_before_the_others() {
     let mut world = World::new(0);
     for (node, rack) in [(1, "a"), (2, "b"), (3, "a"), (4, "c")] {
         let info = NodeInfo { rack: Some(rack.into()), ..World::info(node) };
-        assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(node), info, clean: true }), None);
+        assert_eq!(
+            world.refused(&ControllerRequest::Register {
+                node: NodeId(node),
+                info,
+                clean: true,
+                lost: BTreeSet::new()
+            }),
+            None
+        );
     }
     assert_eq!(chosen(&world, &members("12", "34")), "vote 4");
 }
@@ -109,7 +117,10 @@ fn a_member_with_another_disk_leaves_before_it_may_return() {
     let mut world = World::new(3);
     world.image.set_members(nodes_of("123"), Vec::new());
     let info = NodeInfo { directory: [99; 16], incarnation: incarnation(42), ..World::info(2) };
-    assert_eq!(world.refused(&ControllerRequest::Register { node: NodeId(2), info, clean: true }), None);
+    assert_eq!(
+        world.refused(&ControllerRequest::Register { node: NodeId(2), info, clean: true, lost: BTreeSet::new() }),
+        None
+    );
     assert!(world.image.is_replaced_member(NodeId(2)));
     let add = ControllerRequest::AddVoter { node: NodeId(2), directory: None };
     assert_eq!(world.refused(&add), Some(ErrorCode::DuplicateVoter));
