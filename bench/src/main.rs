@@ -31,9 +31,9 @@ struct Arguments {
     /// Where the table goes; stdout as well
     #[arg(long, default_value = "target/bench/report.md")]
     out: PathBuf,
-    /// The binary measured
-    #[arg(long, default_value = "target/release/weir")]
-    weir: PathBuf,
+    /// The binary measured; without it, it is built
+    #[arg(long)]
+    weir: Option<PathBuf>,
     /// Divides every count, for a quick look
     #[arg(long, default_value_t = 1)]
     shrink: u64,
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let bench = rows::Bench {
         load: load::Load::build(&work)?,
-        weir: std::path::absolute(&arguments.weir)?,
+        weir: arguments.weir.map_or_else(compat_tests::paths::weir, |file| Ok(std::path::absolute(file)?))?,
         runs: arguments.runs,
         shrink: arguments.shrink.max(1),
         weir_only: arguments.weir_only,

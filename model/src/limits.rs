@@ -1,4 +1,4 @@
-//! Every limit that is not a configuration key, related to the others at compile time.
+//! Limits that several crates share and that are no configuration key, related to each other at compile time.
 
 use crate::units::{GIB, MIB};
 
@@ -8,11 +8,9 @@ pub const REQUEST_BYTES_MAX: u64 = 100 * MIB;
 pub const BATCH_BYTES_MAX: u64 = 64 * MIB;
 /// The largest segment: the offset index stores file positions as u32 (signed in Kafka's tools).
 pub const SEGMENT_BYTES_MAX: u64 = 2 * GIB - 1;
-/// Records in one batch: offset deltas are i32.
-pub const BATCH_RECORDS_MAX: u32 = i32::MAX as u32;
 /// Appends are refused above: leaves room so that offset arithmetic cannot overflow.
 pub const OFFSET_MAX: i64 = i64::MAX - (1 << 40);
-/// One request may not hand out more bytes than this, whatever the client asks.
+/// One request may not hand out more bytes than this, whatever the client asks; except for one larger batch (KIP-74).
 pub const FETCH_BYTES_MAX: u64 = 16 * MIB;
 /// A long poll is capped: a client that asks for 2^31 ms gets this.
 pub const FETCH_WAIT_SECONDS_MAX: u64 = 300;

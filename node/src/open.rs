@@ -166,8 +166,6 @@ fn group_config(statics: &BrokerConfig) -> GroupConfig {
         consumer: consumer_config(statics),
         ..GroupConfig::default()
     };
-    if statics.get("group.initial.rebalance.delay.ms").is_some() {
-        config.initial_rebalance_delay = std::time::Duration::from_millis(statics.group_initial_rebalance_delay_ms);
-    }
+    config.initial_rebalance_delay = std::time::Duration::from_millis(statics.group_initial_rebalance_delay_ms);
     config
 }

@@ -5,7 +5,6 @@
 //!
 //! ```text
 //! DIR/meta.properties            whose directory this is, and its version
-//! DIR/.lock
 //! DIR/TOPIC-PARTITION/…          segments
 //! DIR/TOPIC-PARTITION.ID-delete  a deleted one on its way out
 //! DIR/.weir/checkpoint  DIR/.weir/journal/NNNNNNNN  DIR/.weir/metadata/…  DIR/.weir/set-aside/…

@@ -1,8 +1,9 @@
 //! What may be configured for a node: Kafka's 4.4 names as a table, and the values that Weir acts on.
 //!
 //! Owns names, types, bounds and defaults. Does not own where settings come from: `server` reads files and the environment.
-//! Invariants: the table is sorted by name; a `BrokerConfig` holds only values that passed their bounds. Three defaults depart from
-//! Kafka's: `log.flush.interval.messages` is 1, and `default.replication.factor` and `min.insync.replicas` follow the size of the cluster.
+//! Invariants: the table is sorted by name; a `BrokerConfig` holds only values that passed their bounds. Some defaults depart
+//! from Kafka's: `log.flush.interval.messages` is 1, `group.initial.rebalance.delay.ms` 100, and `default.replication.factor`,
+//! `offsets.topic.replication.factor` and `min.insync.replicas` follow the size of the cluster.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -184,11 +185,6 @@ impl BrokerConfig {
     /// What was set on this node, not the defaults.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(|value| value.trim())
-    }
-
-    /// What was set on this node under names that neither Kafka 4.4 nor Weir has.
-    pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        self.settings.keys().map(String::as_str).filter(|name| BrokerKey::find(name).is_none())
     }
 }
 

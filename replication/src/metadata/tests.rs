@@ -403,7 +403,7 @@ fn the_tables_are_sorted_and_each_default_passes_its_own_bounds() {
 }
 
 #[test]
-fn a_nodes_settings_are_checked_and_unknown_names_are_told() {
+fn a_nodes_settings_are_checked() {
     let settings = |key: &str, value: &str| BrokerConfig::new(BTreeMap::from([(key.to_owned(), value.to_owned())]));
     let config = settings("num.partitions", " 6 ").expect("a valid setting");
     assert_eq!((config.partitions_default, config.replication_factor_default), (6, None));
@@ -412,8 +412,7 @@ fn a_nodes_settings_are_checked_and_unknown_names_are_told() {
     assert!(settings("auto.create.topics.enable", "perhaps").is_err());
     // It passes the node's bounds, but no topic could take it over.
     assert!(settings("message.max.bytes", "2000000000").is_err());
-    let config = settings("no.such.key", "1").expect("unknown names are no error");
-    assert_eq!(config.unknown().collect::<Vec<_>>(), ["no.such.key"]);
+    assert!(settings("no.such.key", "1").is_ok(), "whoever reads the settings names them");
 }
 
 #[test]

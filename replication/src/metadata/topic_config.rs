@@ -17,7 +17,6 @@ pub struct TopicConfig {
     pub cleanup: Cleanup,
     pub compression: Compression,
     pub delete_retention_ms: u64,
-    pub file_delete_delay_ms: u64,
     /// 1: every append is journalled and the durable position counts. Else Kafka's meaning, without the journal.
     pub flush_messages: u64,
     pub flush_ms: u64,
@@ -32,14 +31,12 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: u64,
     /// `None`: half of the replication factor, rounded up (`Topic::min_insync_replicas`).
     pub min_insync_replicas: Option<u16>,
-    pub preallocate: bool,
     pub retention_bytes: Option<u64>,
     pub retention_ms: Option<u64>,
     pub segment_bytes: u32,
     pub segment_index_bytes: u32,
     pub segment_jitter_ms: u64,
     pub segment_ms: u64,
-    pub unclean_leader_election: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +72,6 @@ impl TopicConfig {
             cleanup: cleanup(values.text("cleanup.policy")),
             compression: compression(&values),
             delete_retention_ms: values.count("delete.retention.ms"),
-            file_delete_delay_ms: values.count("file.delete.delay.ms"),
             flush_messages: values.count("flush.messages"),
             flush_ms: values.count("flush.ms"),
             index_interval_bytes: values.size("index.interval.bytes"),
@@ -91,14 +87,12 @@ impl TopicConfig {
             min_cleanable_dirty_ratio: values.ratio("min.cleanable.dirty.ratio"),
             min_compaction_lag_ms: values.count("min.compaction.lag.ms"),
             min_insync_replicas: u16::try_from(values.count("min.insync.replicas")).ok().filter(|count| *count > 0),
-            preallocate: values.flag("preallocate"),
             retention_bytes: values.limit("retention.bytes"),
             retention_ms: values.limit("retention.ms"),
             segment_bytes: values.size("segment.bytes"),
             segment_index_bytes: values.size("segment.index.bytes"),
             segment_jitter_ms: values.count("segment.jitter.ms"),
             segment_ms: values.count("segment.ms"),
-            unclean_leader_election: values.flag("unclean.leader.election.enable"),
         })
     }
 
@@ -159,10 +153,6 @@ impl Values {
 
     fn limit(&self, key: &'static str) -> Option<u64> {
         u64::try_from(self.number(key)).ok()
-    }
-
-    fn flag(&self, key: &'static str) -> bool {
-        self.text(key).eq_ignore_ascii_case("true")
     }
 
     fn ratio(&self, key: &'static str) -> f64 {

@@ -11,6 +11,7 @@ use replication::metadata::Image;
 
 use super::context::{Api, Reply, RequestContext};
 use super::describe_groups::GROUP_OPERATIONS;
+use super::once::once;
 use super::topics::{message, text, uuid_of};
 use crate::wire::messages::consumer_group_describe_response::{Assignment, DescribedGroup, Member, TopicPartitions};
 use crate::wire::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
@@ -30,8 +31,8 @@ impl Api for ConsumerGroupDescribe {
         ctx: RequestContext,
         request: ConsumerGroupDescribeRequest,
     ) -> Reply<ConsumerGroupDescribeResponse> {
-        let mut groups = Vec::with_capacity(request.group_ids.len());
-        for group in &request.group_ids {
+        let mut groups = Vec::new();
+        for group in once(&request.group_ids, |group| group.as_str()) {
             let answer = ctx.group(group.as_str(), GroupRequest::DescribeConsumer).await;
             let GroupAnswer::DescribeConsumer(described) = answer else {
                 unreachable!("a describe was answered with {answer:?}");

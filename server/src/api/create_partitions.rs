@@ -24,13 +24,13 @@ impl Api for CreatePartitions {
     const VERSIONS: RangeInclusive<i16> = 0..=3;
 
     async fn handle(ctx: RequestContext, request: CreatePartitionsRequest) -> Reply<CreatePartitionsResponse> {
-        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-        request.topics.iter().for_each(|topic| *times.entry(topic.name.as_str()).or_default() += 1);
+        let mut named = BTreeMap::<&str, (&CreatePartitionsTopic, usize)>::new();
+        for topic in &request.topics {
+            named.entry(topic.name.as_str()).or_insert((topic, 0)).1 += 1;
+        }
         let mut asked = Vec::new();
         let mut names = Vec::new();
-        for (name, times) in times {
-            let topic = request.topics.iter().find(|topic| topic.name.as_str() == name);
-            let Some(topic) = topic else { continue };
+        for (name, (topic, times)) in named {
             names.push(name);
             asked.push(if times > 1 {
                 Err(Refusal::new(ErrorCode::InvalidRequest, "the topic is named more than once"))

@@ -26,18 +26,17 @@ impl Api for CreateTopics {
     const VERSIONS: RangeInclusive<i16> = 2..=7;
 
     async fn handle(ctx: RequestContext, request: CreateTopicsRequest) -> Reply<CreateTopicsResponse> {
-        let mut times = BTreeMap::<&str, usize>::new();
+        let mut named = BTreeMap::<&str, (&CreatableTopic, usize)>::new();
         for topic in &request.topics {
-            *times.entry(topic.name.as_str()).or_default() += 1;
+            named.entry(topic.name.as_str()).or_insert((topic, 0)).1 += 1;
         }
         let mut refused = Vec::new();
         let mut asked = Vec::new();
-        for (name, times) in &times {
-            let topic = request.topics.iter().find(|topic| topic.name.as_str() == *name);
-            let checked = match topic {
-                Some(_) if *times > 1 => Err(refuse(ErrorCode::InvalidRequest, "the topic is named more than once")),
-                Some(topic) => check(topic),
-                None => continue,
+        for (name, (topic, times)) in named {
+            let checked = if times > 1 {
+                Err(refuse(ErrorCode::InvalidRequest, "the topic is named more than once"))
+            } else {
+                check(topic)
             };
             match checked {
                 Ok(topic) => asked.push(topic),

@@ -13,6 +13,7 @@ use replication::metadata::resolve::{Described, Source, describe_group, describe
 
 use super::config_resources::{DUTY_KEY, GROUP, NODE, TOPIC, duty_name};
 use super::context::{Api, Reply, RequestContext};
+use super::once::once;
 use super::topics::text;
 use crate::net::shown::Shown;
 use crate::wire::messages::describe_configs_request::DescribeConfigsResource;
@@ -20,6 +21,9 @@ use crate::wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use crate::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+
+/// Values of one answer, which is built in memory: those of more than 10,000 topics.
+const ENTRIES_MAX: usize = 500_000;
 
 pub struct DescribeConfigs;
 
@@ -29,11 +33,13 @@ impl Api for DescribeConfigs {
     const VERSIONS: RangeInclusive<i16> = 1..=4;
 
     async fn handle(ctx: RequestContext, request: DescribeConfigsRequest) -> Reply<DescribeConfigsResponse> {
-        let results = request.resources.iter().map(|resource| {
+        let mut left = ENTRIES_MAX;
+        let named = |resource: &'_ DescribeConfigsResource| (resource.resource_type, resource.resource_name.clone());
+        let results = once(&request.resources, named).map(|resource| {
             let mut result = DescribeConfigsResult::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());
-            match describe(&ctx, resource) {
+            match describe(&ctx, resource).and_then(|described| within(&mut left, described)) {
                 Ok(described) => {
                     let wanted = described.into_iter().filter(|one| is_wanted(resource, one.name));
                     result.configs = wanted.map(|one| show(&ctx, &request, one)).collect();
@@ -47,6 +53,16 @@ impl Api for DescribeConfigs {
         });
         DescribeConfigsResponse::default().with_results(results.collect()).into()
     }
+}
+
+/// Takes what is told off what may still be told.
+fn within(left: &mut usize, described: Vec<Described>) -> Result<Vec<Described>, (ErrorCode, String)> {
+    let too_many = || {
+        let message = format!("one answer has room for {ENTRIES_MAX} values: ask for fewer resources at once");
+        (ErrorCode::InvalidRequest, message)
+    };
+    *left = left.checked_sub(described.len()).ok_or_else(too_many)?;
+    Ok(described)
 }
 
 fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {

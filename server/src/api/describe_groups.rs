@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use replication::group::{GroupAnswer, GroupError, GroupRequest};
 
 use super::context::{Api, Reply, RequestContext};
+use super::once::once;
 use super::topics::{message, text};
 use crate::wire::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use crate::wire::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
@@ -24,8 +25,8 @@ impl Api for DescribeGroups {
     const VERSIONS: RangeInclusive<i16> = 0..=6;
 
     async fn handle(ctx: RequestContext, request: DescribeGroupsRequest) -> Reply<DescribeGroupsResponse> {
-        let mut groups = Vec::with_capacity(request.groups.len());
-        for group in &request.groups {
+        let mut groups = Vec::new();
+        for group in once(&request.groups, |group| group.as_str()) {
             let answer = ctx.group(group.as_str(), GroupRequest::Describe).await;
             let GroupAnswer::Describe(described) = answer else {
                 unreachable!("a describe was answered with {answer:?}");

@@ -10,6 +10,7 @@ use node::KnownProducer;
 
 use super::context::{Api, Reply, RequestContext};
 use super::leaders::code_elsewhere;
+use super::once::once;
 use super::topics::find_name;
 use crate::wire::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use crate::wire::messages::{DescribeProducersRequest, DescribeProducersResponse};
@@ -22,8 +23,8 @@ impl Api for DescribeProducers {
     const VERSIONS: RangeInclusive<i16> = 0..=0;
 
     async fn handle(ctx: RequestContext, request: DescribeProducersRequest) -> Reply<DescribeProducersResponse> {
-        let topics = request.topics.iter().map(|topic| {
-            let partitions = topic.partition_indexes.iter().map(|index| {
+        let topics = once(&request.topics, |topic| topic.name.as_str()).map(|topic| {
+            let partitions = once(&topic.partition_indexes, |index| *index).map(|index| {
                 let shown = PartitionResponse::default().with_partition_index(*index).with_error_message(None);
                 match find(&ctx, topic.name.as_str(), *index) {
                     Ok(producers) => shown.with_active_producers(producers.iter().map(show).collect()),

@@ -74,6 +74,12 @@ impl Api for Fetch {
                 reply
             }
             Begun::Resumed(mut lease) => {
+                if !lease.has_room(named_partitions(&request)) {
+                    // It ends here: the client opens another, with all that it wants.
+                    return FetchResponse::default()
+                        .with_error_code(ErrorCode::FetchSessionIdNotFound.to_wire())
+                        .into();
+                }
                 let session = lease.session.as_mut().expect("a lease begins with its session");
                 change(session, &request, by_id);
                 let look = wait.look(&ctx, session, true).await;
@@ -97,6 +103,10 @@ fn put_all(session: &mut Session, topics: &[FetchTopic], by_id: bool) {
             session.put(slot(&key, partition));
         }
     }
+}
+
+fn named_partitions(request: &FetchRequest) -> usize {
+    request.topics.iter().map(|topic| topic.partitions.len()).sum()
 }
 
 fn slot(topic: &TopicKey, partition: &FetchPartition) -> Slot {

@@ -17,7 +17,7 @@ use crate::clock;
 
 /// A session that was not used for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(120);
-/// Partitions over all sessions.
+/// Partitions over all sessions; what opens a session is within the bound of a request.
 const PARTITIONS_MAX: usize = 1_000_000;
 const FIRST_EPOCH: i32 = 1;
 
@@ -121,7 +121,8 @@ impl Session {
         }
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("a request has at most a million elements")
+            u32::try_from(self.slots.len() - 1)
+                .expect("sessions have at most a million partitions, and a request fewer")
         });
         let place = self.slots.get_mut(usize::try_from(at).unwrap_or(usize::MAX)).expect("a slot that was just made");
         *place = Some(slot);
@@ -217,6 +218,15 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Whether the session may grow by so many partitions. Counts those that it may have already: a fetch that goes on names few.
+    pub fn has_room(&self, more: usize) -> bool {
+        let have = self.session.as_ref().map_or(0, |session| session.len());
+        let state = self.sessions.lock();
+        let others =
+            state.kept.iter().filter(|(id, _)| **id != self.id).map(|(_, kept)| kept.partitions).sum::<usize>();
+        more == 0 || have + more + others <= PARTITIONS_MAX
+    }
+
     /// Keeps the session for the next fetch.
     pub fn keep(mut self) {
         let session = self.session.take();

@@ -114,12 +114,15 @@ fn any_topic(image: &Image, topics: Option<&[MetadataRequestTopic]>, holds: impl
 }
 
 /// Java names a topic that it knows by id only with the empty name.
+/// As they are found, each once.
 fn by_id(topics: Vec<MetadataRequestTopic>) -> Vec<MetadataRequestTopic> {
     let nameless = |topic: MetadataRequestTopic| {
         let is_named = topic.topic_id.is_nil() || topic.name.as_ref().is_some_and(|name| !name.is_empty());
         if is_named { topic } else { topic.with_name(None) }
     };
-    topics.into_iter().map(nameless).collect()
+    let mut seen = BTreeSet::new();
+    let first = |topic: &MetadataRequestTopic| seen.insert((topic.name.clone(), topic.topic_id));
+    topics.into_iter().map(nameless).filter(first).collect()
 }
 
 fn named_topic<'a>(image: &'a Image, named: &MetadataRequestTopic) -> Option<&'a Topic> {

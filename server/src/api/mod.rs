@@ -43,6 +43,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+mod once;
 mod preferred;
 pub mod produce;
 pub mod raft_voters;

@@ -4,7 +4,7 @@
 //! Versions: 2 can ask for all topics, 5 has leader epochs, 7 waits for transactions, 8 asks for many groups,
 //! 10 names topics by id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use model::{ErrorCode, PartitionIndex, TopicName};
@@ -32,8 +32,13 @@ impl Api for OffsetFetch {
     async fn handle(ctx: RequestContext, request: OffsetFetchRequest) -> Reply<OffsetFetchResponse> {
         let require_stable = ctx.version >= 7 && request.require_stable;
         if ctx.version >= 8 {
-            let mut groups = Vec::with_capacity(request.groups.len());
+            let mut groups = Vec::new();
+            let mut whole = BTreeSet::new();
             for group in &request.groups {
+                // All that a group has, once.
+                if group.topics.is_none() && !whole.insert(group.group_id.as_str()) {
+                    continue;
+                }
                 groups.push(fetch(&ctx, group, require_stable).await);
             }
             return OffsetFetchResponse::default().with_groups(groups).into();

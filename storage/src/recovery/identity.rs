@@ -15,7 +15,7 @@ use super::OpenError;
 use crate::disk::{Disk, DiskError, ReadMode};
 
 const VERSION: u32 = 1;
-/// What a new directory may hold already: our lock, what an interrupted start left, what a file system puts there.
+/// What a new directory may hold already: the lock file of earlier versions, what an interrupted start left, what a file system puts there.
 const ALLOWED: [&str; 4] = [".lock", ".weir", "meta.tmp", "lost+found"];
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
