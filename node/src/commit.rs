@@ -4,8 +4,9 @@
 //! Invariant: units reach the journal in the order in which they were queued; each is told about once, in that order.
 //! Invariant: who is told of a group is told by one thread at a time, and never before those of the group before it, whichever
 //! thread's disk operation completed it.
-//! Invariant: a group is formed at once when the journal is idle, else from all that gathered meanwhile. Locks: the journal before
-//! a partition, a partition before the queue; the queue's lock is never held while bytes are copied.
+//! Invariant: a group is formed at once when the journal is idle, else from all that gathered meanwhile. One whose bytes would go beside
+//! the journal also waits for the direct write of the same log before it: it could not be acknowledged earlier, and would be written twice.
+//! Locks: the journal before a partition, a partition before the queue; the queue's lock is never held while bytes are copied.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +55,10 @@ struct Queue {
     stuck: bool,
     /// How often the journal was given room: it may come between the attempt that found none and the note of it.
     rooms: u64,
+    /// Units were taken that wait for a direct write.
+    held: bool,
+    /// How often a direct write has ended: as `rooms`.
+    directs_ended: u64,
     /// Units were taken that the last group could not hold.
     left_over: bool,
     /// The last checkpoint is being saved: no group is started any more.
@@ -73,6 +78,10 @@ pub(crate) struct Writing {
     metadata_grouped: u64,
     /// Whose direct writes the journal knows, until a group carries them.
     directs: BTreeMap<LogId, Arc<Partition>>,
+    /// Direct writes on their way.
+    directs_in_flight: usize,
+    /// The last direct write found the disk full: nothing waits for the next attempt.
+    directs_stalled: bool,
 }
 
 impl Commit {
@@ -84,6 +93,8 @@ impl Commit {
             grouped: 0,
             metadata_grouped: 0,
             directs: BTreeMap::new(),
+            directs_in_flight: 0,
+            directs_stalled: false,
         };
         Commit {
             queue: Mutex::default(),
@@ -141,7 +152,12 @@ impl Commit {
     /// Forms and starts the next group, unless one is on its way. To be called without a partition's lock.
     pub(crate) fn kick(&self, core: &Core, fx: &mut Effects) {
         let mut queue = self.queue();
-        while !queue.closed && !queue.busy && !queue.stuck && (queue.left_over || !queue.units.is_empty()) {
+        while !queue.closed
+            && !queue.busy
+            && !queue.stuck
+            && !queue.held
+            && (queue.left_over || !queue.units.is_empty())
+        {
             queue = self.kick_once(core, queue, fx);
         }
     }
@@ -163,13 +179,14 @@ impl Commit {
     ) -> MutexGuard<'a, Queue> {
         let (units, told) = (std::mem::take(&mut queue.units), std::mem::take(&mut queue.told));
         queue.busy = true;
-        let rooms = queue.rooms;
+        let (rooms, directs_ended) = (queue.rooms, queue.directs_ended);
         drop(queue);
         let (started, left_over) = self.form_group(core, units, told, fx);
         let mut queue = self.queue();
         queue.left_over = left_over;
         queue.busy = started == Started::Yes;
         queue.stuck = started == Started::NoRoom && queue.rooms == rooms;
+        queue.held = started == Started::Held && queue.directs_ended == directs_ended;
         queue
     }
 
@@ -228,7 +245,9 @@ impl Commit {
                 tracing::warn!(partition = %partition.id, %error, "a large append waits for room on the disk");
                 core.room.found_full(now);
                 core.drop_ballast(fx);
-                return core.retry_later(now, Pending::Direct { sequence, partition, write }, fx);
+                core.retry_later(now, Pending::Direct { sequence, partition, write }, fx);
+                self.writing().directs_stalled = true;
+                return self.direct_ended(core, fx);
             }
             Err(error) => {
                 // It is a part of the journal that lies elsewhere.
@@ -238,10 +257,24 @@ impl Commit {
         }
         partition.lock().log.direct_done(&write, &result);
         self.part_done(sequence, GroupPart::Direct);
+        let mut writing = self.writing();
+        writing.directs_in_flight -= 1;
+        writing.directs_stalled = false;
+        drop(writing);
         if self.tell_next.swap(false, Ordering::Relaxed) {
             core.inward(Inward::Written);
         }
+        self.direct_ended(core, fx);
         self.tell(core, now, fx);
+    }
+
+    /// What was held for a direct write is looked at again.
+    fn direct_ended(&self, core: &Core, fx: &mut Effects) {
+        let mut queue = self.queue();
+        queue.directs_ended += 1;
+        queue.held = false;
+        drop(queue);
+        self.kick(core, fx);
     }
 
     /// `Inward::Written` follows when the next part of a group is done.
@@ -312,9 +345,23 @@ enum Started {
     Yes,
     Nothing,
     NoRoom,
+    /// A direct write comes first.
+    Held,
+}
+
+/// Whether a log that would be written directly has such a write on its way.
+fn is_held(core: &Core, writing: &Writing) -> bool {
+    if writing.directs_in_flight == 0 || writing.directs_stalled {
+        return false;
+    }
+    let mut large = writing.journal.direct_candidates(&writing.units);
+    large.any(|log| core.table.get(log.partition).is_some_and(|partition| partition.lock().log.has_direct()))
 }
 
 fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started {
+    if is_held(core, writing) {
+        return Started::Held;
+    }
     let Writing { journal, units, directs, .. } = &mut *writing;
     let mut direct = |log: LogId, operations: &[u64]| -> Option<DirectWrite> {
         let partition = core.table.get(log.partition).filter(|_| log.kind == LogKind::RECORDS)?;
@@ -341,6 +388,7 @@ fn start_group(core: &Core, writing: &mut Writing, fx: &mut Effects) -> Started 
     };
     let sequence = group.sequence;
     note_grouped(writing, group.units);
+    writing.directs_in_flight += group.directs.len();
     core.tickets.start(Lane::Journal, group.steps, Pending::Journal { sequence }, fx);
     for (log, write) in group.directs {
         let partition = writing.directs.remove(&log).expect("its log was asked for the write");

@@ -133,6 +133,11 @@ impl Journal {
         &self.notes
     }
 
+    /// The logs that would be asked to write beside the journal if the next group were formed from these units now.
+    pub fn direct_candidates(&self, queue: &VecDeque<Unit>) -> impl Iterator<Item = LogId> {
+        group::direct_candidates(queue, self.files.largest_room()).into_iter().map(|(log, _)| log)
+    }
+
     /// Takes units from the front of the queue, as many as one group holds, and gives the group. `None` when the queue is empty.
     ///
     /// A log that gives at least `limits::JOURNAL_DIRECT_BYTES` is asked through `direct` to write beside the journal: the caller

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::batch::BatchBuilder;
+use model::limits;
 use model::{NodeId, Now, PartitionIndex, TopicName, TopicPartition};
-use storage::disk::{Disk, DiskOp, RealDisk};
+use storage::disk::{Disk, DiskError, DiskOp, Lane, RealDisk, Step};
 
 use crate::config::NodeConfig;
 use crate::effects::{Effect, Effects, ReplySink, ReplyTo};
@@ -106,12 +107,20 @@ impl Bench {
     }
 
     pub(crate) fn produce(&mut self, request: u64) {
-        let batch = BatchBuilder::new().record(1, None, Some(b"v"), &[]).finish();
+        self.produce_value(request, b"v");
+    }
+
+    fn produce_value(&mut self, request: u64, value: &[u8]) {
+        let batch = BatchBuilder::new().record(1, None, Some(value), &[]).finish();
         let parts = vec![ProducePart { partition: self.partition(), batch }];
         let produce = Produce { acks: Acks::All, timeout: Duration::from_secs(9), parts, reply: reply(request) };
         let mut fx = Effects::new();
         self.node.produce(Now::default(), produce, &mut fx);
         self.take(fx);
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        self.operations.iter().map(|op| op.lane).collect()
     }
 
     fn answered(&self) -> Vec<u64> {
@@ -131,6 +140,52 @@ fn groups_that_complete_while_another_thread_tells_are_told_behind_it_and_in_ord
     assert_eq!(bench.answered(), []);
     drop(busy);
     bench.produce(4);
+    bench.run();
+    assert_eq!(bench.answered(), [1, 2, 3, 4]);
+}
+
+/// Three large appends, the first of which is on its way to the segment alone; the journal's own write is done.
+fn large_appends() -> Bench {
+    let mut bench = Bench::new(&[]);
+    let value = vec![7; usize::try_from(limits::JOURNAL_DIRECT_BYTES).expect("small")];
+    bench.produce(1);
+    bench.run();
+    bench.produce_value(2, &value);
+    assert_eq!(bench.lanes(), [Lane::Journal, Lane::Segments]);
+    bench.step();
+    bench.produce_value(3, &value);
+    bench.produce_value(4, &value);
+    bench
+}
+
+#[test]
+fn large_appends_wait_for_a_direct_write_of_their_log_and_follow_in_one() {
+    let mut bench = large_appends();
+    assert_eq!(bench.lanes(), [Lane::Segments]);
+    bench.step();
+    assert_eq!(bench.answered(), [1, 2]);
+    let direct = |op: &DiskOp| op.steps.iter().any(|step| matches!(step, Step::Sync { .. }));
+    assert_eq!(bench.operations.iter().filter(|op| op.lane == Lane::Journal).count(), 1);
+    assert_eq!(bench.operations.iter().filter(|op| direct(op)).count(), 1);
+    bench.run();
+    assert_eq!(bench.answered(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn nothing_waits_for_a_direct_write_that_found_the_disk_full() {
+    let mut bench = large_appends();
+    let op = bench.operations.pop_front().expect("the direct write");
+    let full = DiskError::Full { path: "t-0".into(), what: "write" };
+    let mut fx = Effects::new();
+    bench.node.disk_done(Now::default(), op.ticket, Err(full), &mut fx);
+    bench.take(fx);
+    assert!(bench.lanes().contains(&Lane::Journal));
+    bench.run();
+    assert_eq!(bench.answered(), [1]);
+    let later = Now { mono: Duration::from_secs(60), ..Now::default() };
+    let mut fx = Effects::new();
+    bench.node.tick(later, &mut fx);
+    bench.take(fx);
     bench.run();
     assert_eq!(bench.answered(), [1, 2, 3, 4]);
 }

@@ -126,6 +126,11 @@ impl Log {
         write.after.extend(forgets);
     }
 
+    /// A direct write is on its way.
+    pub fn has_direct(&self) -> bool {
+        self.files.directs > 0
+    }
+
     /// The direct write has ended; to be told before `durable_to` names its operations.
     pub fn direct_done(&mut self, _write: &DirectWrite, result: &Result<(), DiskError>) {
         assert!(self.files.directs > 0);
