@@ -39,7 +39,9 @@ fn check_log(folder: &Path, records: usize) -> Result<()> {
 fn check_indexes(folder: &Path, ending: &str) -> Result<()> {
     let indexes = files(folder, ending)?;
     let sane = tool_ok(&["dump-log", "--files", &indexes.join(","), "--index-sanity-check"])?;
-    assert_eq!(sane.out.matches("passed sanity check").count(), indexes.len(), "{sane:?}");
+    // The last segment may hold a single batch, which needs no entry; of the others that is asked below.
+    let fine = sane.out.matches("passed sanity check").count() + sane.out.matches("is empty.").count();
+    assert_eq!(fine, indexes.len(), "{sane:?}");
     let verified = tool_ok(&["dump-log", "--files", &indexes.join(","), "--verify-index-only"])?;
     assert!(verified.err.is_empty(), "{verified:?}");
     assert!(verified.out.lines().all(|line| line.starts_with("Dumping ")), "{verified:?}");
