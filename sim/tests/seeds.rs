@@ -57,3 +57,8 @@ fn what_hangs_in_a_slow_disk_comes_through_when_the_disk_is_fast_again() {
 fn a_topic_made_while_its_only_machine_gets_an_empty_disk_waits_for_the_operator() {
     check(707, None);
 }
+
+#[test]
+fn a_voter_that_is_retired_leaves_the_voters_before_another_one_does() {
+    check(904, None);
+}

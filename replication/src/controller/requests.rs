@@ -21,7 +21,8 @@ pub enum ControllerRequest {
     Fence { node: NodeId, incarnation: Incarnation },
     /// This incarnation turned up again. `Done`, or StaleBrokerEpoch where a later one registered.
     Unfence { node: NodeId, incarnation: Incarnation },
-    /// Kafka's UnregisterBroker: a node that is dead is forgotten; partitions may still name it as a replica. `Done`.
+    /// Kafka's UnregisterBroker: a node that is dead is forgotten; partitions may still name it as a replica. If it was a member of the
+    /// metadata group, it leaves that next. `Done`.
     UnregisterNode { node: NodeId },
     /// `weir node remove`: as above, refused while a partition has it as a replica. `Done`.
     RemoveNode { node: NodeId },

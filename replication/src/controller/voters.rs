@@ -2,8 +2,9 @@
 //!
 //! Owns which change is due. Does not own how it is carried out (`raft_node`), nor when a node counts as silent.
 //! Invariants: a node becomes a voter only as a caught-up learner; a member whose data directory was replaced leaves before it may
-//! return, since its log is not what the others believe; one that was removed by hand is not chosen again; three voters where there
-//! are three nodes, else one: of two, the death of either stops the cluster.
+//! return, since its log is not what the others believe, and so does one that was unregistered; one that was removed by hand is not
+//! chosen again; three voters where there are three nodes, else one: of two, the death of either stops the cluster. A voter that lives
+//! goes only while most of those that then vote live: else nothing would be decided any more, and nobody could be elected.
 //! What cannot be had: while the only voter makes two others voters, its own vote is needed until that is committed (a joint group needs
 //! the majority of the old one and of the new one). If it dies in these milliseconds, the cluster waits for it, as it would have before.
 
@@ -114,15 +115,16 @@ pub fn choose(image: &Image, members: &Membership, leader: NodeId) -> Option<Vot
     {
         return one(VoterStep::Vote(*node));
     }
-    let unwanted = members.voters.iter().copied().find(|node| by_hand(node) == Voting::Never && voters > 1);
+    let instead = candidates.first().copied().filter(|_| voters <= VOTERS_WANTED);
+    let mut may_go = members.voters.iter().copied().filter(|node| may_decide(image, members, *node, instead));
+    let unwanted = may_go.clone().find(|node| by_hand(node) == Voting::Never && voters > 1);
     let gone = || {
         let goes = |node: &NodeId| members.silent.contains(node) || image.duty(*node) == Duty::Leaving;
-        members.voters.iter().copied().find(goes).filter(|_| !candidates.is_empty())
+        may_go.find(goes).filter(|_| !candidates.is_empty())
     };
     if let Some(node) = unwanted.or_else(gone) {
         let step = if image.node(node).is_some() { VoterStep::Learn(node) } else { VoterStep::Leave(node) };
-        let instead = candidates.first().copied().filter(|_| voters <= VOTERS_WANTED).map(VoterStep::Vote);
-        return Some(VoterChange(instead.into_iter().chain([step]).collect()));
+        return Some(VoterChange(instead.map(VoterStep::Vote).into_iter().chain([step]).collect()));
     }
     if let Some(node) = needless(image, members, leader) {
         return one(VoterStep::Learn(node));
@@ -133,15 +135,25 @@ pub fn choose(image: &Image, members: &Membership, leader: NodeId) -> Option<Vot
     enough.then(|| VoterChange(candidates.into_iter().take(missing).map(VoterStep::Vote).collect()))
 }
 
+/// Whether those that would vote without this one could go on: most of them live.
+fn may_decide(image: &Image, members: &Membership, without: NodeId, instead: Option<NodeId>) -> bool {
+    let left: BTreeSet<NodeId> =
+        members.voters.iter().copied().filter(|voter| *voter != without).chain(instead).collect();
+    let live = left.iter().filter(|voter| image.is_live(**voter) && !image.is_replaced_member(**voter)).count();
+    2 * live > left.len()
+}
+
 /// A member that must go: its log is not what it was, or nobody knows it any more. A voter only while others remain; one that never
-/// registered (a founder that is late) only after it was silent for long.
+/// registered (a founder that is late) only after it was silent for long, and one that lives only where the rest can go on: an empty disk
+/// acknowledges too.
 fn stranger(image: &Image, members: &Membership, leader: NodeId) -> Option<NodeId> {
     let all = members.voters.iter().chain(&members.learners).copied();
     let mut others = all.filter(|node| *node != leader);
     others.find(|node| {
         let is_voter = members.voters.contains(node);
         let unknown = image.node(*node).is_none() && (!is_voter || members.silent.contains(node));
-        (image.is_replaced_member(*node) || unknown) && (!is_voter || members.voters.len() > 1)
+        let spared = || members.voters.len() > 1 && (!image.is_live(*node) || may_decide(image, members, *node, None));
+        (image.is_replaced_member(*node) || unknown) && (!is_voter || spared())
     })
 }
 

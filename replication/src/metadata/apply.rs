@@ -51,13 +51,7 @@ impl Image {
             }
             Fact::NodeFenced { node, incarnation } => self.set_fenced(*node, *incarnation, true),
             Fact::NodeUnfenced { node, incarnation } => self.set_fenced(*node, *incarnation, false),
-            Fact::NodeUnregistered { node } => match Arc::make_mut(&mut self.nodes).remove(node) {
-                Some(_) => {
-                    self.order(*node, NodeOrders::default());
-                    Ok(())
-                }
-                None => Err(ApplyError::UnknownNode { node: *node }),
-            },
+            Fact::NodeUnregistered { node } => self.unregister(*node),
             Fact::NodeOrdered { node, orders } => {
                 self.order(*node, *orders);
                 Ok(())
@@ -108,6 +102,20 @@ impl Image {
                 replaced.insert(node);
             });
         }
+    }
+
+    /// With it goes the identity of its disk: whether it is the same one when the node returns, nobody can tell.
+    fn unregister(&mut self, node: NodeId) -> Result<(), ApplyError> {
+        if Arc::make_mut(&mut self.nodes).remove(&node).is_none() {
+            return Err(ApplyError::UnknownNode { node });
+        }
+        self.order(node, NodeOrders::default());
+        if self.voters.contains(&node) || self.learners.contains(&node) {
+            self.replaced_mut(|replaced| {
+                replaced.insert(node);
+            });
+        }
+        Ok(())
     }
 
     fn order(&mut self, node: NodeId, orders: NodeOrders) {

@@ -21,7 +21,7 @@ pub struct Image {
     pub(super) controller: Option<NodeId>,
     pub(super) voters: Arc<Vec<NodeId>>,
     pub(super) learners: Arc<Vec<NodeId>>,
-    /// Members of the Raft group whose data directory was replaced since they became one.
+    /// Members of the Raft group whose data directory was replaced since they became one, or may be: they were unregistered.
     pub(super) replaced: Arc<BTreeSet<NodeId>>,
     pub(super) orders: Arc<BTreeMap<NodeId, NodeOrders>>,
     /// The newest `UNCLEAN_KEPT`, oldest first.

@@ -177,6 +177,20 @@ fn a_member_with_another_disk_is_one_until_it_has_left() {
 }
 
 #[test]
+fn a_member_that_was_unregistered_is_not_trusted_until_it_has_left() {
+    let mut image = image();
+    image.set_members(vec![NodeId(0), NodeId(1)], vec![NodeId(2)]);
+    let gone = image.with(&[Fact::NodeUnregistered { node: NodeId(1) }]).expect("it applies");
+    let mut again = gone.with(&[registered(1)]).expect("it applies");
+    assert!(gone.is_replaced_member(NodeId(1)) && again.is_replaced_member(NodeId(1)));
+    assert_eq!(Image::decode(gone.encode(), Arc::default()), Ok(gone));
+    again.set_members(vec![NodeId(0)], vec![NodeId(2)]);
+    assert!(!again.is_replaced_member(NodeId(1)));
+    let stranger = again.with(&[Fact::NodeUnregistered { node: NodeId(1) }]).expect("it applies");
+    assert!(!stranger.is_replaced_member(NodeId(1)), "it was no member");
+}
+
+#[test]
 fn the_newest_unclean_elections_are_kept() {
     let (facts, _) = facts_of_level_2();
     let Some(Fact::UncleanLeaderElected { election }) = facts.last() else { panic!("an election") };

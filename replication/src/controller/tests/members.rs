@@ -244,6 +244,16 @@ fn who_is_unregistered_leaves_the_group() {
 }
 
 #[test]
+fn a_voter_that_is_unregistered_leaves_at_once() {
+    let mut group = Group::of_three();
+    group.cut_off = vec![NodeId(3)];
+    group.fence(3);
+    group.ask(&ControllerRequest::UnregisterNode { node: NodeId(3) });
+    group.tick(20);
+    assert_eq!(group.members(), (vec![1], vec![2]), "of two voters, the death of either would stop the cluster");
+}
+
+#[test]
 fn a_snapshot_carries_members_orders_and_audit() {
     let mut group = Group::of_three();
     group.join(4);

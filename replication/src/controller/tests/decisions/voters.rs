@@ -113,6 +113,49 @@ fn one_that_was_removed_by_hand_stays_out_and_one_that_was_added_comes_in() {
 }
 
 #[test]
+fn a_voter_that_lives_votes_on_while_the_others_could_not_decide() {
+    let remove = ControllerRequest::RemoveVoter { node: NodeId(1), directory: None };
+    let removed = |nodes| {
+        let mut world = World::new(nodes);
+        world.image.set_members(nodes_of("123"), Vec::new());
+        assert_eq!(world.refused(&remove), None);
+        world
+    };
+    let world = removed(3).dead("2");
+    assert_eq!(chosen(&world, &members("123", "")), "", "2 is dead, and 3 alone decides nothing");
+    let silent = |nodes, members| Membership { silent: nodes_of(nodes).into_iter().collect(), ..members };
+    assert_eq!(chosen(&removed(4).dead("2"), &members("123", "4")), "vote 4, learn 1");
+    // A founder that is late counts as well.
+    assert_eq!(chosen(&removed(2), &members("123", "")), "");
+    assert_eq!(chosen(&removed(2), &silent("3", members("123", ""))), "leave 3");
+    assert_eq!(chosen(&removed(2), &members("12", "")), "learn 1");
+    // One that is decommissioned waits too.
+    let mut world = World::new(5).dead("34");
+    world.order(1, Duty::Leaving);
+    assert_eq!(chosen(&world, &members("1234", "5")), "", "of 2, 3 and 4 only one lives");
+    let mut world = World::new(5).dead("4");
+    world.order(1, Duty::Leaving);
+    assert_eq!(chosen(&world, &members("1234", "5")), "learn 1");
+    assert_eq!(chosen(&world, &members("124", "35")), "vote 3, learn 1");
+}
+
+#[test]
+fn a_voter_that_was_unregistered_leaves_at_once_and_before_another_one_may() {
+    let mut world = World::new(3).dead("3");
+    world.image.set_members(nodes_of("123"), Vec::new());
+    let remove = ControllerRequest::RemoveVoter { node: NodeId(1), directory: None };
+    assert_eq!(world.refused(&remove), None);
+    assert_eq!(world.refused(&ControllerRequest::UnregisterNode { node: NodeId(3) }), None);
+    assert_eq!(chosen(&world, &members("123", "")), "leave 3");
+    // It comes back sooner, with an empty disk.
+    let info = NodeInfo { directory: [99; 16], incarnation: incarnation(42), ..World::info(3) };
+    let register = ControllerRequest::Register { node: NodeId(3), info, clean: true, lost: BTreeSet::new() };
+    assert_eq!(world.refused(&register), None);
+    assert!(world.image.is_replaced_member(NodeId(3)));
+    assert_eq!(chosen(&world, &members("123", "")), "leave 3");
+}
+
+#[test]
 fn a_member_with_another_disk_leaves_before_it_may_return() {
     let mut world = World::new(3);
     world.image.set_members(nodes_of("123"), Vec::new());
@@ -125,6 +168,9 @@ fn a_member_with_another_disk_leaves_before_it_may_return() {
     let add = ControllerRequest::AddVoter { node: NodeId(2), directory: None };
     assert_eq!(world.refused(&add), Some(ErrorCode::DuplicateVoter));
     assert_eq!(chosen(&world, &members("123", "")), "leave 2");
+    let others = World { image: world.image.clone(), random: Random::new(5) }.dead("3");
+    assert_eq!(chosen(&others, &members("123", "")), "", "without 2, the group waits for 3");
+    assert_eq!(chosen(&others, &members("1", "2")), "leave 2");
     world.image.set_members(nodes_of("13"), Vec::new());
     assert!(!world.image.is_replaced_member(NodeId(2)));
     assert_eq!(chosen(&world, &members("13", "")), "learn 2");
