@@ -143,6 +143,19 @@ fn offsets_are_found_by_time_and_at_both_ends() {
 }
 
 #[test]
+fn one_request_makes_no_more_topics_than_one_step_of_the_controller_should() {
+    let server = Server::start();
+    let mut client = server.client();
+    let topic = |number: usize| CreatableTopic::default().with_name(text(&format!("t{number}")).into());
+    let topics = (0..=10_000).map(topic).collect();
+    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(1000).with_validate_only(true);
+    let response = client.call(7, &request);
+    assert_eq!(response.topics.len(), 10_001);
+    assert!(response.topics.iter().all(|topic| topic.error_code == 44));
+    assert_eq!(response.topics[0].error_message.as_deref(), Some("10001 topics: one request makes at most 10000"));
+}
+
+#[test]
 fn a_topic_is_created_described_and_deleted_by_name_and_by_id() {
     let server = Server::start();
     let mut client = server.client();

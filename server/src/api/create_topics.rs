@@ -18,6 +18,10 @@ use crate::wire::messages::create_topics_request::CreatableTopic;
 use crate::wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use crate::wire::messages::{CreateTopicsRequest, CreateTopicsResponse};
 
+/// Topics of one request: they are made in one step of the controller, which does nothing else meanwhile (Kafka's controller takes
+/// 10,000 records of one request).
+const TOPICS_MAX: usize = 10_000;
+
 pub struct CreateTopics;
 
 impl Api for CreateTopics {
@@ -32,8 +36,12 @@ impl Api for CreateTopics {
         }
         let mut refused = Vec::new();
         let mut asked = Vec::new();
+        let count = named.len();
         for (name, (topic, times)) in named {
-            let checked = if times > 1 {
+            let checked = if count > TOPICS_MAX {
+                let message = format!("{count} topics: one request makes at most {TOPICS_MAX}");
+                Err(refuse(ErrorCode::PolicyViolation, message))
+            } else if times > 1 {
                 Err(refuse(ErrorCode::InvalidRequest, "the topic is named more than once"))
             } else {
                 check(topic)
