@@ -268,7 +268,7 @@ fn settings_are_shown_changed_compared_and_explained() {
     let differ = node.json(&["config", "diff", "topic/t", "topic/u", "-o", "json"]);
     assert_eq!(
         differ["differences"],
-        serde_json::json!([{ "key": "retention.ms", "left": "604800000", "right": "5000" }])
+        serde_json::json!([{ "key": "retention.ms", "left": "5000", "right": "604800000" }])
     );
     assert!(node.ok(&["config", "diff", "topic/u"]).contains("do not differ"));
     let explained = node.ok(&["config", "explain", "retention.ms", "--for", "topic/t"]);

@@ -238,29 +238,29 @@ impl Diff {
         if differences.is_empty() {
             return print(&format!("{left} and {right} do not differ\n"));
         }
-        let mut table = Table::new(vec!["KEY", &left.to_uppercase(), &right]);
+        let mut table = Table::new(vec!["KEY", &left, &right]);
         differences.into_iter().for_each(|(key, left, right)| table.row(vec![key, or_dash(left), or_dash(right)]));
         print(&table.text())
     }
 
     fn of_resources(&self, resource: &Resource) -> anyhow::Result<(String, String, Vec<Difference>)> {
         let mut router = self.at.connect()?;
-        let right = describe(&mut router, resource)?;
+        let of_first = describe(&mut router, resource)?;
         let Some(other) = &self.other else {
-            let set = right.iter().filter(|one| !one.is_default() && !one.sensitive);
+            let set = of_first.iter().filter(|one| !one.is_default() && !one.sensitive);
             let found = set.map(|one| (one.key.clone(), one.default().map(str::to_owned), one.value.clone()));
             return Ok(("default".to_owned(), resource.to_string(), found.collect()));
         };
         ensure!(resource.kind == other.kind, "{resource} and {other} have different settings: name two of a kind");
-        let left = describe(&mut router, other)?;
+        let of_other = describe(&mut router, other)?;
         let values = |all: &[Property]| -> BTreeMap<String, Option<String>> {
             all.iter().filter(|one| !one.sensitive).map(|one| (one.key.clone(), one.value.clone())).collect()
         };
-        let (left, right) = (values(&left), values(&right));
+        let (left, right) = (values(&of_first), values(&of_other));
         let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
         let value = |all: &BTreeMap<String, Option<String>>, key: &String| all.get(key).cloned().flatten();
         let found = keys.into_iter().map(|key| (key.clone(), value(&left, key), value(&right, key))).collect();
-        Ok((other.to_string(), resource.to_string(), found))
+        Ok((resource.to_string(), other.to_string(), found))
     }
 }
 

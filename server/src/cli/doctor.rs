@@ -201,9 +201,26 @@ fn controller(router: &mut Router) -> Found {
     }
 }
 
+/// Nodes that belong to the cluster and that its controller does not hear: clients are not told of them.
+fn fenced_nodes(router: &mut Router) -> Vec<Found> {
+    let answer = router.ask(|version| {
+        let request = DescribeClusterRequest::default().with_include_fenced_brokers(version >= 2);
+        if version >= 1 { request.with_endpoint_type(1) } else { request }
+    });
+    let nodes = answer.map(|answer| answer.brokers).unwrap_or_default();
+    let fenced = nodes.iter().filter(|node| node.is_fenced).map(|node| {
+        Found::problem(
+            "nodes",
+            format!("node {} is fenced: the controller does not hear it", node.broker_id.0),
+            "start it; if it never returns, reassign its replicas and unregister it (`weir node remove`)",
+        )
+    });
+    fenced.collect()
+}
+
 fn each_node(router: &mut Router) -> Vec<Found> {
     let nodes: Vec<(i32, String)> = router.nodes().map(|node| (node.id, node.address.clone())).collect();
-    let mut found = Vec::new();
+    let mut found = fenced_nodes(router);
     let mut served = Vec::new();
     let mut slowest = (0, 0);
     for (node, address) in &nodes {
