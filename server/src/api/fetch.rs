@@ -74,7 +74,8 @@ impl Api for Fetch {
                 reply
             }
             Begun::Resumed(mut lease) => {
-                if !lease.has_room(named_partitions(&request)) {
+                let session = lease.session.as_ref().expect("a lease begins with its session");
+                if !lease.has_room(new_partitions(session, &request, by_id)) {
                     // It ends here: the client opens another, with all that it wants.
                     return FetchResponse::default()
                         .with_error_code(ErrorCode::FetchSessionIdNotFound.to_wire())
@@ -105,8 +106,12 @@ fn put_all(session: &mut Session, topics: &[FetchTopic], by_id: bool) {
     }
 }
 
-fn named_partitions(request: &FetchRequest) -> usize {
-    request.topics.iter().map(|topic| topic.partitions.len()).sum()
+/// A fetch that goes on mostly names what its session has, at another offset.
+fn new_partitions(session: &Session, request: &FetchRequest, by_id: bool) -> usize {
+    let of_topic = |topic: &FetchTopic| {
+        session.lacks(&key_of(topic, by_id), topic.partitions.iter().map(|partition| partition.partition))
+    };
+    request.topics.iter().map(of_topic).sum()
 }
 
 fn slot(topic: &TopicKey, partition: &FetchPartition) -> Slot {

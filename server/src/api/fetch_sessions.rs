@@ -101,6 +101,11 @@ impl Session {
         self.by_key.is_empty()
     }
 
+    /// How many of these partitions of one topic the session has not.
+    pub fn lacks(&self, topic: &TopicKey, partitions: impl Iterator<Item = i32>) -> usize {
+        partitions.filter(|partition| !self.by_key.contains_key(&(topic.clone(), *partition))).count()
+    }
+
     pub fn slot(&self, at: u32) -> Option<&Slot> {
         self.slots.get(usize::try_from(at).ok()?)?.as_ref()
     }
@@ -218,13 +223,15 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether the session may grow by so many partitions. Counts those that it may have already: a fetch that goes on names few.
+    /// Whether the session may grow by so many partitions.
     pub fn has_room(&self, more: usize) -> bool {
+        if more == 0 {
+            return true;
+        }
         let have = self.session.as_ref().map_or(0, |session| session.len());
         let state = self.sessions.lock();
-        let others =
-            state.kept.iter().filter(|(id, _)| **id != self.id).map(|(_, kept)| kept.partitions).sum::<usize>();
-        more == 0 || have + more + others <= PARTITIONS_MAX
+        let others = state.kept.iter().filter(|(id, _)| **id != self.id).map(|(_, kept)| kept.partitions);
+        have + more + others.sum::<usize>() <= PARTITIONS_MAX
     }
 
     /// Keeps the session for the next fetch.

@@ -244,14 +244,7 @@ fn read_records(batch: &StoredBatch) -> anyhow::Result<Vec<Consumed>> {
     let mut reader = RecordReader::new(batch.header(), &body, ReadLimits::default())?;
     let mut records = Vec::new();
     while let Some(record) = reader.next()? {
-        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-        records.push(Consumed {
-            offset: record.offset.get(),
-            timestamp: record.timestamp,
-            key: owned(record.key),
-            value: owned(record.value),
-            headers: record.headers.map(|(name, value)| (name.to_vec(), owned(value))).collect(),
-        });
+        records.push(Consumed::of(record));
     }
     Ok(records)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use model::batch::{HEADER_BYTES, StoredBatch, peek};
-use storage::record::{ReadLimits, RecordReader};
+use storage::record::{ReadLimits, Record, RecordReader};
 
 use crate::wire::messages::fetch_response::AbortedTransaction;
 
@@ -19,6 +19,20 @@ pub struct Consumed {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Consumed {
+    /// The record of a batch, with bytes of its own.
+    pub fn of(record: Record<'_>) -> Consumed {
+        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        Consumed {
+            offset: record.offset.get(),
+            timestamp: record.timestamp,
+            key: owned(record.key),
+            value: owned(record.value),
+            headers: record.headers.map(|(name, value)| (name.to_vec(), owned(value))).collect(),
+        }
+    }
 }
 
 /// What was in one partition's part of an answer.
@@ -70,14 +84,7 @@ fn read(batch: &StoredBatch, from: i64, records: &mut Vec<Consumed>) -> Result<(
         if record.offset.get() < from {
             continue;
         }
-        let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-        records.push(Consumed {
-            offset: record.offset.get(),
-            timestamp: record.timestamp,
-            key: owned(record.key),
-            value: owned(record.value),
-            headers: record.headers.map(|(name, value)| (name.to_vec(), owned(value))).collect(),
-        });
+        records.push(Consumed::of(record));
     }
     Ok(())
 }

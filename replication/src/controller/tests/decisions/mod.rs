@@ -180,6 +180,18 @@ impl World {
         assert_eq!(self.ask(&request), Ok(ControllerAnswer::Done));
     }
 
+    /// Nodes that register in the order given, each in its rack.
+    fn in_racks(racks: &[(i32, &str)]) -> World {
+        let mut world = World::new(0);
+        for (node, rack) in racks {
+            let info = NodeInfo { rack: Some((*rack).into()), ..World::info(*node) };
+            let register =
+                ControllerRequest::Register { node: NodeId(*node), info, clean: true, lost: BTreeSet::new() };
+            assert_eq!(world.refused(&register), None);
+        }
+        world
+    }
+
     fn order(&mut self, node: i32, duty: Duty) {
         let request = ControllerRequest::SetDuty { node: NodeId(node), duty };
         assert_eq!(self.ask(&request), Ok(ControllerAnswer::Done));

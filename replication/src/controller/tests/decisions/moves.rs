@@ -136,19 +136,7 @@ fn where_no_other_node_is_left_only_a_factor_that_was_left_to_the_cluster_falls(
 
 #[test]
 fn a_replica_moves_to_a_rack_of_its_own() {
-    let mut world = World::new(0);
-    for (node, rack) in [(1, "a"), (2, "b"), (3, "c"), (4, "a"), (5, "b"), (6, "c")] {
-        let info = NodeInfo { rack: Some(rack.into()), ..World::info(node) };
-        assert_eq!(
-            world.refused(&ControllerRequest::Register {
-                node: NodeId(node),
-                info,
-                clean: true,
-                lost: BTreeSet::new()
-            }),
-            None
-        );
-    }
+    let mut world = World::in_racks(&[(1, "a"), (2, "b"), (3, "c"), (4, "a"), (5, "b"), (6, "c")]);
     world = world.topic("t", &[], &["123 isr 123 led 1"; 6]);
     world.order(2, Duty::Leaving);
     settle(&mut world, 2);

@@ -54,19 +54,7 @@ fn what_cannot_be_added_is_refused_with_kafkas_code() {
 
 #[test]
 fn new_replicas_go_neither_to_dead_nodes_nor_to_those_that_stop_or_leave_and_to_all_racks() {
-    let mut world = World::new(0);
-    for (node, rack) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c"), (7, "a")] {
-        let info = NodeInfo { rack: Some(rack.into()), ..World::info(node) };
-        assert_eq!(
-            world.refused(&ControllerRequest::Register {
-                node: NodeId(node),
-                info,
-                clean: true,
-                lost: BTreeSet::new()
-            }),
-            None
-        );
-    }
+    let mut world = World::in_racks(&[(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c"), (7, "a")]);
     world.fence(1);
     world.order(3, Duty::Drained);
     world.order(5, Duty::Leaving);

@@ -65,19 +65,7 @@ fn a_voter_that_is_silent_for_long_or_leaves_is_replaced_by_a_learner() {
 
 #[test]
 fn one_in_a_rack_of_its_own_is_chosen_before_the_others() {
-    let mut world = World::new(0);
-    for (node, rack) in [(1, "a"), (2, "b"), (3, "a"), (4, "c")] {
-        let info = NodeInfo { rack: Some(rack.into()), ..World::info(node) };
-        assert_eq!(
-            world.refused(&ControllerRequest::Register {
-                node: NodeId(node),
-                info,
-                clean: true,
-                lost: BTreeSet::new()
-            }),
-            None
-        );
-    }
+    let world = World::in_racks(&[(1, "a"), (2, "b"), (3, "a"), (4, "c")]);
     assert_eq!(chosen(&world, &members("12", "34")), "vote 4");
 }
 
