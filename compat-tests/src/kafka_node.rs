@@ -1,6 +1,6 @@
 //! Nodes of Apache Kafka in the place of Weir's: to check the tests, and for figures side by side.
 //!
-//! Owns their configuration. The jars come from `bench/kafka`, fetched on first use; the project does not need them otherwise.
+//! Owns their configuration. The jars come from `bench/kafka`, fetched on first use.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
