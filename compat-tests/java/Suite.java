@@ -50,6 +50,8 @@ public final class Suite {
             suite.all();
         } else if (args[2].equals("groups")) {
             new Groups(suite).all();
+        } else if (args[2].equals("telemetry")) {
+            new Telemetry(suite, args[3]).all();
         } else if (args[2].equals("write")) {
             suite.write();
         } else {
@@ -106,15 +108,19 @@ public final class Suite {
         }
     }
 
-    List<RecordMetadata> produce(List<ProducerRecord<byte[], byte[]>> records, Map<String, Object> more)
-            throws Exception {
+    KafkaProducer<byte[], byte[]> producer(Map<String, Object> more) {
         Map<String, Object> settings = new HashMap<>(Map.of(
                 "bootstrap.servers", bootstrap, "enable.idempotence", false, "linger.ms", 5, "delivery.timeout.ms", 30_000,
                 "request.timeout.ms", 20_000, "key.serializer", ByteArraySerializer.class,
                 "value.serializer", ByteArraySerializer.class));
         settings.putAll(more);
+        return new KafkaProducer<>(settings);
+    }
+
+    List<RecordMetadata> produce(List<ProducerRecord<byte[], byte[]>> records, Map<String, Object> more)
+            throws Exception {
         List<RecordMetadata> answers = new ArrayList<>();
-        try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(settings)) {
+        try (KafkaProducer<byte[], byte[]> producer = producer(more)) {
             List<Future<RecordMetadata>> waiting = new ArrayList<>();
             for (ProducerRecord<byte[], byte[]> r : records) waiting.add(producer.send(r));
             producer.flush();

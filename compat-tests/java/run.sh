@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh HOST:PORT RUN cases|write|groups|read [SUITE:CODEC...]
+# run.sh HOST:PORT RUN cases|write|groups|telemetry HTTP|read [SUITE:CODEC...]
 source "$(dirname "$0")/../setup.sh"
 build() {
   class_path java "$suites/java/pom.xml"

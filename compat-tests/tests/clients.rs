@@ -9,13 +9,21 @@ fn check_suite(suite: &str) -> Result<()> {
     let broker = Broker::shared()?;
     let run = unique().to_string();
     run_suite(suite, &[&broker.kafka, &run, "cases"], |name| {
-        !name.starts_with("read_") && !name.starts_with("consumer_")
+        !["read_", "consumer_", "telemetry_"].iter().any(|phase| name.starts_with(phase))
     })
 }
 
 #[test]
 fn java() -> Result<()> {
     check_suite("java")
+}
+
+/// The client pushes by itself; what it pushed is found in `/metrics`.
+#[test]
+fn java_metrics_of_the_client_reach_those_of_the_node() -> Result<()> {
+    let broker = Broker::shared()?;
+    let run = unique().to_string();
+    run_suite("java", &[&broker.kafka, &run, "telemetry", &broker.http], |name| name.starts_with("telemetry_"))
 }
 
 #[test]

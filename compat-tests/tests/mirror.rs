@@ -59,8 +59,8 @@ impl Side {
     /// Records of every shape: keys, none, values, none, headers, the same header twice, a header without a value, times of their own.
     fn produce(&self, numbers: std::ops::Range<usize>, compression: &str) -> Result<()> {
         let record = |number: usize| {
-            let key = (number % 3 != 0).then(|| format!("key {number}"));
-            let value = (number % 7 != 0).then(|| format!("value {number} ä"));
+            let key = (!number.is_multiple_of(3)).then(|| format!("key {number}"));
+            let value = (!number.is_multiple_of(7)).then(|| format!("value {number} ä"));
             let headers = match number % 4 {
                 0 => json!([]),
                 1 => json!([{ "name": "n", "value": "1" }, { "name": "n", "value": "2" }]),

@@ -41,7 +41,12 @@ fn run_block(block: &str, broker: &Broker) -> Result<()> {
         return Ok(());
     }
     if block.starts_with("weir topic create") {
-        return command_line(block, broker);
+        let printed =
+            ["topic parcels created with 3 partitions", "2 records written", "\"key\":\"lagos\"", "lag 0", "86400000"];
+        return command_line(block, broker, &printed);
+    }
+    if block.starts_with("weir config set client-metrics/") {
+        return command_line(block, broker, &["interval.ms", "30000", "client_id=orders-.*"]);
     }
     if block.starts_with("deploy/three-nodes") {
         return three_nodes_start(block);
@@ -68,13 +73,11 @@ fn run_block(block: &str, broker: &Broker) -> Result<()> {
 }
 
 /// Commands of `weir` itself, against the broker instead of the default address.
-fn command_line(block: &str, broker: &Broker) -> Result<()> {
+fn command_line(block: &str, broker: &Broker, printed: &[&str]) -> Result<()> {
     let weir = paths::weir()?;
     let shown = format!("weir() {{ '{}' \"$@\" --bootstrap {}; }}\n{block}", weir.display(), broker.kafka);
     let output = shell("readme-command-line", &shown)?;
-    for text in
-        ["topic parcels created with 3 partitions", "2 records written", "\"key\":\"lagos\"", "lag 0", "86400000"]
-    {
+    for text in printed {
         ensure!(output.contains(text), "{block}\nprinted\n{output}\nand not {text:?}");
     }
     Ok(())

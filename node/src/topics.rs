@@ -71,7 +71,7 @@ pub(crate) fn changed_by(facts: &[Fact]) -> Changed {
             Fact::ConfigChanged { resource: Resource::EveryNode | Resource::Node(_), .. }
             | Fact::NodeRegistered { .. }
             | Fact::ClusterFounded { .. } => return Changed::All,
-            Fact::ConfigChanged { resource: Resource::Group(_), .. }
+            Fact::ConfigChanged { resource: Resource::Group(_) | Resource::ClientMetrics(_), .. }
             | Fact::NodeFenced { .. }
             | Fact::NodeUnfenced { .. }
             | Fact::NodeUnregistered { .. }

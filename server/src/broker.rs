@@ -22,6 +22,7 @@ use crate::disk::writers::Executor;
 use crate::memory::Allowance;
 use crate::metrics::Metrics;
 use crate::net::reply::ReplyCell;
+use crate::telemetry::Telemetry;
 
 /// What the edge was configured with.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub struct Broker {
     pub answer_memory: Allowance,
     pub sessions: FetchSessions,
     pub cold: ColdReads,
+    /// What clients push of their own metrics.
+    pub telemetry: Telemetry,
 }
 
 impl Broker {
@@ -68,6 +71,7 @@ impl Broker {
             answer_memory: Allowance::new(settings.memory_bytes / 4),
             sessions: FetchSessions::new(usize::try_from(sessions_max).unwrap_or(usize::MAX)),
             cold: ColdReads::default(),
+            telemetry: Telemetry::new(node.image().statics().telemetry_bytes_max),
             node,
             executor,
             metrics,

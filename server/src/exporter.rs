@@ -15,6 +15,7 @@ use node::requests::{FetchLimits, FetchPart};
 use replication::group::{FetchOffsets, FetchedTopic, GroupAnswer, GroupRequest, ListFilter, ListedGroup};
 use replication::metadata::{Image, PartitionInfo};
 use storage::disk::ReadMode;
+use tokio::time::{Instant, timeout_at};
 
 use crate::broker::Broker;
 use crate::clock;
@@ -46,16 +47,19 @@ impl Families {
     }
 }
 
-/// All of it, in the text format of Prometheus.
-pub async fn text(broker: &Broker) -> String {
+/// All of it, in the text format of Prometheus; of the groups what can be gathered until then.
+pub async fn text(broker: &Broker, until: Instant) -> String {
     let (image, mut families) = (broker.image(), Families::default());
     if image.controller() == Some(broker.node.id()) {
         cluster(&image, &mut families);
     }
     let left_out = partitions(broker, &image, &mut families);
     families.add(LEFT_OUT, LEFT_OUT_HELP, "of=\"partitions\"", left_out);
-    let left_out = groups(broker, &image, &mut families).await;
-    families.add(LEFT_OUT, LEFT_OUT_HELP, "of=\"offsets\"", left_out);
+    // What was gathered stays, also where the rest takes too long: a read from a slow disk, ten thousands of groups.
+    let gathered = timeout_at(until, groups(broker, &image, &mut families, until)).await.unwrap_or_default();
+    let help = "1 if every group of this node is shown, 0 if there was no time for all of them.";
+    families.add("weir_scrape_complete", help, "", u8::from(gathered.is_some()));
+    families.add(LEFT_OUT, LEFT_OUT_HELP, "of=\"offsets\"", gathered.unwrap_or_default());
     families.into_text()
 }
 
@@ -121,14 +125,17 @@ fn placed(info: &PartitionInfo, labels: &str, families: &mut Families) {
 /// The type of groups that ConsumerGroupDescribe knows.
 const CONSUMER: &str = "consumer";
 
-/// How many offsets were left out.
-async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usize {
+/// How many offsets were left out; `None`: there was no time for all groups.
+async fn groups(broker: &Broker, image: &Image, families: &mut Families, until: Instant) -> Option<usize> {
     let GroupAnswer::List(Ok(listed)) = broker.ask_group("", GroupRequest::List(ListFilter::default())).await else {
         // The coordinators of this node are being loaded: the next scrape shows them.
-        return 0;
+        return Some(0);
     };
     let (mut room, mut left_out) = (OFFSETS_MAX, 0);
     for ListedGroup { group, group_type, .. } in listed {
+        if Instant::now() >= until {
+            return None;
+        }
         let of_group = format!("consumergroup=\"{}\"", escaped(group.as_str()));
         let request = if group_type == CONSUMER { GroupRequest::DescribeConsumer } else { GroupRequest::Describe };
         let members = match broker.ask_group(group.as_str(), request).await {
@@ -152,7 +159,7 @@ async fn groups(broker: &Broker, image: &Image, families: &mut Families) -> usiz
             offsets(broker, image, &topic, &of_group, families).await;
         }
     }
-    left_out
+    Some(left_out)
 }
 
 /// What a group has committed of one topic, and how far behind that is.
@@ -208,7 +215,7 @@ fn milliseconds_as_seconds(ms: u64) -> String {
 }
 
 /// A label's value: a group's id may hold any character.
-fn escaped(value: &str) -> String {
+pub(crate) fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

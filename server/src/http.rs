@@ -1,8 +1,9 @@
 //! `/live`, `/ready` and `/metrics` over HTTP/1.1, one request per connection.
 //!
 //! Owns a parser of the request line that reads no more than it needs. Does not own the figures.
-//! Invariants: a request takes at most `REQUEST_BYTES_MAX` and `WAIT`; at most `CONNECTIONS_MAX` are served at once;
-//! nothing here changes anything.
+//! Invariants: a request takes at most `REQUEST_BYTES_MAX`, and `WAIT` each to be read, answered and taken away; at most
+//! `CONNECTIONS_MAX` are served at once; nothing here changes anything. What cannot be gathered in time is left out of `/metrics`,
+//! which says so, and does not take the rest along.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::api::dispatch;
 use crate::broker::Broker;
+use crate::clock;
 use crate::exporter;
 use crate::metrics::gauge;
 
@@ -32,8 +34,8 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
             Ok((stream, peer)) => {
                 let broker = broker.clone();
                 tokio::spawn(async move {
-                    if timeout(WAIT, answer(stream, &broker)).await.is_err() {
-                        debug!(%peer, "http request was not done within {} s", WAIT.as_secs());
+                    if let Err(step) = answer(stream, &broker).await {
+                        debug!(%peer, "http: {step} took more than {} s", WAIT.as_secs());
                     }
                     drop(permit);
                 });
@@ -43,12 +45,17 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, broker: &Broker) {
-    let Some(head) = read_head(&mut stream).await else { return };
+/// What took too long, if something did.
+async fn answer(mut stream: TcpStream, broker: &Broker) -> Result<(), &'static str> {
+    let head = timeout(WAIT, read_head(&mut stream)).await.map_err(|_| "the request")?;
+    let Some(head) = head else { return Ok(()) };
     let response = respond(&head, broker).await;
-    // The client may be gone; there is nobody to tell.
-    let _ = stream.write_all(response.as_bytes()).await;
-    let _ = stream.shutdown().await;
+    let written = async {
+        // The client may be gone; there is nobody to tell.
+        let _ = stream.write_all(response.as_bytes()).await;
+        let _ = stream.shutdown().await;
+    };
+    timeout(WAIT, written).await.map_err(|_| "taking the answer")
 }
 
 async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
@@ -116,7 +123,8 @@ async fn metrics(broker: &Broker) -> String {
     for (name, help, value) in counters {
         crate::metrics::counter(&mut text, name, help, value);
     }
-    text.push_str(&exporter::text(broker).await);
+    text.push_str(&broker.telemetry.text(clock::mono()));
+    text.push_str(&exporter::text(broker, Instant::now() + WAIT).await);
     text.push_str("# HELP weir_build_info The version that runs.\n# TYPE weir_build_info gauge\n");
     text.push_str(concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"));
     text

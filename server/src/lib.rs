@@ -19,4 +19,5 @@ pub mod peer;
 pub mod run;
 pub mod service;
 pub mod shutdown;
+pub mod telemetry;
 pub mod wire;

@@ -2,21 +2,11 @@
 
 mod common;
 
-use std::io::{Read, Write};
 use std::time::Instant;
 
-use common::{Client, Server, batch, produce, text};
+use common::{Client, Server, batch, produce, scrape, text};
 use server::wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use server::wire::messages::{FindCoordinatorRequest, OffsetCommitRequest};
-
-fn scrape(server: &Server) -> String {
-    let mut stream = std::net::TcpStream::connect(server.http()).expect("http listens");
-    stream.set_read_timeout(Some(common::PATIENCE)).expect("a socket");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("http reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer and its end");
-    answer
-}
 
 fn commit(client: &mut Client, group: &str, topic: &str, partition: i32, offset: i64) {
     let partition =
@@ -64,6 +54,7 @@ fn offsets_and_lag_stand_under_the_names_of_kafka_exporter() {
         "kafka_consumergroup_lag_sum{consumergroup=\"bi\\\"lling\",topic=\"orders\"} 2",
         "weir_consumergroup_lag_seconds{consumergroup=\"bi\\\"lling\",partition=\"0\",topic=\"orders\"} 0.000",
         "weir_series_left_out{of=\"partitions\"} 0",
+        "weir_scrape_complete 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
@@ -71,6 +62,18 @@ fn offsets_and_lag_stand_under_the_names_of_kafka_exporter() {
     let age = "weir_consumergroup_lag_seconds{consumergroup=\"bi\\\"lling\",partition=\"1\",topic=\"orders\"} ";
     let age = text.lines().find_map(|line| line.strip_prefix(age)).expect("an age");
     assert!(age.parse::<f64>().is_ok_and(|seconds| seconds > 1e9), "{age}");
+}
+
+#[test]
+fn what_cannot_be_gathered_in_time_does_not_take_the_rest_along() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.create_topic("orders", 1);
+    commit(&mut client, "billing", "orders", 0, 0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let text = runtime.block_on(async { server::exporter::text(&server.broker, tokio::time::Instant::now()).await });
+    assert!(text.contains("kafka_topic_partitions{topic=\"orders\"} 1\n"), "{text}");
+    assert!(text.contains("weir_scrape_complete 0\n") && !text.contains("billing"), "{text}");
 }
 
 /// Every series that the board under `deploy/` asks for is one that a node has.

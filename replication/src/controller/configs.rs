@@ -1,6 +1,6 @@
-//! IncrementalAlterConfigs and AlterConfigs: what is set for topics, nodes, the cluster and groups.
+//! IncrementalAlterConfigs and AlterConfigs: what is set for topics, nodes, the cluster, groups and subscriptions to metrics.
 //!
-//! Owns the operations and the refusals. Does not own names and bounds (`metadata::{topic_keys, broker_config, group_keys}`).
+//! Owns the operations and the refusals. Does not own names and bounds (`metadata::{topic_keys, broker_config, group_keys, client_metrics}`).
 //! Invariants: all operations on a resource hold, or none; only what somebody acts on can be set; where a lower minimum of the ISR lets
 //! the ISR commit alone, the ELR is emptied by the same entry of the log (its members would miss what is committed from then on).
 
@@ -9,9 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::ErrorCode;
 
 use super::change::{Draft, View, for_all};
+use super::orders::needs_level_2;
 use super::requests::{ConfigAlteration, ConfigOperation, ConfigTarget, Refusal};
 use super::topics::Decided;
 use crate::metadata::broker_config::{BrokerConfig, BrokerKey, Scope};
+use crate::metadata::client_metrics::{
+    ClientMetricsKey, INTERVAL, MATCH, SUBSCRIPTIONS_MAX, Subscription, SubscriptionError,
+};
 use crate::metadata::config_value::{ConfigError, Kind};
 use crate::metadata::group_keys::{self, GroupConfigError};
 use crate::metadata::topic_keys::TopicKey;
@@ -51,6 +55,7 @@ fn alter_one(image: &Image, alteration: &ConfigAlteration) -> Result<Vec<Fact>, 
             Resource::Node(*node)
         }
         ConfigTarget::Group(group) => Resource::Group(group.clone()),
+        ConfigTarget::ClientMetrics(name) => subscription(image, name)?,
     };
     let before = match &resource {
         Resource::Topic(id) => image.topic_by_id(*id).map(|topic| topic.overrides.clone()).unwrap_or_default(),
@@ -61,6 +66,17 @@ fn alter_one(image: &Image, alteration: &ConfigAlteration) -> Result<Vec<Fact>, 
     let mut facts = difference(&resource, &before, &after);
     facts.extend(freed_elrs(image, &facts));
     Ok(facts)
+}
+
+/// A subscription that is there already, or may be added.
+fn subscription(image: &Image, name: &str) -> Result<Resource, Refusal> {
+    needs_level_2(image, "subscriptions to the metrics of clients")?;
+    let resource = Resource::ClientMetrics(name.to_owned());
+    if image.overrides(&resource).is_empty() && image.client_metrics().count() >= SUBSCRIPTIONS_MAX {
+        let message = format!("there are {SUBSCRIPTIONS_MAX} subscriptions, which is the most: delete one first");
+        return Err(refuse(ErrorCode::PolicyViolation, message));
+    }
+    Ok(resource)
 }
 
 fn applied(
@@ -109,6 +125,7 @@ fn list_of(
 ) -> Result<Vec<String>, Refusal> {
     let found = match target {
         ConfigTarget::Topic(_) => TopicKey::find(key).map(|key| (key.kind, Some(key.default))),
+        ConfigTarget::ClientMetrics(_) => ClientMetricsKey::find(key).map(|key| (key.kind, Some(key.default))),
         // No setting of a group is a list.
         ConfigTarget::Group(_) => None,
         _ => BrokerKey::find(key).map(|key| (key.kind, key.default)),
@@ -144,6 +161,9 @@ fn check(
         };
         return group_keys::validate(after, image.statics()).map_err(refused);
     }
+    if let Resource::ClientMetrics(_) = resource {
+        return Subscription::new(after).map(drop).map_err(|error| refuse_subscription(before, &error));
+    }
     let scope = if *resource == Resource::EveryNode { Scope::EveryNode } else { Scope::OneNode };
     let new = after.iter().filter(|(key, value)| before.get(*key) != Some(value));
     for (key, value) in new {
@@ -152,7 +172,7 @@ fn check(
             Some(known) if !known.is_dynamic(scope) => {
                 let wider = known.is_dynamic(Scope::EveryNode) && scope == Scope::OneNode;
                 let hint = if wider { ": it can be set for all nodes at once" } else { "" };
-                let message = format!("Cannot update these configs dynamically: Set({key}){hint}");
+                let message = format!("Cannot update these configs dynamically: [{key}]{hint}");
                 return Err(refuse(ErrorCode::InvalidRequest, message));
             }
             Some(_) => {
@@ -162,6 +182,19 @@ fn check(
         }
     }
     Ok(())
+}
+
+/// With Kafka's codes.
+fn refuse_subscription(before: &BTreeMap<String, String>, error: &SubscriptionError) -> Refusal {
+    let (code, key) = match error {
+        SubscriptionError::Unknown { .. } => return refuse(ErrorCode::InvalidRequest, error.to_string()),
+        SubscriptionError::Interval { .. } => (ErrorCode::InvalidRequest, INTERVAL),
+        SubscriptionError::NoNumber { .. } => (ErrorCode::InvalidConfig, INTERVAL),
+        SubscriptionError::Pattern { .. } => (ErrorCode::InvalidConfig, MATCH),
+        SubscriptionError::TooLong { key, .. } => (ErrorCode::InvalidRequest, key.as_str()),
+    };
+    let stays = before.get(key).map_or("its default", String::as_str);
+    refuse(code, format!("{error}; it stays {stays}"))
 }
 
 /// With the value that holds on.

@@ -161,6 +161,8 @@ pub enum ConfigTarget {
     EveryNode,
     Node(NodeId),
     Group(String),
+    /// A subscription to the metrics of clients.
+    ClientMetrics(String),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

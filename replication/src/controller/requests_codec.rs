@@ -417,6 +417,7 @@ fn alteration(of: &ConfigAlteration) -> proto::ConfigAlteration {
         ConfigTarget::EveryNode => Target::EveryNode(true),
         ConfigTarget::Node(node) => Target::Node(node.0),
         ConfigTarget::Group(group) => Target::Group(group.clone()),
+        ConfigTarget::ClientMetrics(name) => Target::ClientMetrics(name.clone()),
     };
     let operation = |operation: &ConfigOperation| {
         let (key, how, value) = match operation {
@@ -442,6 +443,7 @@ fn read_alteration(of: proto::ConfigAlteration) -> Result<ConfigAlteration, Code
         Target::EveryNode(_) => ConfigTarget::EveryNode,
         Target::Node(node) => ConfigTarget::Node(node_id(node)?),
         Target::Group(group) => ConfigTarget::Group(group),
+        Target::ClientMetrics(name) => ConfigTarget::ClientMetrics(name),
     };
     let operation = |of: proto::ConfigOperation| {
         let (how, key, value) = (of.how(), of.key, of.value);

@@ -230,7 +230,7 @@ impl Image {
                 topic.overrides = overrides;
                 topic.config = config;
             }
-            Resource::EveryNode | Resource::Node(_) | Resource::Group(_) => {
+            Resource::EveryNode | Resource::Node(_) | Resource::ClientMetrics(_) | Resource::Group(_) => {
                 let configs = Arc::make_mut(&mut self.configs);
                 let values = configs.entry(resource.clone()).or_default();
                 set(values);

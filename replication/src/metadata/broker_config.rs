@@ -118,6 +118,8 @@ pub struct BrokerConfig {
     pub message_bytes_max: u32,
     pub producer_id_expiration_ms: u64,
     pub fetch_bytes_max: u32,
+    /// Of what a client pushes of its metrics at once.
+    pub telemetry_bytes_max: u32,
     pub fetch_sessions_max: u32,
     pub retention_check_interval_ms: u64,
     /// Leaderships go back to the preferred replicas by themselves.
@@ -170,6 +172,7 @@ impl BrokerConfig {
             message_bytes_max: values.size("message.max.bytes"),
             producer_id_expiration_ms: values.count("producer.id.expiration.ms"),
             fetch_bytes_max: values.size("fetch.max.bytes"),
+            telemetry_bytes_max: values.size("telemetry.max.bytes"),
             fetch_sessions_max: values.size("max.incremental.fetch.session.cache.slots"),
             retention_check_interval_ms: values.count("log.retention.check.interval.ms"),
             leader_rebalance: values.flag("auto.leader.rebalance.enable"),

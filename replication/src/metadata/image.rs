@@ -47,6 +47,9 @@ pub enum Resource {
     /// The cluster-wide default of all nodes.
     EveryNode,
     Node(NodeId),
+    /// A subscription to the metrics of clients, by its name.
+    ClientMetrics(String),
+    /// Last: `Image::has_configured_groups` looks at the end.
     Group(String),
 }
 
@@ -318,7 +321,15 @@ impl Image {
     pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
         self.configs.keys().filter_map(|resource| match resource {
             Resource::Group(group) => Some(group.as_str()),
-            Resource::Topic(_) | Resource::EveryNode | Resource::Node(_) => None,
+            Resource::Topic(_) | Resource::EveryNode | Resource::Node(_) | Resource::ClientMetrics(_) => None,
+        })
+    }
+
+    /// The subscriptions to the metrics of clients, with what was set for each; ascending by name.
+    pub fn client_metrics(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>)> {
+        self.configs.iter().filter_map(|(resource, values)| match resource {
+            Resource::ClientMetrics(name) => Some((name.as_str(), values)),
+            Resource::Topic(_) | Resource::EveryNode | Resource::Node(_) | Resource::Group(_) => None,
         })
     }
 

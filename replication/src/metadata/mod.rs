@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod broker_config;
+pub mod client_metrics;
 pub mod config_value;
 pub mod group_keys;
 pub mod image;

@@ -17,7 +17,7 @@ pub mod proto {
 }
 
 /// The newest level of facts that this version knows. What it writes is bounded by the level that the cluster has finalised.
-/// Level 2 adds `NodeOrdered` and `UncleanLeaderElected`. A build with `--cfg previous_level` stands for the version before, so that a
+/// Level 2 adds `NodeOrdered`, `UncleanLeaderElected` and the configuration of clients' metrics. A build with `--cfg previous_level` stands for the version before, so that a
 /// rolling upgrade can be tried: it neither writes nor reads what is newer.
 pub const LEVEL: u32 = if cfg!(previous_level) { 1 } else { 2 };
 /// The level that every version reads.
@@ -94,7 +94,9 @@ impl Fact {
     /// The level that a reader needs.
     pub fn level(&self) -> u32 {
         match self {
-            Fact::NodeOrdered { .. } | Fact::UncleanLeaderElected { .. } => 2,
+            Fact::NodeOrdered { .. }
+            | Fact::UncleanLeaderElected { .. }
+            | Fact::ConfigChanged { resource: Resource::ClientMetrics(_), .. } => 2,
             Fact::ClusterFounded { .. }
             | Fact::NodeRegistered { .. }
             | Fact::NodeFenced { .. }
@@ -449,6 +451,7 @@ pub(super) fn config_to_proto(resource: &Resource, key: String, value: Option<St
         Resource::EveryNode => (Kind::Node, String::new()),
         Resource::Node(node) => (Kind::Node, node.to_string()),
         Resource::Group(group) => (Kind::Group, group.clone()),
+        Resource::ClientMetrics(name) => (Kind::ClientMetrics, name.clone()),
     };
     proto::ConfigChanged { resource: kind.into(), name, key, value }
 }
@@ -461,6 +464,7 @@ pub(super) fn config_from_proto(fact: proto::ConfigChanged) -> Result<Fact, Fact
         Kind::Node if fact.name.is_empty() => Some(Resource::EveryNode),
         Kind::Node => fact.name.parse().ok().filter(|number| *number >= 0).map(|number| Resource::Node(NodeId(number))),
         Kind::Group => Some(Resource::Group(fact.name.clone())),
+        Kind::ClientMetrics => Some(Resource::ClientMetrics(fact.name.clone())),
     };
     let refused = FactError::Resource { kind: fact.resource, name: fact.name };
     Ok(Fact::ConfigChanged { resource: resource.ok_or(refused)?, key: fact.key, value: fact.value })

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::broker_config::{BrokerKey, Scope};
+use super::client_metrics::{self, ClientMetricsKey};
 use super::config_value::{Kind, check};
 use super::group_keys::{self, GroupKey};
 use super::image::{Image, Resource, Topic};
@@ -22,6 +23,7 @@ pub enum Source {
     EveryNode = 3,
     Static = 4,
     Default = 5,
+    ClientMetrics = 7,
     Group = 8,
 }
 
@@ -123,6 +125,29 @@ pub fn describe_group(image: &Image, group: &str) -> Vec<Described> {
         Described { name: key.name, value, source, kind, sensitive, read_only, synonyms: places, doc: key.doc }
     };
     group_keys::KEYS.iter().map(describe).collect()
+}
+
+/// All configurations of a subscription to the metrics of clients, whether it exists or not, ascending by name.
+pub fn describe_client_metrics(image: &Image, name: &str) -> Vec<Described> {
+    let own = image.overrides(&Resource::ClientMetrics(name.to_owned()));
+    let describe = |key: &'static ClientMetricsKey| {
+        let own = own.get(key.name).map(|value| (key.name, Some(value.clone()), Source::ClientMetrics));
+        let default = (key.name, Some(key.default.to_owned()), Source::Default);
+        let places: Vec<_> = own.into_iter().chain([default]).collect();
+        let (_, value, source) = places.first().cloned().expect("the default is always there");
+        let (sensitive, read_only) = (false, false);
+        Described {
+            name: key.name,
+            value,
+            source,
+            kind: key.kind,
+            sensitive,
+            read_only,
+            synonyms: places,
+            doc: key.doc,
+        }
+    };
+    client_metrics::KEYS.iter().map(describe).collect()
 }
 
 /// All configurations of a node, ascending by name. Its own settings are known only on the node itself.

@@ -58,7 +58,8 @@ impl Image {
     /// What a reader needs: what came in with level 2 shows only once something of it is there. (Learners and replaced members are
     /// passed over by a reader of level 1, which has neither.)
     fn snapshot_level(&self) -> u32 {
-        if self.orders.is_empty() && self.unclean.is_empty() { 1 } else { 2 }
+        let is_first = self.orders.is_empty() && self.unclean.is_empty() && self.client_metrics().next().is_none();
+        if is_first { 1 } else { 2 }
     }
 
     /// `statics` is this node's own configuration, which no snapshot holds.

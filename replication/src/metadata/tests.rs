@@ -128,9 +128,14 @@ fn facts_of_level_2() -> (Vec<Fact>, Vec<u8>) {
     let orders = NodeOrders { duty: Duty::Leaving, stopping: Some(Incarnation([9; 16])), voting: Voting::Never };
     let partition = TopicPartition { topic: TopicId([1; 16]), partition: PartitionIndex::new(2) };
     let election = UncleanElection { partition, leader: NodeId(3), leader_epoch: LeaderEpoch::new(5), at_ms: 1_000 };
-    let facts = vec![Fact::NodeOrdered { node: NodeId(3), orders }, Fact::UncleanLeaderElected { election }];
+    let subscribed =
+        Fact::ConfigChanged { resource: Resource::ClientMetrics("m".into()), key: "k".into(), value: Some("v".into()) };
+    let facts =
+        vec![subscribed, Fact::NodeOrdered { node: NodeId(3), orders }, Fact::UncleanLeaderElected { election }];
     let stored = [
-        &[0x08, 2, 0x12, 26, 0x62, 24, 0x08, 3, 0x10, 2, 0x1a, 16][..],
+        &[0x08, 2][..],
+        &[0x12, 13, 0x4a, 11, 0x08, 4, 0x12, 1, b'm', 0x1a, 1, b'k', 0x22, 1, b'v'],
+        &[0x12, 26, 0x62, 24, 0x08, 3, 0x10, 2, 0x1a, 16],
         &[9; 16],
         &[0x20, 1, 0x12, 29, 0x6a, 27, 0x0a, 16],
         &[1; 16],

@@ -139,7 +139,8 @@ fn target(kind: i8, name: &str) -> Result<ConfigTarget, Refusal> {
         GROUP if name.is_empty() => Err(invalid("a group is named by its id, which is not empty")),
         GROUP => Ok(ConfigTarget::Group(name.to_owned())),
         LOGGER => Err(invalid("the log's levels are set where the node is started: WEIR_LOG=LEVEL or TARGET=LEVEL,…")),
-        CLIENT_METRICS => Err(invalid("subscriptions to clients' metrics are not served by this version")),
+        CLIENT_METRICS if name.is_empty() => Err(invalid("Subscription name can't be empty")),
+        CLIENT_METRICS => Ok(ConfigTarget::ClientMetrics(name.to_owned())),
         other => Err(invalid(format!("resources of type {other} have no configuration here"))),
     }
 }
@@ -161,13 +162,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resource_is_a_topic_a_node_all_nodes_or_a_group() {
+    fn a_resource_is_a_topic_a_node_all_nodes_a_group_or_a_subscription() {
         let topic = TopicName::new("t").expect("valid");
         assert_eq!(target(TOPIC, "t"), Ok(ConfigTarget::Topic(topic)));
         assert_eq!(target(NODE, ""), Ok(ConfigTarget::EveryNode));
         assert_eq!(target(NODE, "7"), Ok(ConfigTarget::Node(NodeId(7))));
         assert_eq!(target(GROUP, "g"), Ok(ConfigTarget::Group("g".to_owned())));
-        for (kind, name) in [(NODE, "seven"), (GROUP, ""), (LOGGER, "1"), (CLIENT_METRICS, "m"), (0, ""), (99, "")] {
+        assert_eq!(target(CLIENT_METRICS, "m"), Ok(ConfigTarget::ClientMetrics("m".to_owned())));
+        for (kind, name) in [(NODE, "seven"), (GROUP, ""), (LOGGER, "1"), (CLIENT_METRICS, ""), (0, ""), (99, "")] {
             assert_eq!(target(kind, name).map_err(|refusal| refusal.code), Err(ErrorCode::InvalidRequest), "{kind}");
         }
         assert_eq!(target(TOPIC, "a/b").map_err(|refusal| refusal.code), Err(ErrorCode::InvalidTopicException));

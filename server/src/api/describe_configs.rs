@@ -1,6 +1,6 @@
 //! DescribeConfigs (API key 32), versions 1..=4.
 //!
-//! Owns which resources have a configuration here: topics, nodes and groups. Does not own the values.
+//! Owns which resources have a configuration here: topics, nodes, groups and subscriptions to clients' metrics. Does not own the values.
 //! Versions: 3 has types and documentation.
 
 use std::ops::RangeInclusive;
@@ -9,13 +9,16 @@ use model::{ErrorCode, NodeId, TopicName};
 use replication::metadata::Image;
 use replication::metadata::config_value::Kind;
 use replication::metadata::image::Duty;
-use replication::metadata::resolve::{Described, Source, describe_group, describe_node, describe_topic};
+use replication::metadata::resolve::{
+    Described, Source, describe_client_metrics, describe_group, describe_node, describe_topic,
+};
 
-use super::config_resources::{DUTY_KEY, GROUP, NODE, TOPIC, duty_name};
+use super::config_resources::{CLIENT_METRICS, DUTY_KEY, GROUP, NODE, TOPIC, duty_name};
 use super::context::{Api, Reply, RequestContext};
 use super::once::once;
 use super::topics::text;
 use crate::net::shown::Shown;
+use crate::wire::StrBytes;
 use crate::wire::messages::describe_configs_request::DescribeConfigsResource;
 use crate::wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -89,6 +92,10 @@ fn describe(ctx: &RequestContext, resource: &DescribeConfigsResource) -> Result<
             Err((ErrorCode::InvalidRequest, "a group is named by its id, which is not empty".to_owned()))
         }
         GROUP => Ok(describe_group(&image, name)),
+        CLIENT_METRICS if name.is_empty() => {
+            Err((ErrorCode::InvalidRequest, "Client metrics subscription name must not be empty".to_owned()))
+        }
+        CLIENT_METRICS => Ok(describe_client_metrics(&image, name)),
         other => Err((ErrorCode::InvalidRequest, format!("resources of type {other} have no configuration here"))),
     }
 }
@@ -117,26 +124,29 @@ fn of_node(ctx: &RequestContext, image: &Image, node: NodeId) -> Vec<Described> 
 }
 
 fn show(ctx: &RequestContext, request: &DescribeConfigsRequest, one: Described) -> DescribeConfigsResourceResult {
+    // An answer may hold these of ten thousands of topics: names are not copied, and a value stands in memory once.
+    let own = one.value.as_deref().map(text);
     let mut shown = DescribeConfigsResourceResult::default()
-        .with_name(text(one.name))
-        .with_value(one.value.as_deref().map(text))
+        .with_name(StrBytes::from_static_str(one.name))
         .with_read_only(one.read_only)
         .with_config_source(one.source.to_wire())
         .with_is_sensitive(one.sensitive);
     if request.include_synonyms {
         let synonym = |(name, value, source): &(&'static str, Option<String>, _)| {
             let source: &replication::metadata::resolve::Source = source;
+            let same = own.clone().filter(|_| *value == one.value);
             DescribeConfigsSynonym::default()
-                .with_name(text(name))
-                .with_value(value.as_deref().map(text))
+                .with_name(StrBytes::from_static_str(name))
+                .with_value(same.or_else(|| value.as_deref().map(text)))
                 .with_source(source.to_wire())
         };
         shown.synonyms = one.synonyms.iter().map(synonym).collect();
     }
+    shown.value = own;
     if ctx.version >= 3 {
         shown.config_type = Kind::to_wire(one.kind);
         if request.include_documentation {
-            shown.documentation = Some(text(one.doc));
+            shown.documentation = Some(StrBytes::from_static_str(one.doc));
         }
     }
     shown

@@ -81,6 +81,8 @@ pub static SERVED: &[Served] = &[
     served::<super::unregister::UnregisterBroker>(),
     served::<super::consumer_group_heartbeat::ConsumerGroupHeartbeat>(),
     served::<super::consumer_group_describe::ConsumerGroupDescribe>(),
+    served::<super::get_telemetry_subscriptions::GetTelemetrySubscriptions>(),
+    served::<super::push_telemetry::PushTelemetry>(),
     served::<super::list_config_resources::ListConfigResources>(),
     served::<super::describe_topic_partitions::DescribeTopicPartitions>(),
     served::<super::raft_voters::AddRaftVoter>(),

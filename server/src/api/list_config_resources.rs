@@ -47,7 +47,7 @@ impl Api for ListConfigResources {
                 TOPIC => image.topics().for_each(|topic| put(kind, topic.name.as_str())),
                 NODE | LOGGER => image.live_nodes().for_each(|(node, _)| put(kind, &node.to_string())),
                 GROUP => image.configured_groups().for_each(|group| put(kind, group)),
-                // No subscription to clients' metrics can be made yet.
+                CLIENT_METRICS => image.client_metrics().for_each(|(name, _)| put(kind, name)),
                 _ => {}
             }
         }

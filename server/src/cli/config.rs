@@ -47,7 +47,7 @@ pub fn resource(text: &str) -> Result<Resource, String> {
         ("client-metrics", false) => CLIENT_METRICS,
         _ => {
             return Err(format!(
-                "'{text}' names nothing: topic/NAME, node/NUMBER, nodes (all of them) or group/NAME do"
+                "'{text}' names nothing: topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME do"
             ));
         }
     };
@@ -68,7 +68,7 @@ impl std::fmt::Display for Resource {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// topic/NAME, node/NUMBER, nodes (all of them) or group/NAME
+    /// topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
     #[arg(value_name = "RESOURCE", value_parser = resource)]
     resource: Resource,
     /// Only these [default: all that are not the default]
@@ -85,7 +85,7 @@ pub struct Get {
 
 #[derive(Debug, Args)]
 pub struct Set {
-    /// topic/NAME, node/NUMBER, nodes (all of them) or group/NAME
+    /// topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
     #[arg(value_name = "RESOURCE", value_parser = resource)]
     resource: Resource,
     #[arg(value_name = "KEY=VALUE", value_parser = properties::pair)]
@@ -102,7 +102,7 @@ pub struct Set {
 
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// topic/NAME, node/NUMBER, nodes (all of them) or group/NAME
+    /// topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
     #[arg(value_name = "RESOURCE", value_parser = resource, required_unless_present = "config")]
     resource: Option<Resource>,
     /// Compare with this one [default: with the defaults]

@@ -91,6 +91,7 @@ const ACTED_ON: &[&str] = &[
     "producer.id.expiration.ms",
     "replica.selector.class",
     "socket.request.max.bytes",
+    "telemetry.max.bytes",
 ];
 
 /// Of Kafka's: roles and names that Weir does not need. Every node has every role, and finds the others by the addresses.

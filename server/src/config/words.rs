@@ -88,6 +88,7 @@ const WORDS: &[(&str, &str)] = &[
     ("producer.id.expiration.ms", "How long an idempotent producer that is silent is remembered."),
     ("replica.selector.class", "Who answers readers that name a rack: the leader, or an in-sync replica in theirs."),
     ("socket.request.max.bytes", "The longest request that is read."),
+    ("telemetry.max.bytes", "The most that a client may push of its own metrics at once."),
 ];
 
 /// What a node's setting does. `None`: nothing here acts on it.

@@ -139,6 +139,8 @@ by_crate! {
     UnregisterBrokerRequest: 0, UnregisterBrokerResponse: 0,
     ConsumerGroupHeartbeatRequest: 1, ConsumerGroupHeartbeatResponse: 1,
     ConsumerGroupDescribeRequest: 1, ConsumerGroupDescribeResponse: 1,
+    GetTelemetrySubscriptionsRequest: 0, GetTelemetrySubscriptionsResponse: 0,
+    PushTelemetryRequest: 0, PushTelemetryResponse: 0,
     ListConfigResourcesRequest: 1, ListConfigResourcesResponse: 1,
     DescribeTopicPartitionsRequest: 0, DescribeTopicPartitionsResponse: 0,
     // Version 1 changes the request only.
@@ -181,6 +183,8 @@ requests! {
     64 UnregisterBrokerRequest -> UnregisterBrokerResponse 0..=0;
     68 ConsumerGroupHeartbeatRequest -> ConsumerGroupHeartbeatResponse 0..=1;
     69 ConsumerGroupDescribeRequest -> ConsumerGroupDescribeResponse 0..=1;
+    71 GetTelemetrySubscriptionsRequest -> GetTelemetrySubscriptionsResponse 0..=0;
+    72 PushTelemetryRequest -> PushTelemetryResponse 0..=0;
     74 ListConfigResourcesRequest -> ListConfigResourcesResponse 0..=1;
     75 DescribeTopicPartitionsRequest -> DescribeTopicPartitionsResponse 0..=0;
     81 RemoveRaftVoterRequest -> RemoveRaftVoterResponse 0..=0;

@@ -87,6 +87,16 @@ impl Server {
     }
 }
 
+/// What `/metrics` says.
+pub fn scrape(server: &Server) -> String {
+    let mut stream = TcpStream::connect(server.http()).expect("http listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("http reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer and its end");
+    answer
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {

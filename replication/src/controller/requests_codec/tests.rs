@@ -57,6 +57,7 @@ fn requests() -> Vec<ControllerRequest> {
             false,
         ),
         alteration(ConfigTarget::Group("g\n".into()), Vec::new(), false),
+        alteration(ConfigTarget::ClientMetrics("m".into()), vec![set("x")], false),
     ];
     let more = MorePartitions { topic: name("a"), total: 9, assignment: vec![vec![NodeId(1)]] };
     vec![

@@ -63,6 +63,7 @@ fn what_cannot_be_set_is_refused_and_nothing_of_it_holds() {
     let node = || ConfigTarget::Node(NodeId(1));
     let every = || ConfigTarget::EveryNode;
     let group = || ConfigTarget::Group("g".into());
+    let clients = || ConfigTarget::ClientMetrics("m".into());
     let table = [
         (topic_t(), ("set", "retention.ms", "x"), ErrorCode::InvalidConfig),
         (topic_t(), ("set", "no.such.key", "1"), ErrorCode::InvalidConfig),
@@ -84,6 +85,11 @@ fn what_cannot_be_set_is_refused_and_nothing_of_it_holds() {
         (group(), ("set", "consumer.session.timeout.ms", "1"), ErrorCode::InvalidConfig),
         (group(), ("set", "consumer.no.such.key", "1"), ErrorCode::InvalidConfig),
         (group(), ("append", "consumer.heartbeat.interval.ms", "1"), ErrorCode::InvalidConfig),
+        (clients(), ("set", "no.such.key", "1"), ErrorCode::InvalidRequest),
+        (clients(), ("set", "interval.ms", "99"), ErrorCode::InvalidRequest),
+        (clients(), ("set", "interval.ms", "soon"), ErrorCode::InvalidConfig),
+        (clients(), ("set", "match", "client_id=("), ErrorCode::InvalidConfig),
+        (clients(), ("append", "interval.ms", "1"), ErrorCode::InvalidConfig),
     ];
     for (target, operation, code) in table {
         let mut world = World::new(1).topic("t", &[], &["1 isr 1 led 1"]);
@@ -129,6 +135,31 @@ fn a_group_is_configured_before_it_exists_and_the_session_outlasts_a_heartbeat()
     assert_eq!(shown, [(Some("1000"), 5), (Some("15000"), 8), (Some("60000"), 8)]);
     assert_eq!(world.refused(&alter(group(), &[("delete", beat, ""), ("delete", session, "")], false)), None);
     assert_eq!(world.image.configured_groups().count(), 0);
+}
+
+#[test]
+fn a_subscription_to_clients_metrics_is_kept_until_nothing_is_set_for_it() {
+    let mut world = World::new(1);
+    let clients = || ConfigTarget::ClientMetrics("m".into());
+    let before = world.image.clone();
+    world.apply(&[vec![Fact::FeatureLevelSet { name: "weir.metadata".into(), level: 1 }]]);
+    assert_eq!(world.refused(&set(clients(), "interval.ms", "100")), Some(ErrorCode::UnsupportedVersion));
+    world.image = before;
+    assert_eq!(world.refused(&set(clients(), "metrics", "a.,b.")), None);
+    assert_eq!(
+        world.refused(&alter(clients(), &[("append", "metrics", "c."), ("set", "interval.ms", "100")], false)),
+        None
+    );
+    let described = crate::metadata::resolve::describe_client_metrics(&world.image, "m");
+    let shown: Vec<_> = described.iter().map(|one| (one.name, one.value.as_deref(), one.source.to_wire())).collect();
+    assert_eq!(shown, [("interval.ms", Some("100"), 7), ("match", Some(""), 5), ("metrics", Some("a.,b.,c."), 7)]);
+    assert_eq!(world.image.client_metrics().map(|(name, _)| name).collect::<Vec<_>>(), ["m"]);
+    assert!(!world.image.has_configured_groups());
+    assert_eq!(
+        world.refused(&alter(clients(), &[("delete", "metrics", ""), ("delete", "interval.ms", "")], false)),
+        None
+    );
+    assert_eq!(world.image.client_metrics().count(), 0);
 }
 
 #[test]
