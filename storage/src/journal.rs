@@ -10,6 +10,7 @@ pub mod entry;
 pub(crate) mod files;
 pub(crate) mod group;
 pub(crate) mod replay;
+pub(crate) mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,8 @@ use crate::log::{DirectWrite, Shared};
 use carry::{Carried, Carry};
 use entry::{Entry, Unit};
 
-use files::{Files, file_path};
+use files::{Files, JournalFile, file_path};
+use roster::Roster;
 
 /// No file has room: a checkpoint must free one, or growth make one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -285,7 +287,14 @@ impl Journal {
     /// Steps that make one more file, if it is time for that; lane `Segments`. Their end is told to `grown`.
     pub fn grow(&mut self) -> Option<Vec<Step>> {
         let (number, len) = self.files.begin_growth()?;
-        Some(files::growth_steps(&*self.shared.disk, &self.shared.root, number, len))
+        let (disk, root) = (&*self.shared.disk, &self.shared.root);
+        let mut steps = files::growth_steps(disk, root, number, len);
+        let path = file_path(root, number);
+        let mut files = self.files.all();
+        files.push(JournalFile { number, file: disk.file(&path), len });
+        // Before a group goes to it, and behind its name: a crash in between leaves a file that nobody misses.
+        steps.extend(Roster::new([self.salt; 2], &files).steps(disk, root));
+        Some(steps)
     }
 
     /// Steps that remove what a growth that failed has left; lane `Segments`. Only then it is told to `grown`.

@@ -112,6 +112,12 @@ pub enum OpenError {
     Damaged { count: usize, first: String },
     #[error(transparent)]
     Lost(#[from] LostNoteError),
+    #[error(
+        "{file}: this file of the journal has {has} of {says} bytes; after a crash it may hold what was acknowledged and what no segment \
+         has yet, so nothing was changed: put it back; if it is lost, empty this directory where other nodes have copies, or else \
+         remove {path} to start without what it held"
+    )]
+    JournalFile { file: PathBuf, has: u64, says: u64, path: PathBuf },
     #[error("journal group {missing} is damaged, but group {known} was durable")]
     Journal { missing: u64, known: u64 },
     #[error("{path}: {has} groups of logs that could not be written, the checkpoint says {says}")]

@@ -1,5 +1,6 @@
 //! The journal: what was durable comes back, what was torn does not, what is stale never.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use model::Offset;
@@ -238,4 +239,97 @@ fn a_unit_is_replayed_as_a_whole_in_order() {
     let mut node = open(&root);
     assert_eq!(ends(&mut node, &[1, 2]), [2, 3]);
     assert_eq!(node.report.units, 3);
+}
+
+/// A directory after a crash whose journal has several files: the newest groups are in the last of them, behind what a checkpoint
+/// covers. Gives the files' numbers, and what topic 1 has.
+fn crashed_with_many_files(root: &Path) -> (Vec<u64>, i64) {
+    let mut node = open(root);
+    node.create(1, &Arc::default());
+    node.checkpoint(false);
+    while std::fs::read_dir(root.join(".weir/journal")).unwrap().count() < 3 {
+        node.push(1, 100_000);
+        node.commit();
+        if let Some(steps) = node.journal.grow() {
+            let result = steps.iter().try_for_each(|step| step.run(&*node.disk));
+            node.journal.grown(&result);
+        }
+    }
+    // One group more in each file than fits the ones before it.
+    while node.journal.used_bytes() < 9 << 20 {
+        node.push(1, 100_000);
+        node.commit();
+    }
+    let end = node.log(1).log_end().get();
+    (vec![1, 2, 3], end)
+}
+
+#[test]
+fn a_journal_file_that_is_gone_or_shortened_after_a_crash_refuses_the_start() {
+    let (dir, root) = temp();
+    let (numbers, end) = crashed_with_many_files(&root);
+    for number in &numbers {
+        for len in [None, Some(0), Some(3 << 20)] {
+            let copy_root = dir.path().join("copy");
+            copy(&root, &copy_root);
+            let path = file_path(&copy_root, *number);
+            let kept = std::fs::read(&path).unwrap();
+            match len {
+                None => std::fs::remove_file(&path).unwrap(),
+                Some(len) => std::fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap(),
+            }
+            for _ in 0..2 {
+                let error = try_open(&copy_root).map(drop).unwrap_err();
+                let is_it = matches!(&error, OpenError::JournalFile { file, has, says, .. }
+                    if *file == path && *has == len.unwrap_or(0) && *says == kept.len() as u64);
+                assert!(is_it, "{number} {len:?}: {error}");
+            }
+            // Put back, it is as it was.
+            std::fs::write(&path, kept).unwrap();
+            assert_eq!(open(&copy_root).log(1).log_end().get(), end);
+            std::fs::remove_dir_all(copy_root).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_which_only_the_spare_file_is_left_is_no_new_directory() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    let spare = loop {
+        node.push(1, 100_000);
+        node.commit();
+        if let Some(steps) = node.journal.grow() {
+            break steps;
+        }
+    };
+    let result = node.run(&spare);
+    node.journal.grown(&result);
+    node.push(1, 100);
+    node.commit();
+    drop(node);
+    std::fs::remove_file(file_path(&root, 1)).unwrap();
+    let error = try_open(&root).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::JournalFile { .. }), "{error}");
+    // The way out that the error names.
+    std::fs::remove_file(root.join(".weir/journal-files")).unwrap();
+    assert!(try_open(&root).is_ok());
+}
+
+#[test]
+fn a_directory_of_an_earlier_version_has_no_list_of_journal_files_and_gets_one() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.push(1, 100);
+    node.commit();
+    drop(node);
+    let roster = root.join(".weir/journal-files");
+    std::fs::remove_file(&roster).unwrap();
+    assert_eq!(open(&root).log(1).log_end().get(), 1);
+    assert!(roster.exists());
+    // What cannot be read is no reason to refuse.
+    std::fs::write(&roster, b"weirjfl1 and more").unwrap();
+    assert_eq!(open(&root).log(1).log_end().get(), 1);
 }
