@@ -102,6 +102,16 @@ pub enum OpenError {
     Newer { dir: PathBuf, version: u32, known: u32 },
     #[error("{dir}: meta.properties cannot be read: {what}")]
     Meta { dir: PathBuf, what: &'static str },
+    #[error(
+        "{path}: directory.id={directory} was changed: its checksum is {stored}, these bytes give {computed}; under another id the \
+         cluster would take this node's partitions for lost, so nothing was changed: put the file back as it was"
+    )]
+    Identity { path: PathBuf, directory: String, stored: String, computed: String },
+    #[error(
+        "{path}: missing, but {dir} has the checkpoint and the journal of a directory in use; nothing was changed: put the file back, or \
+         empty the directory to start as a new one"
+    )]
+    NoIdentity { path: PathBuf, dir: PathBuf },
     #[error("{path}: {error}")]
     Checkpoint { path: PathBuf, error: CheckpointError },
     #[error("{path}: the checkpoint is missing")]

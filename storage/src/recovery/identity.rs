@@ -5,11 +5,13 @@
 //! ```text
 //! weir.version=1
 //! directory.id=32 hex digits
+//! checksum=8 hex digits           crc32c of the two lines before; earlier versions wrote none
 //! ```
 
 use std::path::Path;
 
 use bytes::Bytes;
+use model::batch::crc32c;
 
 use super::OpenError;
 use crate::disk::{Disk, DiskError, ReadMode};
@@ -19,17 +21,27 @@ const VERSION: u32 = 1;
 const ALLOWED: [&str; 4] = [".lock", ".weir", "meta.tmp", "lost+found"];
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The identity of the directory, or `None` when it is new.
-pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<[u8; 16]>, OpenError> {
+/// What `meta.properties` says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) id: [u8; 16],
+    /// Else it is an earlier version's, to be written again.
+    pub(super) has_checksum: bool,
+}
+
+/// The identity of the directory, or `None` when it has none: then it is new, or its identity was lost.
+pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<Identity>, OpenError> {
     let path = root.join("meta.properties");
     let file = disk.file(&path);
     let len = match disk.len(file) {
-        Err(DiskError::NotFound { .. }) => return check_new(disk, root).map(|()| None),
+        Err(DiskError::NotFound { .. }) => return Ok(None),
         other => other?,
     };
     let mut text = vec![0; usize::try_from(len.min(FILE_BYTES_MAX)).unwrap_or_default()];
     let got = disk.read_at(file, 0, &mut text, ReadMode::Blocking)?;
     text.truncate(got);
+    // A start writes another file under this name.
+    disk.forget(file);
     let text = String::from_utf8_lossy(&text);
     let value = |key: &str| {
         let of = |line: &str| {
@@ -45,11 +57,19 @@ pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<[u8; 16]>, Ope
     if version > VERSION {
         return Err(OpenError::Newer { dir: root.into(), version, known: VERSION });
     }
-    let id = value("directory.id").and_then(|id| from_hex(&id));
-    id.map(Some).ok_or(OpenError::Meta { dir: root.into(), what: "directory.id is not 32 hex digits" })
+    let Some(id) = value("directory.id").and_then(|id| from_hex(&id)) else {
+        return Err(OpenError::Meta { dir: root.into(), what: "directory.id is not 32 hex digits" });
+    };
+    let Some(stored) = value("checksum") else { return Ok(Some(Identity { id, has_checksum: false })) };
+    let computed = format!("{:08x}", crc32c(lines(version, id).as_bytes()));
+    if !stored.eq_ignore_ascii_case(&computed) {
+        return Err(OpenError::Identity { path, directory: hex(&id), stored, computed });
+    }
+    Ok(Some(Identity { id, has_checksum: true }))
 }
 
-fn check_new(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+/// A directory without an identity must hold nothing but what an interrupted first start leaves.
+pub(super) fn check_new(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
     let entries = match disk.list(root) {
         Err(DiskError::NotFound { .. }) => return Ok(()),
         other => other?,
@@ -62,10 +82,19 @@ fn check_new(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
 
 /// To be called when everything else of a new directory is there: from then on it counts as ours.
 pub(super) fn write(disk: &dyn Disk, root: &Path, id: [u8; 16]) -> Result<(), DiskError> {
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text = format!("weir.version={VERSION}\ndirectory.id={hex}\n");
+    let lines = lines(VERSION, id);
+    let text = format!("{lines}checksum={:08x}\n", crc32c(lines.as_bytes()));
     let path = root.join("meta.properties");
     crate::durable::replace_steps(disk, &path, vec![Bytes::from(text)]).iter().try_for_each(|step| step.run(disk))
+}
+
+/// What the checksum covers.
+fn lines(version: u32, id: [u8; 16]) -> String {
+    format!("weir.version={version}\ndirectory.id={}\n", hex(&id))
+}
+
+fn hex(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<[u8; 16]> {

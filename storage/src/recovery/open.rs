@@ -39,7 +39,10 @@ pub(super) fn open(
     let mut report = Report { fresh: known.is_none(), ..Report::default() };
     let (checkpoint, replay) = match known {
         Some(_) => read_state(&*disk, root)?,
-        None => (Checkpoint { clean: true, ..Checkpoint::default() }, Replay::default()),
+        None => {
+            check_unused(&*disk, root)?;
+            (Checkpoint { clean: true, ..Checkpoint::default() }, Replay::default())
+        }
     };
     make_folders(&*disk, root)?;
     report.groups = replay.groups;
@@ -56,7 +59,7 @@ pub(super) fn open(
     let shared = Arc::new(shared);
     let settled = settle_all(&*disk, root, &checkpoint, state, &mut report)?;
     let salt = next_salt(checkpoint.salt, options.salt);
-    let store = Store::new(Arc::clone(&shared), known.unwrap_or(options.directory_id));
+    let store = Store::new(Arc::clone(&shared), known.map_or(options.directory_id, |known| known.id));
     let Settled { all, kept, damaged, notes, operations } = settled;
     let known_logs = all.iter().map(|(log, _)| log.clone()).chain(kept).collect();
     let mut next = Checkpoint { salt, from_sequence: 1, operations, notes, logs: known_logs, ..Checkpoint::default() };
@@ -73,8 +76,8 @@ pub(super) fn open(
     run(&*disk, &store.replace_checkpoint(&next))?;
     set_journal_aside(&*disk, root, &files)?;
     carry::clear(&*disk, root, !damaged.is_empty())?;
-    if known.is_none() {
-        identity::write(&*disk, root, options.directory_id)?;
+    if known.is_none_or(|known| !known.has_checksum) {
+        identity::write(&*disk, root, store.directory_id())?;
     }
     let notes = next.notes;
     let journal = Journal::new(shared, salt, Files::new(files), notes.clone());
@@ -155,6 +158,21 @@ fn make_folders(disk: &dyn Disk, root: &Path) -> Result<(), DiskError> {
         tracing::warn!(%error, "the name of the data directory may not be durable");
     }
     Ok(())
+}
+
+/// Without an identity a directory is new, or its first start was interrupted: then its checkpoint and journal are empty.
+fn check_unused(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+    let in_use = match read_state(disk, root) {
+        Err(OpenError::NoCheckpoint { .. }) => false,
+        Err(error) => return Err(error),
+        Ok((checkpoint, replay)) => {
+            checkpoint.clean || replay.groups > 0 || !checkpoint.notes.is_empty() || !checkpoint.logs.is_empty()
+        }
+    };
+    if in_use {
+        return Err(OpenError::NoIdentity { path: root.join("meta.properties"), dir: root.join(".weir") });
+    }
+    identity::check_new(disk, root)
 }
 
 fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), OpenError> {

@@ -7,7 +7,7 @@ use model::{LogId, Offset};
 
 use super::harness::*;
 use crate::disk::RealDisk;
-use crate::journal::entry::Unit;
+use crate::journal::entry::{Entry, Unit};
 use crate::recovery::{Damage, OpenError};
 use crate::segment::{FileKind, file_path};
 use crate::store::{Options, Store, checkpoint_path};
@@ -211,6 +211,64 @@ fn a_directory_of_kafka_or_of_a_newer_weir_is_refused_untouched() {
     let (_dir, root) = temp();
     std::fs::create_dir_all(root.join("photos")).unwrap();
     assert!(matches!(try_open(&root), Err(OpenError::Foreign { .. })));
+}
+
+#[test]
+fn an_identity_of_which_any_bit_is_changed_is_refused_and_one_without_checksum_is_not() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    node.push(1, 100);
+    node.commit();
+    drop(node);
+    let path = root.join("meta.properties");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let id_at = good.find("directory.id=").unwrap();
+    for at in id_at * 8..good.len() * 8 {
+        let mut bytes = good.clone().into_bytes();
+        bytes[at / 8] ^= 1 << (at % 8);
+        std::fs::write(&path, &bytes).unwrap();
+        // Or the change is none: a capital digit, or a line that is not there in earlier versions.
+        match try_open(&root) {
+            Ok(node) => assert_eq!(node.store.directory_id(), [7; 16], "bit {at}"),
+            Err(error) => {
+                assert!(matches!(error, OpenError::Identity { .. } | OpenError::Meta { .. }), "bit {at}: {error}")
+            }
+        }
+    }
+    let old: String = good.split_inclusive('\n').filter(|line| !line.starts_with("checksum=")).collect();
+    std::fs::write(&path, old).unwrap();
+    assert_eq!(open(&root).read_all(1).len(), 1);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), good, "it has one from now on");
+}
+
+#[test]
+fn a_directory_in_use_that_lost_its_identity_is_not_taken_for_a_new_one() {
+    for clean in [false, true] {
+        let (_dir, root) = temp();
+        let mut node = open(&root);
+        node.put(Entry::Note { key: "cluster".into(), value: "7".into() });
+        node.commit();
+        if clean {
+            node.stop()
+        } else {
+            drop(node)
+        }
+        let path = root.join("meta.properties");
+        let good = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(try_open(&root), Err(OpenError::NoIdentity { .. })), "clean {clean}");
+        std::fs::write(&path, good).unwrap();
+        assert!(open(&root).journal.notes().contains_key("cluster"));
+    }
+}
+
+#[test]
+fn a_first_start_that_was_interrupted_before_the_identity_was_written_is_begun_again() {
+    let (_dir, root) = temp();
+    drop(open(&root));
+    std::fs::remove_file(root.join("meta.properties")).unwrap();
+    assert!(open(&root).report.fresh);
 }
 
 #[test]
