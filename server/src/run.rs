@@ -48,11 +48,6 @@ const WAITING_SAID_FIRST: Duration = Duration::from_secs(1);
 const WAITING_SAID: Duration = Duration::from_secs(10);
 /// For answers that became due while everything was written down.
 const LAST_ANSWERS_WAIT: Duration = Duration::from_millis(50);
-/// malloc's pools: each costs memory.
-const MALLOC_ARENAS: i32 = 2;
-/// Blocks of this size and above are given back to the system when they are freed.
-const MALLOC_MMAP_BYTES: i32 = 4 * 1024 * 1024;
-const MALLOC_TRIM_BYTES: i32 = 16 * 1024 * 1024;
 
 /// Where the data lies, and whether it stays.
 #[derive(Debug)]
@@ -346,16 +341,24 @@ fn start_log() {
     let _ = tracing_subscriber::registry().with(targets).with(layer).try_init();
 }
 
-/// Few pools, and what a burst took is given back.
+/// Few pools, and what a burst took is given back. Of glibc's malloc only: the static binary has another.
+#[cfg(target_env = "gnu")]
 fn tune_malloc() {
-    #[cfg(target_env = "gnu")]
+    /// Pools: each costs memory.
+    const ARENAS: i32 = 2;
+    /// Blocks of this size and above are given back to the system when they are freed.
+    const MMAP_BYTES: i32 = 4 * 1024 * 1024;
+    const TRIM_BYTES: i32 = 16 * 1024 * 1024;
     // SAFETY: mallopt only sets parameters of the allocator; no other thread runs yet.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, MALLOC_ARENAS);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MALLOC_MMAP_BYTES);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, MALLOC_TRIM_BYTES);
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_BYTES);
     }
 }
+
+#[cfg(not(target_env = "gnu"))]
+fn tune_malloc() {}
 
 /// As many descriptors as the system allows this process.
 fn raise_descriptors() {

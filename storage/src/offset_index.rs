@@ -222,8 +222,8 @@ pub(crate) fn entry(bytes: &[u8], at: usize) -> Option<OffsetEntry> {
     Some(OffsetEntry { relative: u32::from_be_bytes([a, b, c, d]), position: u32::from_be_bytes([e, f, g, h]) })
 }
 
-/// The last entry whose offset is at most `relative`.
-pub(crate) fn lookup(bytes: &[u8], relative: u32) -> Option<OffsetEntry> {
+/// The last entry of an index file whose offset is at most `relative`, counted from the base offset of its segment.
+pub fn lookup(bytes: &[u8], relative: u32) -> Option<OffsetEntry> {
     let (mut low, mut high) = (0, bytes.len() / ENTRY_BYTES);
     while low < high {
         let middle = low + (high - low) / 2;
