@@ -20,5 +20,7 @@ pub mod paths;
 pub mod program;
 pub mod raw;
 pub mod replicas;
+pub mod toolbox;
 pub mod tools;
+pub mod transcript;
 pub mod upgrade;

@@ -75,6 +75,13 @@ impl Program {
         }
     }
 
+    /// To its standard input, if that was piped.
+    pub fn write(&mut self, text: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("stdin is not piped")?;
+        stdin.write_all(text.as_bytes())?;
+        Ok(stdin.flush()?)
+    }
+
     /// The end of its standard input, if that was piped.
     pub fn close_input(&mut self) {
         self.child.stdin.take();

@@ -5,7 +5,8 @@
 use anyhow::{Context, Result, ensure};
 use compat_tests::broker::Broker;
 use compat_tests::program::{unique, wait_until};
-use compat_tests::tools::{Ended, tool, tool_in_background, tool_ok};
+use compat_tests::toolbox;
+use compat_tests::tools::{Ended, tool_in_background, tool_ok};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -14,7 +15,19 @@ fn name(base: &str) -> String {
 }
 
 /// A tool that must end with code 0, with `--bootstrap-server` put in.
-fn ask(broker: &Broker, tool: &str, arguments: &[&str]) -> Result<Ended> {
+fn ask(broker: &Broker, name: &str, arguments: &[&str]) -> Result<Ended> {
+    let ended = tool(&[&[name, "--bootstrap-server", &broker.kafka], arguments].concat(), "")?;
+    ensure!(ended.code == Some(0), "{name} {arguments:?}: {ended:?}");
+    Ok(ended)
+}
+
+/// In the JVM that all of them share.
+fn tool(arguments: &[&str], input: &str) -> Result<Ended> {
+    toolbox::run(arguments, input)
+}
+
+/// As `ask`, in a JVM of its own: for what takes longer than a JVM to start.
+fn ask_alone(broker: &Broker, tool: &str, arguments: &[&str]) -> Result<Ended> {
     tool_ok(&[&[tool, "--bootstrap-server", &broker.kafka], arguments].concat())
 }
 
@@ -181,6 +194,8 @@ fn broker_api_versions_names_what_is_served() -> Result<()> {
         "OffsetForLeaderEpoch(23): 2 to 4",
         "DescribeConfigs(32): 1 to 4",
         "DescribeCluster(60): 0 to 2",
+        "GetTelemetrySubscriptions(71): 0",
+        "PushTelemetry(72): 0",
     ] {
         assert!(listed.contains(&format!("\t{api}")), "no {api} in\n{listed}");
     }
@@ -225,10 +240,10 @@ fn the_perf_tests_write_and_read_every_record() -> Result<()> {
     let broker = Broker::shared()?;
     let topic = name("tools-perf");
     let size = ["--num-records", "50000", "--record-size", "100", "--throughput", "-1"];
-    let wrote = ask(&broker, "producer-perf-test", &[&["--topic", &topic][..], &size].concat())?;
+    let wrote = ask_alone(&broker, "producer-perf-test", &[&["--topic", &topic][..], &size].concat())?;
     assert!(wrote.out.lines().any(|line| line.starts_with("50000 records sent, ")), "{wrote:?}");
     let read =
-        ask(&broker, "consumer-perf-test", &["--topic", &topic, "--num-records", "50000", "--timeout", "20000"])?;
+        ask_alone(&broker, "consumer-perf-test", &["--topic", &topic, "--num-records", "50000", "--timeout", "20000"])?;
     let columns: Vec<&str> = read.out.lines().nth(1).unwrap_or_default().split(", ").collect();
     assert_eq!(columns.get(4), Some(&"50000"), "{read:?}");
     Ok(())
@@ -245,7 +260,7 @@ fn the_verifiable_tools_agree_on_every_record_and_members_are_described() -> Res
     let broker = Broker::shared()?;
     let (topic, group) = (name("tools-verifiable"), name("tools-verifiable-group"));
     ask(&broker, "topics", &["--create", "--topic", &topic, "--partitions", "2"])?;
-    let wrote = ask(
+    let wrote = ask_alone(
         &broker,
         "verifiable-producer",
         &["--topic", &topic, "--max-messages", "1000", "--acks", "-1", "--repeating-keys", "10"],
@@ -283,6 +298,14 @@ fn the_verifiable_tools_agree_on_every_record_and_members_are_described() -> Res
     let row = words.iter().find(|words| words.first() == Some(&group.as_str())).context("no state")?;
     assert_eq!(row[1], broker.kafka, "{state:?}");
     assert_eq!(row[row.len() - 2..], ["Stable", "1"], "{state:?}");
+    let refused = tool(&["consumer-groups", "--bootstrap-server", &broker.kafka, "--delete", "--group", &group], "")?;
+    assert!(refused.out.contains("GroupNotEmptyException"), "{refused:?}");
+    let back = ["--reset-offsets", "--group", &group, "--topic", &topic, "--to-earliest", "--execute"];
+    let refused = tool(&[&["consumer-groups", "--bootstrap-server", &broker.kafka][..], &back].concat(), "")?;
+    assert!(refused.out.contains("Assignments can only be reset if the group"), "{refused:?}");
+    let gone = ["--delete-offsets", "--group", &group, "--topic", &topic];
+    let refused = tool(&[&["consumer-groups", "--bootstrap-server", &broker.kafka][..], &gone].concat(), "")?;
+    assert!(refused.out.contains("GroupSubscribedToTopicException"), "{refused:?}");
     let offsets = ask(&broker, "consumer-groups", &["--describe", "--group", &group])?;
     let lags: Vec<&str> = offsets.words().iter().filter(|w| w.first() == Some(&group.as_str())).map(|w| w[5]).collect();
     assert_eq!(lags, ["0", "0"], "{offsets:?}");
