@@ -12,6 +12,7 @@ use replication::metadata::record::LEVEL;
 use replication::metadata::{BrokerConfig, Listener};
 
 use crate::budget::BudgetLimits;
+use crate::indexes::IndexBudget;
 
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     /// Kafka's own keys, checked: defaults of topics, retention, groups.
     pub statics: Arc<BrokerConfig>,
     pub limits: BudgetLimits,
+    /// How many loaded indexes of segments are kept.
+    pub indexes: IndexBudget,
     pub checkpoint_interval: Duration,
     /// A checkpoint is due after so many bytes of journal.
     pub checkpoint_journal_bytes: u64,
@@ -53,6 +56,7 @@ impl NodeConfig {
             boot_id: String::new(),
             statics: Arc::new(BrokerConfig::default()),
             limits: BudgetLimits::for_memory(512 * MIB),
+            indexes: IndexBudget::default(),
             checkpoint_interval: Duration::from_secs(10),
             checkpoint_journal_bytes: 256 * MIB,
             flush_bytes: MIB,

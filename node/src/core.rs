@@ -20,6 +20,7 @@ use crate::commit::Commit;
 use crate::config::NodeConfig;
 use crate::controller::driver::MetadataDisk;
 use crate::effects::Effects;
+use crate::indexes::Indexes;
 use crate::partition::handle::Partition;
 use crate::partition::table::Table;
 use crate::replica::Replicas;
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) budget: Arc<Budget>,
     pub(crate) memory: TailMemory,
     pub(crate) room: Room,
+    pub(crate) indexes: Indexes,
     pub(crate) tickets: Tickets<Pending>,
     pub(crate) timer: Timer,
     pub(crate) wall: TrustedWall,
@@ -120,6 +122,7 @@ impl Core {
         let limits = config.limits;
         Core {
             room: Room::new(&*disk),
+            indexes: Indexes::new(config.indexes),
             config,
             disk,
             budget: Arc::new(Budget::new(limits)),

@@ -13,6 +13,7 @@ mod core;
 mod departed;
 pub mod effects;
 mod group_log;
+pub mod indexes;
 mod liveness;
 mod node;
 mod open;

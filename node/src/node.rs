@@ -70,6 +70,10 @@ pub struct NodeStats {
     pub compaction_bytes_read: u64,
     pub compaction_bytes_written: u64,
     pub disk_operations_in_flight: u64,
+    /// Loaded indexes of segments that are kept, their bytes, and how many were let go for others.
+    pub indexes_kept: u64,
+    pub index_bytes_kept: u64,
+    pub indexes_let_go: u64,
 }
 
 /// What is known of one partition on this node, for metrics and DescribeLogDirs.
@@ -393,6 +397,7 @@ impl Node {
         let (used, groups) = (writing.journal.used_bytes(), writing.journal.durable());
         drop(writing);
         let (compactions, cleaned) = self.cleaner.done();
+        let (indexes_kept, index_bytes_kept, indexes_let_go) = self.core.indexes.figures();
         NodeStats {
             partitions: count(all.len()),
             partitions_offline: count(all.iter().filter(|partition| partition.published.is_failed()).count()),
@@ -406,6 +411,9 @@ impl Node {
             compaction_bytes_read: cleaned.bytes_read,
             compaction_bytes_written: cleaned.bytes_written,
             disk_operations_in_flight: count(self.core.tickets.len()),
+            indexes_kept,
+            index_bytes_kept,
+            indexes_let_go,
         }
     }
 

@@ -91,7 +91,7 @@ impl Node {
             };
             let whole_batch = read.record_bytes == 0 && read.cold.is_empty();
             let here = FetchLimits { bytes_max: left, ..limits };
-            let fetched = partition.fetch(part, here, whole_batch, &*self.core.disk, mode);
+            let fetched = partition.fetch(part, here, whole_batch, &self.core, mode);
             let Some(fetched) = fetched else {
                 read.cold.push(at);
                 read.parts.push(nothing(None));
@@ -131,7 +131,7 @@ impl Node {
         mode: ReadMode,
     ) -> Result<FoundOffset, ListError> {
         let partition = self.core.table.get(partition).ok_or(ListError::UnknownPartition)?;
-        partition.list_offset(current_epoch, position, &*self.core.disk, mode)
+        partition.list_offset(current_epoch, position, &self.core, mode)
     }
 
     /// Where the largest epoch at or below `epoch` ends here (OffsetForLeaderEpoch). `None`: no such epoch is known.

@@ -106,6 +106,8 @@ async fn metrics(broker: &Broker) -> String {
         ("weir_partitions_offline", "Partitions on this node that cannot be used.", stats.partitions_offline),
         ("weir_append_bytes_in_flight", "Bytes of appends that wait for the disk.", stats.append_bytes_in_flight),
         ("weir_journal_bytes", "Bytes of journal since the last checkpoint.", stats.journal_bytes_since_checkpoint),
+        ("weir_indexes", "Indexes of segments that are kept loaded.", stats.indexes_kept),
+        ("weir_index_bytes", "Bytes of these, mapped or in memory.", stats.index_bytes_kept),
         ("weir_fetch_sessions", "Fetch sessions kept.", broker.sessions.count() as u64),
         ("weir_request_memory_free_bytes", "Memory free for requests.", broker.request_memory.free()),
         ("weir_answer_memory_free_bytes", "Memory free for answers.", broker.answer_memory.free()),
@@ -117,6 +119,7 @@ async fn metrics(broker: &Broker) -> String {
         ("weir_journal_syncs_total", "Groups written and synced to the journal.", stats.journal_groups),
         ("weir_checkpoints_total", "Checkpoints written.", stats.checkpoints),
         ("weir_compactions_total", "Logs that were compacted.", stats.compactions),
+        ("weir_indexes_let_go_total", "Loaded indexes let go to make room for others.", stats.indexes_let_go),
         ("weir_compaction_read_bytes_total", "Bytes read to compact logs.", stats.compaction_bytes_read),
         ("weir_compaction_written_bytes_total", "Bytes written to compact logs.", stats.compaction_bytes_written),
     ];

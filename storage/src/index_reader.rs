@@ -67,6 +67,7 @@ fn load(
     learned: &mut Vec<Learned>,
 ) -> Result<Arc<LoadedIndex>, ReadError> {
     if let Some(loaded) = &part.index.loaded {
+        loaded.note_use();
         return Ok(Arc::clone(loaded));
     }
     if let Some(known) = learned.iter().find(|known| known.base == part.base) {
@@ -100,7 +101,7 @@ fn from_files(part: &FilePart, disk: &dyn Disk) -> Result<Option<LoadedIndex>, R
     let offsets = one_file(disk, part, FileKind::OffsetIndex, files.offsets, offset_index::ENTRY_BYTES)?;
     let times = one_file(disk, part, FileKind::TimeIndex, files.times, time_index::ENTRY_BYTES)?;
     Ok(match (offsets, times) {
-        (Some(offsets), Some(times)) => Some(LoadedIndex { offsets, times }),
+        (Some(offsets), Some(times)) => Some(LoadedIndex::new(offsets, times)),
         _ => None,
     })
 }
@@ -147,5 +148,5 @@ fn rebuild(part: &FilePart, disk: &dyn Disk, mode: ReadMode) -> Result<LoadedInd
         since = since.saturating_add(u32::try_from(header.size()).unwrap_or(u32::MAX));
         false
     })?;
-    Ok(LoadedIndex { offsets: offset_index::encode(&offsets), times: time_index::encode(&times) })
+    Ok(LoadedIndex::new(offset_index::encode(&offsets), time_index::encode(&times)))
 }

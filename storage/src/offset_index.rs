@@ -12,6 +12,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use model::batch::BatchHeader;
@@ -45,10 +46,32 @@ pub struct IndexFiles {
 }
 
 /// Entries that were read from the files, or rebuilt.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct LoadedIndex {
     pub offsets: Bytes,
     pub times: Bytes,
+    /// By a read, since somebody last asked.
+    used: AtomicBool,
+}
+
+impl LoadedIndex {
+    pub(crate) fn new(offsets: Bytes, times: Bytes) -> LoadedIndex {
+        LoadedIndex { offsets, times, used: AtomicBool::new(false) }
+    }
+
+    /// Of the entries, mapped or not.
+    pub fn bytes(&self) -> u64 {
+        (self.offsets.len() + self.times.len()) as u64
+    }
+
+    pub(crate) fn note_use(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a read has used it since the last call of this.
+    pub fn take_use(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
 }
 
 /// Entries that no file has yet.

@@ -53,12 +53,23 @@ pub(crate) struct FilePart {
     pub(crate) index: SegmentIndex,
 }
 
-/// An index that had to be loaded; hand it to `Log::learn`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// An index that had to be loaded; hand it to `Log::learn`, and to whoever decides how many may stay.
+#[derive(Clone, Debug)]
 pub struct Learned {
     pub(crate) base: Offset,
     pub(crate) files: IndexFiles,
     pub(crate) index: Arc<LoadedIndex>,
+}
+
+impl Learned {
+    /// The segment's base offset.
+    pub fn segment(&self) -> Offset {
+        self.base
+    }
+
+    pub fn index(&self) -> &Arc<LoadedIndex> {
+        &self.index
+    }
 }
 
 /// What was read: logically one run of whole batches.

@@ -5,10 +5,12 @@
 //! The lock is held to plan, never to read.
 //! Invariant: an end that may be too low is not told: a reader who believed it would begin anew (K7, K9).
 
+use std::sync::Arc;
+
 use model::planted::{self, Bug};
 use model::{LeaderEpoch, Offset};
-use storage::disk::{Disk, DiskError, ReadMode};
-use storage::reader::{Learned, Read, ReadError};
+use storage::disk::{DiskError, ReadMode};
+use storage::reader::{Learned, ReadError};
 use storage::time_reader::TimeTarget;
 
 use super::handle::{Partition, PublishedRole};
@@ -34,25 +36,25 @@ impl Partition {
 
     /// At most as many bytes as both limits allow, or one batch if that is larger and `whole_batch` says so. `None`: the disk must be waited for.
     pub(crate) fn fetch(
-        &self,
+        self: &Arc<Self>,
         part: &FetchPart,
         limits: FetchLimits,
         whole_batch: bool,
-        disk: &dyn Disk,
+        core: &Core,
         mode: ReadMode,
     ) -> Option<FetchedPart> {
-        match self.try_fetch(part, limits, whole_batch, disk, mode) {
+        match self.try_fetch(part, limits, whole_batch, core, mode) {
             Ok(fetched) => fetched,
             Err(error) => Some(self.refused(error)),
         }
     }
 
     fn try_fetch(
-        &self,
+        self: &Arc<Self>,
         part: &FetchPart,
         asked: FetchLimits,
         whole_batch: bool,
-        disk: &dyn Disk,
+        core: &Core,
         mode: ReadMode,
     ) -> Result<Option<FetchedPart>, FetchError> {
         let role = self.published.check_reader(part.current_epoch, asked.at_follower)?;
@@ -95,7 +97,7 @@ impl Partition {
                 state.log.note_reader(&plan);
                 plan
             };
-            match plan.run(disk, mode) {
+            match plan.run(&*core.disk, mode) {
                 Ok(read) => break read,
                 Err(ReadError::Disk(DiskError::NotCached)) => return Ok(None),
                 // Retention may have taken the file between plan and read.
@@ -107,22 +109,23 @@ impl Partition {
                 Err(error) => return Err(fetch_error(&error, part.from)),
             }
         };
-        self.learn(&read);
+        self.keep(core, &read.learned);
         if !whole_batch && read.bytes > usize::try_from(bytes_max).unwrap_or(usize::MAX) {
             return Ok(Some(self.empty()));
         }
         Ok(Some(FetchedPart { record_bytes: read.bytes, records: read.pieces, ..self.empty() }))
     }
 
-    fn learn(&self, read: &Read) {
-        self.keep(&read.learned);
-    }
-
-    fn keep(&self, learned: &[Learned]) {
-        if !learned.is_empty() {
+    /// Keeps indexes that a read had to load, as many as the node may keep. To be called without any lock.
+    pub(crate) fn keep(self: &Arc<Self>, core: &Core, learned: &[Learned]) {
+        if learned.is_empty() {
+            return;
+        }
+        {
             let mut state = self.lock();
             learned.iter().for_each(|learned| state.log.learn(learned.clone()));
         }
+        core.indexes.keep(self, learned);
     }
 
     fn empty(&self) -> FetchedPart {
@@ -186,10 +189,10 @@ impl Partition {
     }
 
     pub(crate) fn list_offset(
-        &self,
+        self: &Arc<Self>,
         current_epoch: Option<LeaderEpoch>,
         position: Position,
-        disk: &dyn Disk,
+        core: &Core,
         mode: ReadMode,
     ) -> Result<FoundOffset, ListError> {
         self.published.check_reader(current_epoch, false).map_err(list_refused)?;
@@ -218,13 +221,13 @@ impl Partition {
         let (found, learned) = loop {
             plans += 1;
             let plan = self.lock().log.plan_time(target, limits.high_watermark);
-            match plan.run(disk, mode) {
+            match plan.run(&*core.disk, mode) {
                 Ok(found) => break found,
                 Err(error) if is_replaced(&error, plans) => {}
                 Err(error) => return Err(list_error(&error)),
             }
         };
-        self.keep(&learned);
+        self.keep(core, &learned);
         Ok(match found {
             Some(found) => {
                 FoundOffset { offset: Some(found.offset), timestamp_ms: found.timestamp_ms, epoch: found.epoch }

@@ -171,8 +171,8 @@ impl Partition {
     }
 
     fn was_read(self: &Arc<Self>, core: &Core, node: NodeId, stream: u32, read: Read, built: &mut Built) {
+        self.keep(core, &read.learned);
         let mut state = self.lock();
-        read.learned.iter().for_each(|learned| state.log.learn(learned.clone()));
         let (log_end, limits) = (state.log.log_end(), state.replica.limits());
         let found = state.outflows.iter_mut().find(|outflow| outflow.node == node && outflow.stream == stream);
         let Some(outflow) = found else { return };

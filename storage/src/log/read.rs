@@ -9,6 +9,7 @@ use model::Offset;
 use model::batch::StoredBatch;
 
 use super::{Log, Place};
+use crate::offset_index::LoadedIndex;
 use crate::reader::{FilePart, Learned, ReadError, ReadPlan};
 use crate::segment::{FileKind, Segment};
 use crate::time_reader::{TimePlan, TimeTarget};
@@ -127,10 +128,10 @@ impl Log {
         }
     }
 
-    /// Lets loaded indexes go. Gives their bytes.
-    pub fn forget_indexes(&mut self) -> u64 {
-        let loaded = self.segments.iter_mut().filter_map(|segment| segment.index.loaded.take());
-        loaded.map(|index| (index.offsets.len() + index.times.len()) as u64).sum()
+    /// Lets a loaded index go, unless the segment has another one by now. To be dropped without the log's lock: that may unmap files.
+    pub fn forget_index(&mut self, segment: Offset, index: &Arc<LoadedIndex>) -> Option<Arc<LoadedIndex>> {
+        let found = self.segments.iter_mut().find(|found| found.facts.base == segment)?;
+        found.index.loaded.take_if(|loaded| Arc::ptr_eq(loaded, index))
     }
 
     /// The start that retention by time and size asks for. Nothing at or above `high_watermark` goes, nor the last segment.
