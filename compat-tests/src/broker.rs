@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -110,6 +110,20 @@ impl Broker {
     /// kill -9.
     pub fn kill(&mut self) -> Result<()> {
         self.program.take().context("the broker is not running, or not ours to kill")?.kill()
+    }
+
+    /// The process id of a broker of ours that runs.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.program.as_ref().context("the broker is not running, or not ours")?.pid())
+    }
+
+    /// Waits until the broker has ended by itself; how, and the last lines of what it said.
+    pub fn ended(&mut self, limit: Duration) -> Result<(ExitStatus, String)> {
+        let program = self.program.as_mut().context("the broker is not running, or not ours")?;
+        let status = program.wait(limit)?;
+        let tail = program.tail();
+        self.program = None;
+        Ok((status, tail))
     }
 
     /// SIGTERM; the broker must end with code 0 and must have written nothing but its ready line.

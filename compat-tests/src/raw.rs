@@ -41,6 +41,7 @@ pub mod key {
     pub const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
     pub const DESCRIBE_QUORUM: i16 = 55;
     pub const DESCRIBE_CLUSTER: i16 = 60;
+    pub const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 }
 
 /// The first version of an API whose header and body have tagged fields.
@@ -53,7 +54,10 @@ fn first_flexible(api_key: i16) -> i16 {
         key::FIND_COORDINATOR | key::LIST_GROUPS | key::API_VERSIONS => 3,
         key::DESCRIBE_GROUPS | key::CREATE_TOPICS => 5,
         key::INIT_PRODUCER_ID | key::ELECT_LEADERS => 2,
-        key::DESCRIBE_CLUSTER | key::DESCRIBE_QUORUM | key::ALTER_PARTITION_REASSIGNMENTS => 0,
+        key::DESCRIBE_CLUSTER
+        | key::DESCRIBE_QUORUM
+        | key::ALTER_PARTITION_REASSIGNMENTS
+        | key::CONSUMER_GROUP_HEARTBEAT => 0,
         _ => 4,
     }
 }

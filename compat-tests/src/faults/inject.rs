@@ -35,7 +35,7 @@ pub fn packages(names: &str) -> Result<()> {
 
 /// System calls of a running process that are delayed or fail, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub struct Broken {
     strace: Program,
     seen: PathBuf,
 }
@@ -43,10 +43,22 @@ pub(super) struct Broken {
 impl Broken {
     /// `what` as in `strace -e inject=`, without the names of the calls.
     pub fn attach(pid: u32, calls: &str, what: &str) -> Result<Broken> {
+        Broken::attach_to(pid, None, calls, what)
+    }
+
+    /// The same for calls on one file alone.
+    pub fn attach_on(pid: u32, file: &Path, calls: &str, what: &str) -> Result<Broken> {
+        Broken::attach_to(pid, Some(file), calls, what)
+    }
+
+    fn attach_to(pid: u32, file: Option<&Path>, calls: &str, what: &str) -> Result<Broken> {
         let seen = paths::log("strace")?;
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o"]).arg(&seen).args(["-p", &pid.to_string()]);
         command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{what}")]);
+        if let Some(file) = file {
+            command.arg("-P").arg(file);
+        }
         let strace = Program::start("strace", &mut command)?;
         let status = format!("/proc/{pid}/status");
         let broken = Broken { strace, seen };
@@ -73,35 +85,27 @@ impl Broken {
     }
 }
 
-/// A file system of its own for each node's data, in memory, that can be filled.
+/// A small file system in memory, mounted until this is dropped.
 #[derive(Debug)]
-pub(super) struct SmallDisks {
-    folders: Vec<PathBuf>,
-    parent: tempfile::TempDir,
+pub struct SmallDisk {
+    pub folder: PathBuf,
 }
 
-impl SmallDisks {
-    pub fn new(places: &mut [Place]) -> Result<SmallDisks> {
-        let mut disks = SmallDisks { folders: Vec::new(), parent: tempfile::tempdir()? };
-        for (at, place) in places.iter_mut().enumerate() {
-            let folder = disks.parent.path().join(format!("disk{}", at + 1));
-            std::fs::create_dir(&folder)?;
-            let size = format!("size={DISK_BYTES}");
-            command(&["mount", "-t", "tmpfs", "-o", &size, "weir-fault", &folder.display().to_string()])?;
-            place.data = Some(folder.join("data"));
-            disks.folders.push(folder);
-        }
-        Ok(disks)
+impl SmallDisk {
+    /// Mounts one on an empty folder; `size` as `mount -o size=` takes it.
+    ///
+    /// # Errors
+    /// Mounting needs root; the error has the very command that failed.
+    pub fn mount(folder: &Path, size: &str) -> Result<SmallDisk> {
+        let size = format!("size={size}");
+        command(&["mount", "-t", "tmpfs", "-o", &size, "weir-fault", &folder.display().to_string()])
+            .context("a small file system can be mounted by root only")?;
+        Ok(SmallDisk { folder: folder.to_owned() })
     }
 
-    fn folder(&self, node: u32) -> Result<&Path> {
-        let at = usize::try_from(node)?.checked_sub(1).context("nodes count from 1")?;
-        self.folders.get(at).map(PathBuf::as_path).with_context(|| format!("node {node} has no small disk"))
-    }
-
-    /// Not a byte is left, whatever the node writes meanwhile.
-    pub fn fill(&self, node: u32) -> Result<()> {
-        let mut ballast = File::create(self.folder(node)?.join("ballast"))?;
+    /// Not a byte is left, whatever others write meanwhile.
+    pub fn fill(&self) -> Result<()> {
+        let mut ballast = File::create(self.folder.join("ballast"))?;
         let mut chunk = vec![0x5a; 1 << 20];
         while !chunk.is_empty() {
             match ballast.write_all(&chunk) {
@@ -113,18 +117,51 @@ impl SmallDisks {
         Ok(())
     }
 
-    pub fn empty(&self, node: u32) -> Result<()> {
-        Ok(std::fs::remove_file(self.folder(node)?.join("ballast"))?)
+    /// Takes away what `fill` wrote.
+    pub fn empty(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.folder.join("ballast"))?)
     }
 }
 
-impl Drop for SmallDisks {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
-        for folder in &self.folders {
-            // lazily: a process of the cluster may still be ending
-            let unmounted = command(&["umount", "-l", &folder.display().to_string()]);
-            assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
+        // lazily: a process on it may still be ending
+        let unmounted = command(&["umount", "-l", &self.folder.display().to_string()]);
+        assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
+    }
+}
+
+/// A file system of its own for each node's data.
+#[derive(Debug)]
+pub(super) struct SmallDisks {
+    disks: Vec<SmallDisk>,
+    /// Removed after what is mounted below it.
+    parent: tempfile::TempDir,
+}
+
+impl SmallDisks {
+    pub fn new(places: &mut [Place]) -> Result<SmallDisks> {
+        let mut disks = SmallDisks { disks: Vec::new(), parent: tempfile::tempdir()? };
+        for (at, place) in places.iter_mut().enumerate() {
+            let folder = disks.parent.path().join(format!("disk{}", at + 1));
+            std::fs::create_dir(&folder)?;
+            place.data = Some(folder.join("data"));
+            disks.disks.push(SmallDisk::mount(&folder, DISK_BYTES)?);
         }
+        Ok(disks)
+    }
+
+    fn disk(&self, node: u32) -> Result<&SmallDisk> {
+        let at = usize::try_from(node)?.checked_sub(1).context("nodes count from 1")?;
+        self.disks.get(at).with_context(|| format!("node {node} has no small disk"))
+    }
+
+    pub fn fill(&self, node: u32) -> Result<()> {
+        self.disk(node)?.fill()
+    }
+
+    pub fn empty(&self, node: u32) -> Result<()> {
+        self.disk(node)?.empty()
     }
 }
 

@@ -5,7 +5,7 @@
 //! decide. Invariant: whatever a row has broken is mended or ended with it.
 
 mod figures;
-mod inject;
+pub mod inject;
 pub mod net;
 mod rows_admin;
 mod rows_disk;
