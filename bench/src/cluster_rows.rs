@@ -9,9 +9,10 @@ use compat_tests::cluster::{Cluster, Kind, Place, Plan};
 use compat_tests::kafka_node::Flavour;
 use serde_json::Value;
 
+use crate::pair::Pair;
 use crate::process;
 use crate::rows::{Bench, at_most, children_seconds, number};
-use crate::table::{Line, Report, median};
+use crate::table::Report;
 
 const NODES: usize = 3;
 /// A cluster's own work behind its start is not the load's.
@@ -32,39 +33,6 @@ fn start_cluster(bench: &Bench, kind: Kind) -> Result<(Cluster, Duration)> {
 
 fn kinds(bench: &Bench, other: Flavour) -> Vec<Kind> {
     if bench.weir_only { vec![Kind::Weir] } else { vec![Kind::Weir, Kind::Kafka(other)] }
-}
-
-/// One list for each side.
-#[derive(Default)]
-struct Pair {
-    weir: Vec<f64>,
-    kafka: Vec<f64>,
-}
-
-impl Pair {
-    fn push(&mut self, kind: Kind, value: f64) {
-        if kind == Kind::Weir { self.weir.push(value) } else { self.kafka.push(value) }
-    }
-
-    /// A line that asks for at least so many times Kafka's figure.
-    fn at_least(self, figure: &str, unit: &'static str, times: f64, foreign_pct: f64) -> Line {
-        let both = !self.weir.is_empty() && !self.kafka.is_empty();
-        let held = both.then(|| median(&self.weir) >= times * median(&self.kafka));
-        let asked = format!("at least {times:.1}");
-        Line { figure: figure.into(), unit, weir: self.weir, kafka: self.kafka, asked, held, foreign_pct }
-    }
-
-    /// A line with a bound on Weir's own figure.
-    fn below(self, figure: &str, unit: &'static str, bound: f64) -> Line {
-        let held = (!self.weir.is_empty()).then(|| self.weir.iter().all(|value| *value < bound));
-        let asked = format!("below {bound} {unit}, each run");
-        Line { figure: figure.into(), unit, weir: self.weir, kafka: self.kafka, asked, held, foreign_pct: 0.0 }
-    }
-
-    fn told(self, figure: &str, unit: &'static str) -> Line {
-        let asked = "-".to_owned();
-        Line { figure: figure.into(), unit, weir: self.weir, kafka: self.kafka, asked, held: None, foreign_pct: 0.0 }
-    }
 }
 
 /// The sum of a figure over all nodes.
@@ -105,7 +73,7 @@ pub fn start(bench: &Bench, report: &mut Report) -> Result<()> {
     for _ in 0..bench.runs {
         for kind in kinds(bench, Flavour::Default) {
             let (_cluster, took) = start_cluster(bench, kind)?;
-            time.push(kind, took.as_secs_f64() * 1000.0);
+            time.push(kind == Kind::Weir, took.as_secs_f64() * 1000.0);
         }
     }
     report.add(time.below("three nodes started at once, until each names all", "ms", 500.0));
@@ -136,9 +104,9 @@ fn produce_against(bench: &Bench, report: &mut Report, other: Flavour, times: f6
                 let cost = cost(bench, &cluster, "produce", &topic, &args, &["acks=all", "linger.ms=5"])?;
                 if run > 0 {
                     let bytes = count as f64 * 1024.0;
-                    rate.push(kind, number(&cost.answer, "MB_per_s")?);
-                    cpu.push(kind, cost.cpu_s / (bytes / 1e9));
-                    disk.push(kind, cost.disk_bytes / bytes);
+                    rate.push(kind == Kind::Weir, number(&cost.answer, "MB_per_s")?);
+                    cpu.push(kind == Kind::Weir, cost.cpu_s / (bytes / 1e9));
+                    disk.push(kind == Kind::Weir, cost.disk_bytes / bytes);
                     foreign = foreign.max(cost.foreign_pct);
                 }
             }
@@ -161,8 +129,8 @@ pub fn request(bench: &Bench, report: &mut Report) -> Result<()> {
             let args = ["-d", &seconds.to_string(), "-s", "100", "-r", "1000", "-w", "3"].map(String::from);
             let properties = ["acks=all", "linger.ms=0", "batch.num.messages=1", "socket.nagle.disable=true"];
             let cost = cost(bench, &cluster, "stall", "r", &args, &properties)?;
-            p99.push(kind, number(cost.answer.get("ack_ms").context("no ack_ms")?, "p99")?);
-            behind.push(kind, number(&cost.answer, "seconds")? - seconds as f64);
+            p99.push(kind == Kind::Weir, number(cost.answer.get("ack_ms").context("no ack_ms")?, "p99")?);
+            behind.push(kind == Kind::Weir, number(&cost.answer, "seconds")? - seconds as f64);
         }
     }
     report.add(p99.below("factor 3, one record a request at 1,000/s: p99 of acks", "ms", 20.0));
@@ -181,7 +149,7 @@ pub fn wide(bench: &Bench, report: &mut Report) -> Result<()> {
     ];
     for _ in 0..bench.runs.min(3) {
         let measured = wide_once(bench, partitions)?;
-        figures.iter_mut().zip(measured).for_each(|((_, _, _, pair), value)| pair.push(Kind::Weir, value));
+        figures.iter_mut().zip(measured).for_each(|((_, _, _, pair), value)| pair.push(true, value));
     }
     for (figure, unit, bound, pair) in figures {
         let figure = format!("{partitions} partitions with factor 3: {figure}");

@@ -4,11 +4,17 @@
 //! sides see the same client. Only ratios and CPU seconds of runs side by side mean anything: machines are noisy.
 
 mod cluster_rows;
+mod cold;
+mod connections;
+mod groups;
 mod load;
+mod members;
+mod pair;
 mod process;
 mod rows;
 mod servers;
 mod table;
+mod wide;
 mod wire;
 
 use std::path::PathBuf;
@@ -40,6 +46,9 @@ struct Arguments {
     /// Only Weir (a look while working; no ratios)
     #[arg(long)]
     weir_only: bool,
+    /// Kafka's side too of the rows `wide` and `spread`, which take it many minutes
+    #[arg(long)]
+    slow_kafka: bool,
 }
 
 fn main() -> Result<()> {
@@ -54,6 +63,7 @@ fn main() -> Result<()> {
         load: load::Load::build(&work)?,
         weir: arguments.weir.map_or_else(compat_tests::paths::weir, |file| Ok(std::path::absolute(file)?))?,
         runs: arguments.runs,
+        slow_kafka: arguments.slow_kafka,
         shrink: arguments.shrink.max(1),
         weir_only: arguments.weir_only,
         work,
@@ -63,6 +73,8 @@ fn main() -> Result<()> {
         .filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.name))
         .collect();
     anyhow::ensure!(!chosen.is_empty(), "no row is named so; --list names them");
+    process::raise_descriptors()?;
+    servers::remove_put_away(&bench.work)?;
     let mut report = table::Report::default();
     for row in chosen {
         eprintln!("== {}", row.title);
@@ -70,6 +82,7 @@ fn main() -> Result<()> {
         // After each row, so that a run cut short leaves what it has measured.
         report.write(&arguments.out)?;
     }
+    servers::remove_put_away(&bench.work)?;
     println!("{}", report.markdown());
     Ok(())
 }

@@ -1,8 +1,12 @@
 //! What a process has used, from /proc.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
+
+/// Enough for ten thousand connections and every file of any row.
+const DESCRIPTORS: u64 = 200_000;
 
 /// Ticks of utime and stime in a second; fixed for user space on Linux.
 const TICKS: f64 = 100.0;
@@ -27,6 +31,48 @@ pub fn cpu_seconds_fine(pid: u32) -> Result<f64> {
     Ok(total)
 }
 
+/// Open descriptors and mapped regions.
+pub fn descriptors_and_maps(pid: u32) -> Result<(usize, usize)> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    Ok((open, fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count()))
+}
+
+/// How many mapped regions a process may have.
+pub fn maps_max() -> Result<usize> {
+    Ok(fs::read_to_string("/proc/sys/vm/max_map_count")?.trim().parse()?)
+}
+
+/// Lets this process and those that it starts open as many files as the system allows at all.
+pub fn raise_descriptors() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let most = now.maximum.map_or(DESCRIPTORS, |maximum| maximum.max(DESCRIPTORS));
+    // Only root may raise the upper bound; others get all that is below it.
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: now.maximum.map(|_| most) }).is_err() {
+        setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum })?;
+    }
+    Ok(())
+}
+
+/// How many files this process, and so a server started by it, may open.
+pub fn descriptors_max() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Takes the clean pages of all files below a folder out of the page cache, as a machine does that needs them.
+pub fn drop_page_cache(dir: &Path) -> Result<()> {
+    rustix::fs::sync(); // dirty pages would stay
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            drop_page_cache(&entry.path())?;
+        } else if let Ok(file) = fs::File::open(entry.path()) {
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Resident memory in MB (10^6 bytes).
 pub fn resident_mb(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -39,6 +85,13 @@ pub fn resident_mb(pid: u32) -> Result<f64> {
 pub fn disk_bytes(pid: u32) -> Result<f64> {
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
+    Ok(line.trim().parse()?)
+}
+
+/// Bytes that a process has had read from the disk: the page cache did not have them.
+pub fn disk_bytes_read(pid: u32) -> Result<f64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("read_bytes: ")).context("no read_bytes")?;
     Ok(line.trim().parse()?)
 }
 

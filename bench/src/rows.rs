@@ -9,10 +9,15 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::cluster_rows;
+use crate::cold;
+use crate::connections;
+use crate::groups;
 use crate::load::Load;
+use crate::pair::Pair;
 use crate::process;
 use crate::servers::{Kind, Server};
 use crate::table::{Line, Report, median};
+use crate::wide;
 use crate::wire;
 
 pub struct Bench {
@@ -22,6 +27,8 @@ pub struct Bench {
     pub runs: usize,
     pub shrink: u64,
     pub weir_only: bool,
+    /// Kafka's side too of rows that take it minutes.
+    pub slow_kafka: bool,
 }
 
 pub struct Row {
@@ -48,21 +55,27 @@ pub const ROWS: &[Row] = &[
     Row { name: "cluster-fsync", title: "the same, Kafka with an fsync too", run: cluster_rows::produce_fsync },
     Row { name: "cluster-request", title: "factor 3, one record a request at 1,000/s", run: cluster_rows::request },
     Row { name: "cluster-wide", title: "10,000 partitions with factor 3 (Weir alone)", run: cluster_rows::wide },
+    Row { name: "wide", title: "10,000 partitions on one node; kill -9 under load with 5 GB", run: wide::wide },
+    Row { name: "spread", title: "MB/s over 10,000 partitions against 10, with fsync", run: wide::spread },
+    Row { name: "widest", title: "50,000 partitions on one node (Weir alone)", run: wide::widest },
+    Row { name: "connections", title: "memory of 10,000 idle connections", run: connections::run },
+    Row { name: "cold", title: "producers beside a consumer that reads 10 GB cold", run: cold::run },
+    Row { name: "groups", title: "1 to 3 members of a group; CPU of 1,000 idle members", run: groups::run },
 ];
 
 /// What one measured span cost.
-struct Span {
-    server_cpu_s: f64,
-    foreign_pct: f64,
-    answer: Value,
+pub(crate) struct Span {
+    pub server_cpu_s: f64,
+    pub foreign_pct: f64,
+    pub answer: Value,
 }
 
 impl Bench {
-    fn kinds(&self, other: Kind) -> Vec<Kind> {
+    pub(crate) fn kinds(&self, other: Kind) -> Vec<Kind> {
         if self.weir_only { vec![Kind::Weir] } else { vec![Kind::Weir, other] }
     }
 
-    fn start(&self, kind: Kind) -> Result<Server> {
+    pub(crate) fn start(&self, kind: Kind) -> Result<Server> {
         Server::start(kind, &self.weir, &self.work)
     }
 
@@ -71,7 +84,7 @@ impl Bench {
     }
 
     /// Runs one load and measures the server meanwhile.
-    fn span(
+    pub(crate) fn span(
         &self,
         server: &Server,
         mode: &str,
@@ -112,27 +125,14 @@ pub(crate) fn at_most(
     Line { figure: figure.into(), unit, weir, kafka, asked: format!("at most {share:.3}"), held, foreign_pct }
 }
 
-/// Two lists, one a server, in the order of `Bench::kinds`.
-#[derive(Default)]
-struct Pair {
-    weir: Vec<f64>,
-    kafka: Vec<f64>,
-}
-
-impl Pair {
-    fn push(&mut self, kind: Kind, value: f64) {
-        if kind == Kind::Weir { self.weir.push(value) } else { self.kafka.push(value) }
-    }
-}
-
 fn start(bench: &Bench, report: &mut Report) -> Result<()> {
     let (mut time, mut resident) = (Pair::default(), Pair::default());
     for _ in 0..bench.runs {
         for kind in bench.kinds(Kind::Kafka) {
             let server = bench.start(kind)?;
-            time.push(kind, server.started_in.as_secs_f64() * 1000.0);
+            time.push(kind == Kind::Weir, server.started_in.as_secs_f64() * 1000.0);
             std::thread::sleep(Duration::from_secs(2)); // resident when it has settled, not at its first answer
-            resident.push(kind, process::resident_mb(server.pid())?);
+            resident.push(kind == Kind::Weir, process::resident_mb(server.pid())?);
         }
     }
     report.add(at_most("start to first Metadata answer", "ms", 1.0 / 50.0, time.weir, time.kafka, 0.0));
@@ -153,7 +153,10 @@ fn idle(bench: &Bench, report: &mut Report) -> Result<()> {
             servers.iter().map(|(_, server)| process::cpu_seconds_fine(server.pid())).collect::<Result<_>>()?;
         std::thread::sleep(Duration::from_secs(seconds));
         for ((kind, server), before) in servers.iter().zip(before) {
-            share.push(*kind, 100.0 * (process::cpu_seconds_fine(server.pid())? - before) / seconds as f64);
+            share.push(
+                *kind == Kind::Weir,
+                100.0 * (process::cpu_seconds_fine(server.pid())? - before) / seconds as f64,
+            );
         }
     }
     let held = Some(median(&share.weir) <= 0.2);
@@ -210,13 +213,13 @@ fn produce(bench: &Bench, report: &mut Report) -> Result<()> {
                 let span = bench.span(server, "produce", &topic, &arguments, shape.properties)?;
                 // The first run of all warms both servers (a JVM halves its cost over the first GBs) and is not counted.
                 if run > 0 {
-                    cost.push(*kind, span.server_cpu_s / (count as f64 * shape.size as f64 / 1e9));
-                    rate.push(*kind, number(&span.answer, "MB_per_s")?);
+                    cost.push(*kind == Kind::Weir, span.server_cpu_s / (count as f64 * shape.size as f64 / 1e9));
+                    rate.push(*kind == Kind::Weir, number(&span.answer, "MB_per_s")?);
                     foreign = foreign.max(span.foreign_pct);
                 }
             }
             if run > 0 {
-                resident.push(*kind, process::resident_mb(server.pid())?);
+                resident.push(*kind == Kind::Weir, process::resident_mb(server.pid())?);
             }
         }
     }
@@ -254,7 +257,7 @@ fn request(bench: &Bench, report: &mut Report) -> Result<()> {
             let properties = ["acks=all", "linger.ms=0", "batch.num.messages=1", "max.in.flight=100"];
             let span = bench.span(server, "produce", &topic, &arguments, &properties)?;
             if run > 0 {
-                cost.push(*kind, span.server_cpu_s / count as f64 * 1e6);
+                cost.push(*kind == Kind::Weir, span.server_cpu_s / count as f64 * 1e6);
                 foreign = foreign.max(span.foreign_pct);
             }
         }
@@ -277,7 +280,7 @@ fn consume(bench: &Bench, report: &mut Report) -> Result<()> {
         for (kind, server) in &servers {
             let span = bench.span(server, "consume", "c", &["-n".into(), count.to_string()], &[])?;
             if run > 0 {
-                cost.push(*kind, span.server_cpu_s / (count as f64 * 1024.0 / 1e9));
+                cost.push(*kind == Kind::Weir, span.server_cpu_s / (count as f64 * 1024.0 / 1e9));
                 foreign = foreign.max(span.foreign_pct);
             }
         }
@@ -343,8 +346,8 @@ fn latencies(bench: &Bench, other: Kind) -> Result<Latencies> {
         for (kind, server) in &servers {
             let (p50, p99, foreign) = latency_run(bench, server, &format!("l{run}"))?;
             if run > 0 {
-                all.p50.push(*kind, p50);
-                all.p99.push(*kind, p99);
+                all.p50.push(*kind == Kind::Weir, p50);
+                all.p99.push(*kind == Kind::Weir, p99);
                 all.foreign_pct = all.foreign_pct.max(foreign);
             }
         }
@@ -406,7 +409,7 @@ fn partitions(bench: &Bench, report: &mut Report) -> Result<()> {
             let arguments = ["-n".into(), bench.count(300_000).to_string(), "-s".into(), "1024".into(), "-k".into()];
             let span = bench.span(server, "produce", &topic, &arguments, &["acks=all", "linger.ms=5"])?;
             if run > 0 {
-                rate.push(*kind, number(&span.answer, "MB_per_s")?);
+                rate.push(*kind == Kind::Weir, number(&span.answer, "MB_per_s")?);
                 foreign = foreign.max(span.foreign_pct);
             }
         }

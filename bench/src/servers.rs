@@ -13,7 +13,10 @@ use crate::wire;
 
 /// Runs Apache Kafka and its tools from Maven jars.
 const KAFKA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/kafka");
-const START_LIMIT: Duration = Duration::from_secs(120);
+/// Where data goes that is not needed any more.
+const PUT_AWAY: &str = "put-away";
+/// Kafka recovers thousands of partitions for minutes.
+const START_LIMIT: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -25,6 +28,7 @@ pub enum Kind {
 
 pub struct Server {
     child: Child,
+    kind: Kind,
     pub address: SocketAddr,
     pub started_in: Duration,
     dir: PathBuf,
@@ -39,8 +43,27 @@ impl Server {
         fs::create_dir_all(&dir)?;
         match kind {
             Kind::Weir => start_weir(weir, dir),
-            Kind::Kafka => start_kafka(work, dir, &[]),
-            Kind::KafkaFsync => start_kafka(work, dir, &["log.flush.interval.messages=1"]),
+            Kind::Kafka => format_kafka(work, &dir, &[]).and_then(|address| start_kafka(kind, work, dir, address)),
+            Kind::KafkaFsync => format_kafka(work, &dir, &["log.flush.interval.messages=1"])
+                .and_then(|address| start_kafka(kind, work, dir, address)),
+        }
+    }
+
+    /// kill -9; what it had on its disk stays.
+    pub fn kill(&mut self) -> Result<()> {
+        // Kafka is a script that becomes the JVM (`exec`), so that the id is the server's.
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// The same server again on the data that the killed one left; another port may be its own now.
+    pub fn restarted(mut self, weir: &Path, work: &Path) -> Result<Server> {
+        // Taken, so that dropping the dead one removes no data.
+        let dir = std::mem::take(&mut self.dir);
+        match self.kind {
+            Kind::Weir => start_weir(weir, dir),
+            kind => start_kafka(kind, work, dir, self.address),
         }
     }
 
@@ -51,6 +74,11 @@ impl Server {
     pub fn bootstrap(&self) -> String {
         self.address.to_string()
     }
+
+    /// Where its segments are.
+    pub fn data(&self) -> PathBuf {
+        if self.kind == Kind::Weir { self.dir.clone() } else { self.dir.join("data") }
+    }
 }
 
 impl Drop for Server {
@@ -58,7 +86,39 @@ impl Drop for Server {
         // Measured already; its data goes next. Both calls fail only when the process is gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
+        if !self.dir.as_os_str().is_empty() {
+            let _ = put_away(&self.dir);
+        }
+    }
+}
+
+/// Gives the room of a server's files back, but not their names: for minutes after thousands of files were removed, ext4 searches long for
+/// each one that is made, and the next server would pay for that.
+fn put_away(dir: &Path) -> Result<()> {
+    cut_files(dir)?;
+    let away = dir.parent().context("a data directory lies in the work folder")?.join(PUT_AWAY);
+    fs::create_dir_all(&away)?;
+    let number = fs::read_dir(&away)?.count();
+    Ok(fs::rename(dir, away.join(number.to_string()))?)
+}
+
+fn cut_files(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            cut_files(&entry.path())?;
+        } else {
+            File::options().write(true).open(entry.path())?.set_len(0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what servers left in the work folder.
+pub fn remove_put_away(work: &Path) -> Result<()> {
+    match fs::remove_dir_all(work.join(PUT_AWAY)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -78,7 +138,7 @@ fn start_weir(weir: &Path, dir: PathBuf) -> Result<Server> {
     let field = line.split_whitespace().find_map(|field| field.strip_prefix("kafka="));
     let address: SocketAddr = field.with_context(|| format!("weir said {line:?}"))?.parse()?;
     ensure!(wire::metadata_answers(address), "weir said ready and does not answer Metadata");
-    Ok(Server { child, address, started_in: begun.elapsed(), dir })
+    Ok(Server { child, kind: Kind::Weir, address, started_in: begun.elapsed(), dir })
 }
 
 fn free_port() -> Result<u16> {
@@ -91,7 +151,8 @@ fn kafka(work: &Path) -> Command {
     command
 }
 
-fn start_kafka(work: &Path, dir: PathBuf, extra: &[&str]) -> Result<Server> {
+/// Makes settings and a formatted data directory; the address where it will listen.
+fn format_kafka(work: &Path, dir: &Path, extra: &[&str]) -> Result<SocketAddr> {
     let (port, controller) = (free_port()?, free_port()?);
     let mut properties = vec![
         "process.roles=broker,controller".to_owned(),
@@ -116,12 +177,20 @@ fn start_kafka(work: &Path, dir: PathBuf, extra: &[&str]) -> Result<Server> {
     let id = String::from_utf8_lossy(&id.stdout).lines().last().context("no cluster id")?.trim().to_owned();
     let formatted = kafka(work).args(["format", &id]).arg(&file).stdout(Stdio::null()).status()?;
     ensure!(formatted.success(), "kafka storage format failed");
+    Ok(SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+fn start_kafka(kind: Kind, work: &Path, dir: PathBuf, address: SocketAddr) -> Result<Server> {
     let log = File::create(dir.with_extension("log"))?;
     let begun = Instant::now();
-    let child =
-        kafka(work).arg("server").arg(&file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut server = Server { child, address, started_in: Duration::ZERO, dir };
+    let child = kafka(work)
+        .arg("server")
+        .arg(dir.join("server.properties"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    let mut server = Server { child, kind, address, started_in: Duration::ZERO, dir };
     while begun.elapsed() < START_LIMIT {
         if wire::metadata_answers(address) {
             server.started_in = begun.elapsed();
