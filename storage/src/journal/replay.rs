@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::planted::{self, Bug};
 
 use super::carry::carried_path;
@@ -136,7 +136,12 @@ pub(crate) fn scan<E: From<DiskError>>(
         let head = Head::parse(&window.1.slice(offset..), salt).filter(|head| u64::from(head.length) <= file.len - at);
         at += match head {
             Some(head) => {
-                let bytes = read_bytes(disk, file.file, at, head.length as usize)?;
+                // Once is enough: most groups lie in the window whole.
+                let in_window = window.1.get(offset..).and_then(|rest| rest.get(..head.length as usize));
+                let bytes = match in_window {
+                    Some(bytes) => window.1.slice_ref(bytes),
+                    None => read_bytes(disk, file.file, at, head.length as usize)?,
+                };
                 if !head.is_whole(&bytes) && !planted::is(Bug::TornTailAccepted) {
                     align
                 } else {
@@ -153,8 +158,7 @@ pub(crate) fn scan<E: From<DiskError>>(
 }
 
 fn read_bytes(disk: &dyn Disk, file: FileId, at: u64, len: usize) -> Result<Bytes, DiskError> {
-    let mut buffer = BytesMut::zeroed(len);
-    let got = disk.read_at(file, at, &mut buffer, ReadMode::Blocking)?;
-    buffer.truncate(got);
-    Ok(buffer.freeze())
+    let mut buffer = Vec::with_capacity(len);
+    disk.read_append(file, at, len, &mut buffer, ReadMode::Blocking)?;
+    Ok(buffer.into())
 }

@@ -14,7 +14,7 @@ use model::LogId;
 use model::batch::StoredBatch;
 
 use super::fold::{Folded, Layout, Source, fold};
-use super::rewrite::{Dirty, check_lengths, check_trusted, direct_batch, rewrite};
+use super::rewrite::{Dirty, check_trusted, direct_batch, rewrite};
 use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, ReadMode, Step};
@@ -291,9 +291,7 @@ fn find_damage(
 ) -> Result<(), DiskError> {
     for layout in logs.values_mut().filter(|layout| layout.damage.is_none()) {
         let dir = root.join(&layout.log.folder);
-        if checkpoint.clean {
-            layout.damage = check_lengths(disk, &dir, layout)?;
-        } else if layout.log.journalled {
+        if checkpoint.clean || layout.log.journalled {
             layout.damage = check_trusted(disk, &dir, layout)?;
         }
     }
@@ -342,8 +340,9 @@ fn remove_deleted(
     logs: &BTreeMap<LogId, Layout>,
     report: &mut Report,
 ) -> Result<(), DiskError> {
-    let in_use = |folder: &String| logs.values().any(|layout| layout.log.folder == *folder);
-    for folder in deleted.iter().filter(|folder| !in_use(folder)) {
+    // Thousands of topics may have been deleted since the last checkpoint, and thousands are left.
+    let in_use: BTreeSet<&str> = logs.values().map(|layout| &*layout.log.folder).collect();
+    for folder in deleted.iter().filter(|folder| !in_use.contains(folder.as_str())) {
         disk.remove_dir(&root.join(folder))?;
         report.removed.push(folder.clone());
     }

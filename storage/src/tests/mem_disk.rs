@@ -27,6 +27,7 @@ struct State {
     fuse: Option<u64>,
     full: bool,
     effects: u64,
+    lists: u64,
     random: u64,
 }
 
@@ -48,8 +49,16 @@ impl MemDisk {
     pub(crate) fn new(random: u64) -> MemDisk {
         let root = Inode::Dir { now: BTreeMap::new(), synced: BTreeMap::new() };
         let inodes = BTreeMap::from([(ROOT, root)]);
-        let state =
-            State { inodes, next: 1, paths: Vec::new(), fuse: None, full: false, effects: 0, random: random | 1 };
+        let state = State {
+            inodes,
+            next: 1,
+            paths: Vec::new(),
+            fuse: None,
+            full: false,
+            effects: 0,
+            lists: 0,
+            random: random | 1,
+        };
         MemDisk { state: Mutex::new(state) }
     }
 
@@ -59,6 +68,11 @@ impl MemDisk {
 
     pub(crate) fn effects(&self) -> u64 {
         self.state().effects
+    }
+
+    /// How often a folder was listed.
+    pub(crate) fn lists(&self) -> u64 {
+        self.state().lists
     }
 
     /// The power goes with the effect after `effects` more.
@@ -95,7 +109,16 @@ impl MemDisk {
             }
         }
         let random = state.next_random() | 1;
-        let next = State { inodes, next: state.next, paths: Vec::new(), fuse: None, full: false, effects: 0, random };
+        let next = State {
+            inodes,
+            next: state.next,
+            paths: Vec::new(),
+            fuse: None,
+            full: false,
+            effects: 0,
+            lists: 0,
+            random,
+        };
         MemDisk { state: Mutex::new(next) }
     }
 }
@@ -310,6 +333,7 @@ impl Disk for MemDisk {
 
     fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
         let mut state = self.state();
+        state.lists += 1;
         let names = state.names(dir)?.clone();
         let entry = |(name, id): (String, u64)| match state.inodes.get(&id) {
             Some(Inode::File { now, .. }) => DirEntry { name, is_dir: false, len: now.len() as u64 },

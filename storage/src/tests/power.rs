@@ -257,3 +257,24 @@ fn a_full_disk_costs_nothing_that_was_appended_and_heals() {
         check(&mut node, &history, "full, after a crash");
     }
 }
+
+#[test]
+fn a_start_after_a_crash_lists_each_folder_once() {
+    const LOGS: u8 = 20;
+    let disk = Arc::new(MemDisk::new(1));
+    let mut node = open_on(disk.clone(), Path::new("/d")).unwrap();
+    for topic in 1..=LOGS {
+        node.create(topic, &small_segments(10_000));
+        node.push(topic, 100);
+    }
+    node.commit();
+    node.flush();
+    node.checkpoint(false);
+    drop(node);
+    let before = disk.lists();
+    let node = open_on(disk.clone(), Path::new("/d")).unwrap();
+    assert_eq!(node.logs.len(), usize::from(LOGS));
+    let lists = disk.lists() - before;
+    // The directory itself, its journal and such are listed too.
+    assert!(lists < 2 * u64::from(LOGS), "{lists} folders were listed for {LOGS} logs");
+}
