@@ -152,6 +152,8 @@ pub struct RaftNode {
     waiting: VecDeque<Waiting>,
     /// The last committed entry that was handed out.
     applied: u64,
+    /// The one of them that changed the members last, or the snapshot that it is in.
+    members_changed: u64,
     /// A leader's snapshot that was handed out and is not on disk: `raft` may count it as applied only then. Number and index.
     restoring: Option<(u64, u64)>,
     /// Followers to whom a snapshot is on its way, and for how long.
@@ -213,6 +215,7 @@ impl RaftNode {
             founders,
             waiting: VecDeque::new(),
             applied: snapshot_index,
+            members_changed: snapshot_index,
             restoring: None,
             snapshot_ticks: BTreeMap::new(),
             newcomer,
@@ -354,7 +357,12 @@ impl RaftNode {
     /// The group as this leader knows it; `silent` is left empty.
     pub fn membership(&self) -> Membership {
         let last = self.raw.raft.raft_log.last_index();
-        let near = |progress: &Progress| progress.recent_active && progress.matched + CAUGHT_UP_ENTRIES >= last;
+        // A learner that has nothing is near the end of a short log too. It must know itself as a member of now: before that it votes for
+        // nobody, and a group that needs its vote would wait for ever.
+        let knows = |progress: &Progress| progress.committed_index >= self.members_changed;
+        let near = |progress: &Progress| {
+            progress.recent_active && progress.matched + CAUGHT_UP_ENTRIES >= last && knows(progress)
+        };
         let caught_up = self.raw.raft.prs().iter().filter(|(_, progress)| near(progress));
         Membership {
             voters: self.voters().into_iter().collect(),
@@ -509,6 +517,7 @@ impl RaftNode {
         if let Some(snapshot) = &snapshot {
             self.raw.mut_store().restore(snapshot);
             self.applied = snapshot.get_metadata().index;
+            self.members_changed = self.applied;
             self.restoring = Some((number, self.applied));
             out.committed.push(restored(snapshot));
         }
@@ -567,6 +576,7 @@ impl RaftNode {
                 }
             };
             let voters = voters.expect("a committed change of voters is valid");
+            self.members_changed = entry.index;
             let (index, term) = (entry.index, entry.term);
             let learners = learners_of(&voters);
             out.committed.push(Committed::Voters { index, term, voters: node_ids(&voters.voters), learners });

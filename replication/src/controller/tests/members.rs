@@ -172,6 +172,20 @@ fn a_voter_whose_disk_was_replaced_votes_for_nobody_until_it_was_made_one_anew()
 }
 
 #[test]
+fn a_learner_that_has_nothing_is_not_near_the_end_of_a_short_log() {
+    let mut group = Group::of_three();
+    group.open(2, &[], Stored::default(), 9);
+    group.cut_off = vec![NodeId(2)];
+    group.tick(8 * ELECTION_TICKS);
+    group.register(2, 9);
+    group.tick(4);
+    assert_eq!(group.members(), (vec![1, 3], vec![2]), "a voter that knows nothing votes for nobody");
+    group.cut_off.clear();
+    group.tick(40);
+    assert_eq!(group.members(), (vec![1, 2, 3], vec![]));
+}
+
+#[test]
 fn a_newcomer_is_one_after_a_restart_too() {
     let mut group = Group::of_three();
     group.open(2, &[], Stored::default(), 9);
