@@ -12,6 +12,7 @@ pub mod links;
 mod lying;
 pub mod net;
 pub mod observe;
+mod processes;
 pub mod queue;
 pub mod requests;
 pub mod run;

@@ -92,7 +92,7 @@ fn join(pieces: &[Bytes]) -> Bytes {
     if let [one] = pieces {
         return one.clone();
     }
-    let mut joined = BytesMut::new();
+    let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
     pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
     joined.freeze()
 }
@@ -129,10 +129,10 @@ pub fn records_of(pieces: &[Bytes], from: i64) -> Result<Vec<Record>, String> {
     Ok(records)
 }
 
-/// All records, for a comparison by keys.
-pub fn keyed_of(pieces: &[Bytes]) -> Result<Vec<Keyed>, String> {
+/// All records of whole batches, for a comparison by keys.
+pub fn keyed_of(batches: &[Bytes]) -> Result<Vec<Keyed>, String> {
     let mut records = Vec::new();
-    for batch in split_stored(join(pieces)) {
+    for batch in batches.iter().flat_map(|batch| split_stored(batch.clone())) {
         let batch = batch.map_err(|error| error.to_string())?;
         let epoch = batch.leader_epoch().map_or(-1, LeaderEpoch::get);
         let body = batch.records();

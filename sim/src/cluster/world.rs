@@ -8,19 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::{Now, TopicPartition};
-use node::effects::{Effect, Effects, ReplySink, ReplyTo};
+use node::effects::{Effect, Effects, ReplySink};
 use node::peer::{Frame, Hello, Lost};
 use node::requests::Answer;
 use node::{Node, ReadWork};
 use replication::metadata::record::LEVEL;
-use storage::disk::Disk;
 
 use super::ask::{Ask, Told};
 use super::clock::true_wall_ms;
 use super::connections::{Connections, Session};
 use super::hash::Hash;
 use super::host::{Ending, Host, Membership, Sizes};
-use super::net::{Carried, HostIndex, LinkKey, Net, Weather};
+use super::net::{Carried, HostIndex, LinkKey, Net};
 use super::queue::{At, MILLISECOND, Queue, SECOND};
 use crate::checker::{Checker, Event};
 use crate::panics;
@@ -370,7 +369,7 @@ impl World {
         Some(result)
     }
 
-    fn carry_out(&mut self, host: HostIndex, fx: Effects) {
+    pub(super) fn carry_out(&mut self, host: HostIndex, fx: Effects) {
         let mut fatal = None;
         for effect in fx {
             match effect {
@@ -402,7 +401,7 @@ impl World {
         }
     }
 
-    fn tick_by(&mut self, host: HostIndex, mono: Duration) {
+    pub(super) fn tick_by(&mut self, host: HostIndex, mono: Duration) {
         let target = &mut self.hosts[host];
         let at = target.clock.when(mono).max(self.at);
         if at < target.next_tick {
@@ -440,133 +439,5 @@ impl World {
         let result = span.in_scope(|| running.op.run(&*self.hosts[host].disk));
         self.hash.add(number ^ u64::from(result.is_ok()));
         self.with_node(host, |node, now, fx| node.disk_done(now, running.op.ticket, result, fx));
-    }
-
-    /// Begins a process on what the disk holds.
-    fn start(&mut self, host: HostIndex) {
-        if self.hosts[host].is_up() || !self.hosts[host].is_member() {
-            return;
-        }
-        self.counts.starts += 1;
-        if self.upgrading && self.rng.chance(1, 2) {
-            self.hosts[host].level_max = LEVEL;
-        }
-        self.hosts[host].powered = true;
-        // A machine sets its clock before it starts a process: what a process finds at its start it has to believe.
-        let at = self.at;
-        self.hosts[host].clock.mend(at);
-        let config = self.hosts[host].config(self.sizes, self.founders);
-        let disk: Arc<dyn Disk> = self.hosts[host].disk.clone();
-        let (seed, now) = (self.rng.next_u64(), self.now_of(host));
-        let mut fx = Effects::new();
-        match Node::open(config, disk, seed, now, &mut fx) {
-            Ok(node) => {
-                self.hosts[host].node = Some(node);
-                self.hash.add(seed);
-                self.carry_out(host, fx);
-                self.tick_by(host, now.mono);
-            }
-            // A first start needs room for a journal; later ones need none.
-            Err(_) if self.hosts[host].excused || self.hosts[host].is_fresh() => self.restart_after(host, SECOND),
-            Err(error) => self.fail(format!("node {} cannot start: {error}", host + 1)),
-        }
-    }
-
-    /// The process ends, in whatever it does.
-    pub fn crash(&mut self, host: HostIndex, ending: Ending) {
-        tracing::info!(ms = self.at / MILLISECOND, node = host + 1, ?ending, "the process ends");
-        if !self.hosts[host].is_up() {
-            return;
-        }
-        self.hash.add(host as u64 ^ 0xDEAD);
-        let at = self.at;
-        self.hosts[host].end(at, ending);
-        self.links_of_the_dead(host, ending);
-        self.connections_of_the_dead(host, ending == Ending::Killed);
-    }
-
-    pub fn restart_after(&mut self, host: HostIndex, after: At) {
-        self.schedule(after, Happening::Start { host });
-    }
-
-    pub fn pause(&mut self, host: HostIndex) {
-        self.hosts[host].paused = self.hosts[host].is_up();
-    }
-
-    pub fn resume(&mut self, host: HostIndex) {
-        if std::mem::take(&mut self.hosts[host].paused) {
-            for what in std::mem::take(&mut self.hosts[host].deferred) {
-                self.schedule(0, what);
-            }
-        }
-    }
-
-    pub fn start_or_restart(&mut self, host: HostIndex) {
-        if !self.hosts[host].is_up() && self.hosts[host].is_member() {
-            self.restart_after(host, 0);
-        }
-    }
-
-    /// The disk works again; the process that it failed goes, as an operator would have it.
-    pub fn replace_failing_disk(&mut self, host: HostIndex) {
-        self.hosts[host].disk.set_failing_syncs(false);
-        self.crash(host, Ending::Killed);
-        self.hosts[host].excused = false;
-        self.restart_after(host, 10 * MILLISECOND);
-    }
-
-    /// The machine gets an empty disk.
-    pub fn wipe(&mut self, host: HostIndex) {
-        tracing::info!(ms = self.at / MILLISECOND, node = host + 1, "the disk is empty");
-        self.hosts[host].wipe();
-    }
-
-    /// A machine with an empty disk comes to the cluster.
-    pub fn join(&mut self, host: HostIndex) {
-        self.hosts[host].membership = Membership::Member;
-        self.restart_after(host, 0);
-    }
-
-    /// Kills it where it does not stop by itself.
-    pub fn end_process(&mut self, host: HostIndex) {
-        self.crash(host, Ending::Killed);
-    }
-
-    /// Of the cluster no more; what it had is gone.
-    pub fn retire(&mut self, host: HostIndex) {
-        self.crash(host, Ending::Killed);
-        self.hosts[host].membership = Membership::Spare;
-        self.wipe(host);
-    }
-
-    pub fn set_weather(&mut self, weather: Weather) {
-        self.net.weather = weather;
-    }
-
-    /// Its timers are due at other times now.
-    pub fn clock_changed(&mut self, host: HostIndex) {
-        let target = &mut self.hosts[host];
-        if target.is_up() {
-            target.next_tick = self.at;
-            let start = target.start;
-            self.queue.push(self.at, Happening::Tick { host, start });
-        }
-    }
-
-    /// Begins an orderly stop.
-    pub fn stop(&mut self, host: HostIndex) {
-        let reply = ReplyTo { sink: self.inbox.clone(), request: SHUT_DOWN | host as u64 };
-        self.with_node(host, |node, now, fx| node.shutdown(now, reply, fx));
-    }
-
-    /// The node gave up, as it must when its journal's disk fails.
-    fn on_fatal(&mut self, host: HostIndex, reason: &str) {
-        self.counts.fatal += 1;
-        tracing::debug!(host, reason, "a node gave up");
-        if !self.hosts[host].excused {
-            return self.fail(format!("node {} gave up: {reason}", host + 1));
-        }
-        self.crash(host, Ending::Killed);
-        self.restart_after(host, SECOND);
     }
 }

@@ -40,9 +40,18 @@ impl Content {
                 done += count;
                 continue;
             }
-            let slot = Arc::make_mut(self.pages[page].get_or_insert_with(|| Arc::new([0; PAGE])));
-            slot[into..into + count].copy_from_slice(&data[done..done + count]);
+            let piece = &data[done..done + count];
             done += count;
+            let slot = &mut self.pages[page];
+            let is_own = slot.as_mut().is_some_and(|page| Arc::get_mut(page).is_some());
+            match <&[u8; PAGE]>::try_from(piece) {
+                // What is replaced as a whole need not be copied first.
+                Ok(whole) if !is_own => *slot = Some(Arc::new(*whole)),
+                _ => {
+                    let page = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(ZEROS)));
+                    page[into..into + count].copy_from_slice(piece);
+                }
+            }
         }
         self.len = self.len.max(at + data.len() as u64);
     }

@@ -6,6 +6,7 @@
 //! Does not own time: the world decides when a step runs and when the power goes.
 //! Invariant: `crash` yields only states that the rules above allow; content that was synced under a durable name is always there.
 
+mod by_path;
 pub mod content;
 mod crash;
 mod file;
@@ -121,7 +122,9 @@ impl SimDisk {
             .names
             .iter()
             .filter_map(
-                |(path, entry)| if let Entry::File(inode) = entry { Some((path.clone(), length(inode))) } else { None },
+                |(path, entry)| {
+                    if let Entry::File(inode) = entry { Some((path.to_path_buf(), length(inode))) } else { None }
+                },
             )
             .collect()
     }
@@ -150,7 +153,7 @@ impl Disk for SimDisk {
     fn create(&self, file: FileId) -> Result<(), DiskError> {
         let mut state = self.lock();
         let path = state.path(file);
-        if state.names.contains_key(&path) {
+        if state.names.contains(&path) {
             return Ok(());
         }
         state.parent_must_exist(&path)?;
@@ -264,8 +267,7 @@ impl Disk for SimDisk {
         if !matches!(state.names.get(dir), Some(Entry::Dir)) {
             return Err(DiskError::NotFound { path: dir.to_path_buf() });
         }
-        let below = state.names.range(dir.to_path_buf()..).take_while(|(path, _)| path.starts_with(dir));
-        let direct = below.filter(|(path, _)| path.parent() == Some(dir));
+        let direct = state.names.below(dir).filter(|(path, _)| path.parent() == Some(dir));
         Ok(direct
             .filter_map(|(path, entry)| {
                 let name = path.file_name()?.to_str()?.to_owned();
@@ -284,12 +286,12 @@ impl Disk for SimDisk {
         let mut missing: Vec<_> =
             dir.ancestors().filter(|path| !path.as_os_str().is_empty() && *path != Path::new("/")).collect();
         missing.reverse();
-        if missing.iter().all(|path| state.names.contains_key(*path)) {
+        if missing.iter().all(|path| state.names.contains(*path)) {
             return Ok(());
         }
         state.begin(|_| Mutation::CreateDir { dir: dir.to_path_buf() })?;
         for path in missing {
-            if !state.names.contains_key(path) {
+            if !state.names.contains(path) {
                 state.change_names(NameChange::Put { path: path.to_path_buf(), entry: Entry::Dir });
             }
         }
@@ -298,7 +300,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         let mut state = self.lock();
-        if !state.names.contains_key(from) {
+        if !state.names.contains(from) {
             return Err(DiskError::NotFound { path: from.to_path_buf() });
         }
         state.parent_must_exist(to)?;
@@ -318,7 +320,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
         let mut state = self.lock();
-        if state.names.contains_key(path) {
+        if state.names.contains(path) {
             state.begin(|_| Mutation::Remove { path: path.to_path_buf() })?;
             state.change_names(NameChange::Remove { path: path.to_path_buf() });
         }

@@ -1,8 +1,8 @@
 //! The names of files and folders, and their changes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::by_path::ByPath;
 use super::file::Inode;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +19,7 @@ pub(crate) enum NameChange {
     Rename { from: PathBuf, to: PathBuf },
 }
 
-pub(crate) type Names = BTreeMap<PathBuf, Entry>;
+pub(crate) type Names = ByPath<Entry>;
 
 pub(super) fn apply_name_change(names: &mut Names, change: &NameChange) {
     match change {
@@ -44,8 +44,7 @@ pub(super) fn apply_name_change(names: &mut Names, change: &NameChange) {
 
 /// Takes out a name and all below it, which follow one another in the order of paths.
 fn take_below(names: &mut Names, path: &Path) -> Vec<(PathBuf, Entry)> {
-    let below = names.range(path.to_path_buf()..).take_while(|(name, _)| name.starts_with(path));
-    let found: Vec<_> = below.map(|(name, entry)| (name.clone(), *entry)).collect();
+    let found: Vec<_> = names.below(path).map(|(name, entry)| (name.to_path_buf(), *entry)).collect();
     for (name, _) in &found {
         names.remove(name);
     }
@@ -54,7 +53,8 @@ fn take_below(names: &mut Names, path: &Path) -> Vec<(PathBuf, Entry)> {
 
 /// A name whose folder did not survive cannot be reached.
 pub(super) fn drop_unreachable(names: &mut Names) {
-    let dirs: Vec<_> = names.iter().filter(|(_, entry)| **entry == Entry::Dir).map(|(path, _)| path.clone()).collect();
+    let dirs: Vec<_> =
+        names.iter().filter(|(_, entry)| **entry == Entry::Dir).map(|(path, _)| path.to_path_buf()).collect();
     let reachable = |path: &Path| {
         path.ancestors().skip(1).all(|dir| {
             dir.as_os_str().is_empty() || dir == Path::new("/") || dirs.binary_search(&dir.to_path_buf()).is_ok()

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use storage::disk::{DiskError, FileId};
 
 use super::SimDisk;
+use super::by_path::ByPath;
 use super::content::Content;
 use super::file::{File, Inode};
 use super::names::{Entry, NameChange, Names, apply_name_change, drop_unreachable};
@@ -24,7 +25,7 @@ pub(crate) struct State {
     /// In the order in which they were made, over all folders.
     pub(crate) pending_names: Vec<NameChange>,
     pub(super) ids: BTreeMap<FileId, Id>,
-    pub(super) ids_by_path: BTreeMap<PathBuf, FileId>,
+    pub(super) ids_by_path: ByPath<FileId>,
     pub(super) next_id: u64,
     pub(super) bytes_max: Option<u64>,
     /// What a file system on it says that it holds.
