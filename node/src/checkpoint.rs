@@ -6,8 +6,9 @@
 //! Invariant: a log that cannot be written any more holds nobody up: the checkpoint says of it what the one before said, and takes
 //! along what the journal has behind that (`storage::journal::carry`). The next start finds it as it was acknowledged.
 //! Invariant: a checkpoint waits for nothing that waits for room in the journal, since that room may come from no other place.
+//! Invariant: no checkpoint leaves out a log that recovery found and no topic has claimed yet: the next start would not know it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ struct State {
     logs: Vec<Arc<Partition>>,
     /// Those that cannot be written any more: what the journal has of them is taken along.
     offline: BTreeMap<LogId, Arc<Partition>>,
+    /// Those that no topic had claimed when it began. They are as recovery left them, which is in their files.
+    unclaimed: BTreeSet<LogId>,
     taken: Taken,
 }
 
@@ -95,6 +98,7 @@ impl Checkpointer {
                 wanted: false,
                 logs: Vec::new(),
                 offline: BTreeMap::new(),
+                unclaimed: BTreeSet::new(),
                 taken: Taken::default(),
             }),
         }
@@ -154,6 +158,7 @@ impl Checkpointer {
         let mut state = self.lock();
         state.logs = logs.clone();
         state.offline.clear();
+        state.unclaimed = parts.cold.unclaimed.keys().copied().collect();
         let last = state.last;
         drop(state);
         let mut waiting = usize::from(!parts.cold.begin_checkpoint(core, fx));
@@ -339,12 +344,21 @@ impl Checkpointer {
         let (last, carried) = (state.last, state.taken.carried.clone());
         let covered: Vec<_> =
             state.logs.iter().filter(|log| !state.offline.contains_key(&LogId::records(log.id))).cloned().collect();
+        let claimed = !state.unclaimed.iter().eq(parts.cold.unclaimed.keys());
         drop(state);
+        if claimed {
+            return self.give_up(core, "a log has found its topic meanwhile", now, fx);
+        }
         let mut logs: Vec<LogCheckpoint> = Vec::new();
         let metadata = parts.cold.driver.log_mut();
         let of_metadata = metadata.checkpoint(metadata.log_end(), None);
         let mut complete = of_metadata.is_some();
         logs.extend(of_metadata);
+        for found in parts.cold.unclaimed.values() {
+            let of_log = found.log.checkpoint(found.high_watermark, found.producers.clone());
+            complete &= of_log.is_some();
+            logs.extend(of_log);
+        }
         for partition in covered {
             let of_log = checkpoint_of(&partition);
             complete &= of_log.is_some();
