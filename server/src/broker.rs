@@ -21,6 +21,7 @@ use crate::disk::cold_reads::ColdReads;
 use crate::disk::writers::Executor;
 use crate::memory::Allowance;
 use crate::metrics::Metrics;
+use crate::net::admission::ConnectionLimits;
 use crate::net::reply::ReplyCell;
 use crate::telemetry::Telemetry;
 
@@ -35,7 +36,7 @@ pub struct Settings {
     pub gateways: Vec<IpAddr>,
     pub request_bytes_max: usize,
     pub idle_max: Duration,
-    pub connections_max: usize,
+    pub connections: ConnectionLimits,
     pub memory_bytes: u64,
 }
 

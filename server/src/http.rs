@@ -8,6 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::budget::BudgetLimits;
+use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
+use replication::group::GroupConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,7 +21,7 @@ use crate::api::dispatch;
 use crate::broker::Broker;
 use crate::clock;
 use crate::exporter;
-use crate::metrics::gauge;
+use crate::metrics::{gauge, series_head};
 
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 const WAIT: Duration = Duration::from_secs(5);
@@ -115,6 +118,7 @@ async fn metrics(broker: &Broker) -> String {
     for (name, help, value) in gauges {
         gauge(&mut text, name, help, value);
     }
+    limits(&mut text, broker);
     let counters = [
         ("weir_journal_syncs_total", "Groups written and synced to the journal.", stats.journal_groups),
         ("weir_checkpoints_total", "Checkpoints written.", stats.checkpoints),
@@ -131,6 +135,30 @@ async fn metrics(broker: &Broker) -> String {
     text.push_str("# HELP weir_build_info The version that runs.\n# TYPE weir_build_info gauge\n");
     text.push_str(concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"));
     text
+}
+
+/// What is bounded, and where a refusal begins: each beside the gauge that it bounds.
+fn limits(text: &mut String, broker: &Broker) {
+    let budget = BudgetLimits::for_memory(broker.settings.memory_bytes);
+    let of_groups = GroupConfig::default();
+    let limits = [
+        ("append_bytes", budget.append_bytes),
+        ("answer_memory_bytes", broker.answer_memory.limit()),
+        ("cluster_partitions", CLUSTER_PARTITIONS_MAX as u64),
+        ("connections", broker.settings.connections.all as u64),
+        ("connections_of_an_address", broker.settings.connections.per_address as u64),
+        ("fetch_sessions", broker.sessions.limit() as u64),
+        ("groups_of_an_offsets_partition", of_groups.groups_max as u64),
+        ("offsets_of_a_group", of_groups.group_offsets_max as u64),
+        ("partitions_of_a_topic", u64::from(TOPIC_PARTITIONS_MAX)),
+        ("producers_of_a_partition", budget.producers as u64),
+        ("request_memory_bytes", broker.request_memory.limit()),
+        ("requests_waiting_for_a_partition", budget.waiters as u64),
+    ];
+    series_head(text, "weir_limit", "gauge", "Where refusals begin.");
+    for (of, value) in limits {
+        text.push_str(&format!("weir_limit{{of=\"{of}\"}} {value}\n"));
+    }
 }
 
 #[cfg(test)]

@@ -212,7 +212,7 @@ pub fn settings(config: &Config, clients: &[SocketAddr]) -> Settings {
         gateways: gateways(),
         request_bytes_max: config.request_bytes_max,
         idle_max: config.idle_max,
-        connections_max: config.connections_max,
+        connections: config.connections.clone(),
         memory_bytes: config.memory_bytes,
     }
 }

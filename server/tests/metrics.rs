@@ -76,6 +76,33 @@ fn what_cannot_be_gathered_in_time_does_not_take_the_rest_along() {
     assert!(text.contains("weir_scrape_complete 0\n") && !text.contains("billing"), "{text}");
 }
 
+#[test]
+fn one_address_has_its_own_limit_of_connections_and_metrics_show_it() {
+    let set = ["max.connections.per.ip=1", "max.connections.per.ip.overrides=127.0.0.1:2"];
+    let server = Server::start_with(&set);
+    let refused = "weir_invalid_requests_total{reason=\"connections\"} ";
+    let (mut one, mut two) = (server.client(), server.client());
+    for client in [&mut one, &mut two] {
+        client.call(0, &server::wire::messages::ApiVersionsRequest::default());
+    }
+    let mut third = server.client();
+    assert_eq!(third.frame(), None, "closed without an answer");
+    let text = scrape(&server);
+    for line in ["weir_limit{of=\"connections_of_an_address\"} 1", &format!("{refused}1"), "weir_connections 2"] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    drop(one);
+    let deadline = Instant::now() + common::PATIENCE;
+    loop {
+        let mut next = server.client();
+        next.send(0, &server::wire::messages::ApiVersionsRequest::default());
+        if next.frame().is_some() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the connection that ended is still counted");
+    }
+}
+
 /// Every series that the board under `deploy/` asks for is one that a node has.
 #[test]
 fn the_board_shows_nothing_that_no_node_says() {

@@ -291,6 +291,10 @@ impl FetchSessions {
         FetchSessions { shared: Arc::default(), sessions_max }
     }
 
+    pub fn limit(&self) -> usize {
+        self.sessions_max
+    }
+
     pub fn count(&self) -> usize {
         self.shared.lock().kept.len()
     }

@@ -19,11 +19,10 @@ use replication::metadata::config_value::ConfigError;
 use super::network::{ClientListener, PeerListener};
 use super::raw::{Raw, Setting};
 use crate::memory::{self, MEMORY_BYTES_MIN};
+use crate::net::admission::ConnectionLimits;
 
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:9092";
 pub const HTTP_DEFAULT: &str = "127.0.0.1:9644";
-/// Sockets and files share the descriptors: connections get what is left of a small reserve, at most this.
-const CONNECTIONS_MAX: usize = 100_000;
 const MEMORY_DEFAULT_MAX: u64 = 64 * GIB;
 
 #[derive(Clone, Debug)]
@@ -42,7 +41,7 @@ pub struct Config {
     pub public_port: Option<u16>,
     pub request_bytes_max: usize,
     pub idle_max: Duration,
-    pub connections_max: usize,
+    pub connections: ConnectionLimits,
     pub memory_bytes: u64,
     pub broker: Arc<BrokerConfig>,
     /// Settings under names that neither Kafka nor Weir has, with where they were set.
@@ -81,7 +80,6 @@ impl Config {
                 example: "9092".to_owned(),
             })
         });
-        let connections_default = descriptors().saturating_sub(512).max(descriptors() / 2).min(CONNECTIONS_MAX);
         Ok(Config {
             node_id,
             data_dir: settings.data_dir()?,
@@ -93,7 +91,7 @@ impl Config {
             public_port: public_port.transpose()?,
             request_bytes_max,
             idle_max: settings.idle_max()?,
-            connections_max: settings.size("max.connections", connections_default as u64, 1, i32::MAX as u64)?,
+            connections: settings.connections()?,
             memory_bytes: settings.number("memory.bytes", memory_default, MEMORY_BYTES_MIN, u64::MAX / 2)?,
             unknown: settings.unknown(),
             without_effect: settings.without_effect(),
@@ -104,12 +102,6 @@ impl Config {
 
 fn default_of(key: &str) -> &'static str {
     BrokerKey::find(key).and_then(|key| key.default).unwrap_or_default()
-}
-
-/// How many descriptors the process may have.
-fn descriptors() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(1024)
 }
 
 pub(super) struct Settings<'a>(pub(super) &'a BTreeMap<String, Setting>);
@@ -142,7 +134,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    fn size(&self, key: &str, default: u64, min: u64, max: u64) -> Result<usize, ConfigRefused> {
+    pub(super) fn size(&self, key: &str, default: u64, min: u64, max: u64) -> Result<usize, ConfigRefused> {
         Ok(usize::try_from(self.number(key, default, min, max)?).unwrap_or(usize::MAX))
     }
 

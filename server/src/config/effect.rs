@@ -76,6 +76,8 @@ const ACTED_ON: &[&str] = &[
     "log.roll.ms",
     "log.segment.bytes",
     "max.connections",
+    "max.connections.per.ip",
+    "max.connections.per.ip.overrides",
     "max.decompressed.message.bytes",
     "max.incremental.fetch.session.cache.slots",
     "max.request.partition.size.limit",

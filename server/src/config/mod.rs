@@ -1,6 +1,7 @@
 //! Configuration: what files, environment and flags say, and what the program may rely on.
 
 pub mod checked;
+mod connections;
 pub mod defaults;
 pub mod effect;
 pub mod network;

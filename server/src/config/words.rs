@@ -69,6 +69,8 @@ const WORDS: &[(&str, &str)] = &[
     ("log.dirs", "The directory in which everything lies, as Kafka names it; Weir takes one."),
     ("log.retention.check.interval.ms", "How often it is looked whether records are too old or too many."),
     ("max.connections", "The most connections of clients at one time."),
+    ("max.connections.per.ip", "The most connections of clients from one address."),
+    ("max.connections.per.ip.overrides", "Addresses or names with a limit of their own: HOST:COUNT, by comma."),
     ("max.decompressed.message.bytes", "The most that one compressed batch may give."),
     ("max.incremental.fetch.session.cache.slots", "The most fetch sessions that are remembered."),
     ("max.request.partition.size.limit", "The most partitions that one answer describes."),

@@ -1,6 +1,6 @@
 //! Accepts client connections.
 //!
-//! Owns the bound on connections. Does not own what they say.
+//! Does not own how many there may be (`admission`), nor what they say.
 //! Invariant: over the bound a connection is accepted and closed at once, so that the backlog does not fill up with
 //! clients that wait; a lack of descriptors is waited out and never ends the listener.
 
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
+use super::admission::Admission;
 use super::shards::Shards;
 use crate::broker::Broker;
 use crate::metrics::Invalid;
@@ -64,7 +64,7 @@ fn bind_one(address: SocketAddr) -> std::io::Result<StdListener> {
 
 /// Accepts on all listeners until the task is dropped.
 pub async fn accept(listeners: Vec<TcpListener>, broker: Arc<Broker>, shards: &Shards) {
-    let free = Arc::new(Semaphore::new(broker.settings.connections_max));
+    let admission = Admission::new(broker.settings.connections.clone());
     let mut warned = false;
     loop {
         let (stream, peer) = match accept_any(&listeners).await {
@@ -77,13 +77,19 @@ pub async fn accept(listeners: Vec<TcpListener>, broker: Arc<Broker>, shards: &S
                 continue;
             }
         };
-        let Ok(permit) = free.clone().try_acquire_owned() else {
-            broker.metrics.invalid(Invalid::Connections);
-            debug!(%peer, "closed: {} connections are open (max.connections)", broker.settings.connections_max);
-            continue;
+        let ticket = match admission.admit(peer.ip()) {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                broker.metrics.invalid(Invalid::Connections);
+                let reason = refused.reason;
+                if refused.first {
+                    warn!(%peer, "a connection is closed at once: {reason}; the next ones in silence, until there is room");
+                }
+                continue;
+            }
         };
         match stream.into_std() {
-            Ok(stream) => shards.serve(stream, peer, permit),
+            Ok(stream) => shards.serve(stream, peer, ticket),
             Err(error) => debug!(%peer, "the connection could not be handed over: {error}"),
         }
     }

@@ -1,5 +1,6 @@
 //! Sockets of clients: frames in, answers out in the order of the requests.
 
+pub mod admission;
 pub mod connection;
 pub mod frame;
 pub mod listener;
