@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::{Client, Server, batch, produce, scrape, text};
 use server::wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use server::wire::messages::{FindCoordinatorRequest, OffsetCommitRequest};
+use server::wire::messages::{FindCoordinatorRequest, MetadataRequest, OffsetCommitRequest};
 
 fn commit(client: &mut Client, group: &str, topic: &str, partition: i32, offset: i64) {
     let partition =
@@ -83,7 +83,7 @@ fn one_address_has_its_own_limit_of_connections_and_metrics_show_it() {
     let refused = "weir_invalid_requests_total{reason=\"connections\"} ";
     let (mut one, mut two) = (server.client(), server.client());
     for client in [&mut one, &mut two] {
-        client.call(0, &server::wire::messages::ApiVersionsRequest::default());
+        client.call(9, &MetadataRequest::default());
     }
     let mut third = server.client();
     assert_eq!(third.frame(), None, "closed without an answer");
@@ -95,7 +95,7 @@ fn one_address_has_its_own_limit_of_connections_and_metrics_show_it() {
     let deadline = Instant::now() + common::PATIENCE;
     loop {
         let mut next = server.client();
-        next.send(0, &server::wire::messages::ApiVersionsRequest::default());
+        next.send(9, &MetadataRequest::default());
         if next.frame().is_some() {
             break;
         }
