@@ -228,8 +228,8 @@ impl Node {
                 self.give_up_cleaning(now, task, Some(rest), fx);
             }
             Err(Failure::Clean(error)) => {
-                if matches!(error, CleanError::Read(ReadError::Corrupt { .. })) {
-                    task.partition.found_damage(&self.core);
+                if let CleanError::Read(ReadError::Corrupt { segment, at }) = error {
+                    task.partition.found_damage(&self.core, segment, at);
                 }
                 tracing::error!(partition = %task.partition.id, %error, "the log is not compacted until the next start");
                 self.give_up_cleaning(now, task, None, fx);

@@ -107,8 +107,8 @@ pub enum FetchError {
     OffsetNotAvailable { end: Offset, got: i64 },
     #[error("the disk refused: {reason}")]
     Disk { reason: String },
-    #[error("the segment holds bytes at {at} that are no batch")]
-    Corrupt { at: u64 },
+    #[error("the segment {segment} holds bytes at {at} that are no batch")]
+    Corrupt { segment: Offset, at: u64 },
 }
 
 impl FetchError {
@@ -144,8 +144,8 @@ pub enum ListError {
     Cold,
     #[error("the disk refused: {reason}")]
     Disk { reason: String },
-    #[error("the segment holds bytes at {at} that are no batch")]
-    Corrupt { at: u64 },
+    #[error("the segment {segment} holds bytes at {at} that are no batch")]
+    Corrupt { segment: Offset, at: u64 },
 }
 
 impl ListError {

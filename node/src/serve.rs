@@ -97,8 +97,8 @@ impl Node {
                 read.parts.push(nothing(None));
                 continue;
             };
-            if matches!(fetched.error, Some(FetchError::Corrupt { .. })) {
-                partition.found_damage(&self.core);
+            if let Some(FetchError::Corrupt { segment, at }) = fetched.error {
+                partition.found_damage(&self.core, segment, at);
             }
             let bytes = u64::try_from(fetched.record_bytes).unwrap_or(u64::MAX);
             read.record_bytes = read.record_bytes.saturating_add(bytes);

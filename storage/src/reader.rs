@@ -3,7 +3,8 @@
 //! Owns finding the first batch (index, then headers) and cutting what was read at whole batches. Does not own what may be read: the
 //! plan says so.
 //! Invariant: what is given is a run of whole batches in offset order, each with the CRC that it was written with, so damage is an error
-//! and not an answer. Nothing at or beyond the limit is given.
+//! and not an answer: what is whole before it is given first, and the read that begins with it fails. Nothing at or beyond the limit is
+//! given.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -124,8 +125,12 @@ impl ReadPlan {
             if read.bytes >= self.bytes_max && read.bytes > 0 {
                 return Ok(read);
             }
-            if !self.read_part(disk, mode, part, &mut read)? {
-                return Ok(read);
+            match self.read_part(disk, mode, part, &mut read) {
+                Ok(true) => {}
+                Ok(false) => return Ok(read),
+                // The next read begins there.
+                Err(ReadError::Corrupt { .. }) if read.bytes > 0 => return Ok(read),
+                Err(error) => return Err(error),
             }
         }
         let mut batches = Vec::new();
@@ -281,7 +286,8 @@ impl FilePart {
         Ok((header, next))
     }
 
-    /// Whole batches from `position` on, as many as fit in `room`; the first one always if `first`. `None`: not even one.
+    /// Whole batches from `position` on, as many as fit in `room`; the first one always if `first`. `None`: not even one. They end before
+    /// bytes that are no batch; where these come first, that is the error.
     pub(crate) fn read_batches(
         &self,
         disk: &dyn Disk,
@@ -305,7 +311,11 @@ impl FilePart {
         let (mut at, mut next, mut complete, mut last_offset) = (0, None, false, None);
         while bytes.len() - at >= HEADER_BYTES {
             let here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-            let (header, _) = self.header_at(bytes.get(at..).unwrap_or_default(), here, last_offset)?;
+            let (header, _) = match self.header_at(bytes.get(at..).unwrap_or_default(), here, last_offset) {
+                Err(error) if at == 0 => return Err(error),
+                Err(_) => break,
+                Ok(found) => found,
+            };
             let beyond = header.last_offset() >= limit.get();
             let Some(batch) = bytes.get(at..at + header.size()) else {
                 complete = beyond;
@@ -313,7 +323,10 @@ impl FilePart {
             };
             // What the device holds may be other than what was written: nothing of that is handed out.
             if !is_intact(batch, &header) {
-                return Err(self.corrupt(here));
+                match at {
+                    0 => return Err(self.corrupt(here)),
+                    _ => break,
+                }
             }
             // Only now: a header that is damaged may name any offset.
             if beyond {

@@ -22,13 +22,18 @@ const ASK_EVERY_READS: u64 = 64;
 
 impl Partition {
     /// A segment holds other bytes than were written. Nothing of them is handed out; another replica in sync, which has them right, is
-    /// to lead. To be called without the partition's lock.
-    pub(crate) fn found_damage(&self, core: &Core) {
+    /// to lead. To be called without the partition's lock. `segment`, `at`: where the bytes lie.
+    pub(crate) fn found_damage(&self, core: &Core, segment: Offset, at: u64) {
         if !self.published.count_damaged_read().is_multiple_of(ASK_EVERY_READS) {
             return;
         }
         let leads = self.published.role() == PublishedRole::Leading;
-        tracing::error!(partition = %self.id, leads, "a segment is damaged on the disk: what it holds there is not served");
+        let partition = self.lock().log.folder().to_owned();
+        let file = core.config.data_dir.join(&partition).join(format!("{:020}.log", segment.get()));
+        tracing::error!(
+            partition, id = %self.id, file = %file.display(), at, leads,
+            "a segment is damaged on the disk: what it holds there is not served"
+        );
         if leads {
             core.replicas.asks().hand_over(self.id);
         }
@@ -249,14 +254,14 @@ fn fetch_error(error: &ReadError, got: i64) -> FetchError {
         ReadError::BelowStart { start, .. } => FetchError::OutOfRange { start: *start, end: *start, got },
         ReadError::AboveLimit { limit, end, .. } => FetchError::OutOfRange { start: *limit, end: *end, got },
         ReadError::Disk(error) => FetchError::Disk { reason: error.to_string() },
-        ReadError::Corrupt { at, .. } => FetchError::Corrupt { at: *at },
+        ReadError::Corrupt { segment, at } => FetchError::Corrupt { segment: *segment, at: *at },
     }
 }
 
 fn list_error(error: &ReadError) -> ListError {
     match error {
         ReadError::Disk(DiskError::NotCached) => ListError::Cold,
-        ReadError::Corrupt { at, .. } => ListError::Corrupt { at: *at },
+        ReadError::Corrupt { segment, at } => ListError::Corrupt { segment: *segment, at: *at },
         other => ListError::Disk { reason: other.to_string() },
     }
 }
@@ -267,7 +272,7 @@ fn list_refused(error: FetchError) -> ListError {
         FetchError::FencedEpoch { current, got } => ListError::FencedEpoch { current, got },
         FetchError::UnknownEpoch { current, got } => ListError::UnknownEpoch { current, got },
         FetchError::UnknownPartition => ListError::UnknownPartition,
-        FetchError::Corrupt { at } => ListError::Corrupt { at },
+        FetchError::Corrupt { segment, at } => ListError::Corrupt { segment, at },
         FetchError::OffsetNotAvailable { end, .. } => ListError::OffsetNotAvailable { end },
         other @ (FetchError::Disk { .. } | FetchError::OutOfRange { .. }) => {
             ListError::Disk { reason: other.to_string() }

@@ -207,8 +207,8 @@ impl Partition {
         let Some(outflow) = found else { return };
         outflow.flow = Flow::Cold;
         drop(state);
-        if matches!(error, ReadError::Corrupt { .. }) {
-            self.found_damage(core);
+        if let ReadError::Corrupt { segment, at } = error {
+            self.found_damage(core, *segment, *at);
         }
         // Retention may have taken the file between plan and read: then the next plan says so.
         if !matches!(error, ReadError::Disk(DiskError::NotFound { .. })) {

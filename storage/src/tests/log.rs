@@ -250,10 +250,60 @@ fn damage_in_a_segment_is_an_error_and_not_an_answer() {
         bytes[at..at + 61].iter_mut().for_each(|byte| *byte ^= 0x5a);
         std::fs::write(&path, bytes).unwrap();
         let mut node = open(&root);
-        let plan = node.log(1).plan_read(Offset::ZERO, Offset::new(20), 100_000).unwrap();
-        let read = plan.run(&*node.disk, ReadMode::Blocking);
-        assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{what} at {at}: {read:?}");
+        let mut next = Offset::ZERO;
+        let error = loop {
+            let plan = node.log(1).plan_read(next, Offset::new(20), 100_000).unwrap();
+            match plan.run(&*node.disk, ReadMode::Blocking) {
+                Ok(read) => next = read.next.unwrap(),
+                Err(error) => break error,
+            }
+            assert!(next < Offset::new(20), "{what} at {at} was served");
+        };
+        assert!(matches!(error, ReadError::Corrupt { .. }), "{what} at {at}: {error}");
         drop(node);
+    }
+}
+
+#[test]
+fn what_is_whole_before_damage_is_given_and_then_the_damage_is_the_error() {
+    for segment_bytes in [1 << 20, 600] {
+        let (_dir, root) = temp();
+        let mut node = open(&root);
+        node.create(1, &small_segments(segment_bytes));
+        for _ in 0..20 {
+            node.push(1, 100);
+        }
+        node.stop();
+        let expected: Vec<i64> = (0..13).collect();
+        // The batch with offset 13: a record of it, its header, its length.
+        for byte in [100, 20, 9] {
+            let mut node = open(&root);
+            let plan = node.log(1).plan_read(Offset::new(13), Offset::new(14), 1).unwrap();
+            let place = plan.find_first(&*node.disk, ReadMode::Blocking).unwrap().at;
+            let path = file_path(&root.join(folder(1)), place.segment, FileKind::Data);
+            let good = std::fs::read(&path).unwrap();
+            let mut bytes = good.clone();
+            bytes[place.position as usize + byte] ^= 0x40;
+            std::fs::write(&path, bytes).unwrap();
+            let (mut next, mut served) = (Offset::ZERO, Vec::new());
+            let error = loop {
+                let plan = node.log(1).plan_read(next, Offset::new(20), 100_000).unwrap();
+                match plan.run(&*node.disk, ReadMode::Blocking) {
+                    Ok(read) => {
+                        let bytes: Vec<u8> = read.pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+                        let batches = model::batch::split_stored(bytes.into()).collect::<Result<Vec<_>, _>>().unwrap();
+                        served.extend(batches.iter().map(|batch| batch.base_offset().get()));
+                        next = read.next.unwrap();
+                    }
+                    Err(error) => break error,
+                }
+                assert!(next <= Offset::new(13), "byte {byte}");
+            };
+            let at = u64::from(place.position);
+            assert_eq!(error, ReadError::Corrupt { segment: place.segment, at }, "byte {byte}");
+            assert_eq!(served, expected, "byte {byte}");
+            std::fs::write(&path, good).unwrap();
+        }
     }
 }
 
