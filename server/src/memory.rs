@@ -27,6 +27,11 @@ pub struct Allowance {
 pub struct Charge(Option<OwnedSemaphorePermit>);
 
 impl Charge {
+    /// What it allows to be held.
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |permit| permit.num_permits() as u64 * PAGE)
+    }
+
     /// Puts another charge of the same allowance to this one.
     pub fn merge(&mut self, other: Charge) {
         match (&mut self.0, other.0) {
@@ -51,6 +56,11 @@ impl Allowance {
         self.pages.available_permits() as u64 * PAGE
     }
 
+    /// Little is left: who holds some and does not go on may be told to.
+    pub fn is_scarce(&self) -> bool {
+        self.free() < self.limit / 8
+    }
+
     /// Takes so many bytes, or `None` when they are not free.
     pub fn try_take(&self, bytes: usize) -> Option<Charge> {
         self.pages.clone().try_acquire_many_owned(self.pages_for(bytes)).ok().map(|permit| Charge(Some(permit)))
@@ -62,10 +72,19 @@ impl Allowance {
         Charge(Some(permit.expect("the semaphore is never closed")))
     }
 
-    /// Takes as much of it as is free: for bytes that exist already and were bounded by `free` before.
-    pub fn take_some(&self, bytes: usize) -> Charge {
-        let wanted = self.pages_for(bytes).min(u32::try_from(self.pages.available_permits()).unwrap_or(u32::MAX));
-        Charge(self.pages.clone().try_acquire_many_owned(wanted).ok())
+    /// A charge for exactly so many bytes, made of one that is held: the rest of that is given back, what is missing taken. `None`, and
+    /// nothing is held any more, when so much is not free.
+    pub fn adjust(&self, mut held: Charge, bytes: usize) -> Option<Charge> {
+        let wanted = self.pages_for(bytes) as usize;
+        let has = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if has > wanted {
+            drop(held.0.as_mut().and_then(|permit| permit.split(has - wanted)));
+        } else if has < wanted {
+            let missing = u32::try_from(wanted - has).unwrap_or(u32::MAX);
+            let more = self.pages.clone().try_acquire_many_owned(missing).ok()?;
+            held.merge(Charge(Some(more)));
+        }
+        Some(held)
     }
 
     /// Never more than the whole: a single request may always be served, alone.
@@ -107,6 +126,25 @@ mod tests {
         let all = allowance.try_take(1000 * 4096).expect("alone it may be served");
         assert_eq!(allowance.free(), 0);
         drop(all);
+        assert_eq!(allowance.free(), 64 * 4096);
+    }
+
+    #[test]
+    fn a_charge_is_made_larger_and_smaller_and_only_with_what_is_free() {
+        let allowance = Allowance::new(64 * 4096);
+        let others = allowance.try_take(50 * 4096).expect("free");
+        let held = allowance.adjust(Charge::default(), 10 * 4096).expect("free");
+        let held = allowance.adjust(held, 14 * 4096).expect("free");
+        assert_eq!((held.bytes(), allowance.free()), (14 * 4096, 0));
+        let held = allowance.adjust(held, 3 * 4096).expect("smaller");
+        assert_eq!((held.bytes(), allowance.free()), (3 * 4096, 11 * 4096));
+        assert!(allowance.adjust(held, 15 * 4096).is_none());
+        assert_eq!(allowance.free(), 14 * 4096, "what was held is given back");
+        drop(others);
+        // More than there is at all: everything, alone.
+        let all = allowance.adjust(Charge::default(), 65 * 4096).expect("all of it");
+        assert_eq!((all.bytes(), allowance.free()), (64 * 4096, 0));
+        assert_eq!(allowance.adjust(all, 0).expect("nothing").bytes(), 0);
         assert_eq!(allowance.free(), 64 * 4096);
     }
 

@@ -2,12 +2,15 @@
 //!
 //! Owns the byte budget, the long poll, and what a request changes in its session. Does not own limits nor reading.
 //! Invariants: nothing at or beyond the published limit is read; a fetch waits only where nothing that it asked for is
-//! there; it never waits with a request of another kind behind it on its connection.
+//! there, or no memory is free for it; it never waits with a request of another kind behind it on its connection.
+//! Invariant: the records of an answer are charged to the memory for answers, all of them; only a first batch that is
+//! larger than the whole of it counts as that.
 //! Versions: 7 has sessions (KIP-227), 9 epochs of leaders, 11 a consumer's rack (KIP-392), 12 is flexible and has
 //! diverging epochs (KIP-595), 13 names topics by id, 15 moves the replica id, 16 names new leaders (KIP-951), 18 tells a
 //! replica's high watermark (KIP-1166).
 
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use super::fetch_sessions::{Begun, Lease, Session, Slot, TopicKey};
 use super::leaders::elsewhere;
 use super::preferred;
 use super::topics::{find_name, id_of};
+use crate::memory::{Allowance, Charge};
 use crate::metrics::add;
 use crate::net::reply::ReplyCell;
 use crate::wire::StrBytes;
@@ -33,7 +37,7 @@ use crate::wire::messages::{FetchRequest, FetchResponse};
 
 pub struct Fetch;
 
-/// However little memory is free, a fetch may take this.
+/// However little memory is free, a fetch asks for this.
 const BYTES_MIN: u64 = 64 * 1024;
 
 impl Api for Fetch {
@@ -166,15 +170,26 @@ impl Wait {
     /// beginning; one of a single fetch only when it has to wait.
     async fn look(&self, ctx: &RequestContext, session: &mut Session, stays: bool) -> Look {
         let mut watch = stays;
+        let mut held = Charge::default();
         loop {
-            let look = self.look_once(ctx, session, watch).await;
-            let over = self.deadline.is_none_or(|deadline| deadline <= Instant::now()) || self.cell.is_hurried();
-            if over || session.is_empty() || look.must_answer || look.record_bytes >= self.bytes_min.max(1) {
-                return look;
+            let mut look = self.look_once(ctx, session, watch, held.bytes()).await;
+            let enough = look.must_answer || look.record_bytes >= self.bytes_min;
+            if enough || session.is_empty() || self.is_over() {
+                let needed = usize::try_from(look.record_bytes).unwrap_or(usize::MAX);
+                if let Some(charge) = ctx.broker.answer_memory.adjust(std::mem::take(&mut held), needed) {
+                    look.charge = charge;
+                    return look;
+                }
+                // Others hold the memory. Before anything is waited for, the records go.
+                look.drop_records();
+                if look.must_answer {
+                    return look;
+                }
+                let Some(charge) = self.turn(&ctx.broker.answer_memory, needed).await else { return look };
+                held = charge;
+                continue;
             }
-            if self.bytes_min == 0 {
-                return look;
-            }
+            held = Charge::default();
             if !watch {
                 // What comes between the look and the watch would be missed: look again.
                 watch = true;
@@ -187,6 +202,25 @@ impl Wait {
         }
     }
 
+    fn is_over(&self) -> bool {
+        self.deadline.is_none_or(|deadline| deadline <= Instant::now()) || self.cell.is_hurried()
+    }
+
+    /// Waits in turn for memory: whoever has waited longest gets what becomes free, so one goes on whenever others are done.
+    async fn turn(&self, memory: &Allowance, bytes: usize) -> Option<Charge> {
+        let deadline = self.deadline?;
+        let mut turn = pin!(memory.take(bytes));
+        while !self.is_over() {
+            tokio::select! {
+                biased;
+                charge = &mut turn => return Some(charge),
+                () = self.cell.woken() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+        None
+    }
+
     async fn park(&self) {
         let Some(deadline) = self.deadline else { return };
         tokio::select! {
@@ -196,7 +230,8 @@ impl Wait {
         }
     }
 
-    async fn look_once(&self, ctx: &RequestContext, session: &mut Session, watch: bool) -> Look {
+    /// `held`: bytes of memory that this fetch has.
+    async fn look_once(&self, ctx: &RequestContext, session: &mut Session, watch: bool, held: u64) -> Look {
         let image = ctx.broker.image();
         let mut look = Look::default();
         let mut parts = Vec::new();
@@ -222,7 +257,7 @@ impl Wait {
         }
         look.must_answer = look.unknown.len() == session.len() || !look.found.is_empty();
         let limits = FetchLimits {
-            bytes_max: self.bytes_allowed(ctx),
+            bytes_max: self.bytes_allowed(ctx, held),
             committed_only: self.committed_only,
             // Who tells no rack was sent here by old metadata, and is to go to the leader.
             at_follower: ctx.version >= preferred::VERSION_MIN && !self.rack.is_empty(),
@@ -234,14 +269,13 @@ impl Wait {
             look.must_answer |= read.error.is_some() || read.diverging.is_some();
             look.found.push(Found { at, from: part.from, read, preferred: None });
         }
-        add(&ctx.broker.metrics.records_bytes_out, look.record_bytes);
         look
     }
 
     /// Answers share one allowance: the less of it is free, the smaller they get.
-    fn bytes_allowed(&self, ctx: &RequestContext) -> u64 {
+    fn bytes_allowed(&self, ctx: &RequestContext, held: u64) -> u64 {
         let statics = ctx.broker.image().statics().fetch_bytes_max;
-        let free = (ctx.broker.answer_memory.free() / 2).max(BYTES_MIN);
+        let free = if held > 0 { held } else { (ctx.broker.answer_memory.free() / 2).max(BYTES_MIN) };
         self.bytes_max.min(statics.into()).min(free)
     }
 }

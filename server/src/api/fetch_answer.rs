@@ -13,6 +13,8 @@ use super::context::{Reply, RequestContext};
 use super::fetch_sessions::{Session, Slot, Told, TopicKey};
 use super::leaders::Leaders;
 use super::topics::{text, uuid_of};
+use crate::memory::Charge;
+use crate::metrics::add;
 use crate::wire::messages::fetch_response::{FetchableTopicResponse, NodeEndpoint, PartitionData};
 use crate::wire::messages::{FetchRequest, FetchResponse};
 use crate::wire::{Splices, StrBytes};
@@ -26,6 +28,19 @@ pub struct Look {
     pub record_bytes: u64,
     /// Something that the client must hear of now.
     pub must_answer: bool,
+    /// For the records.
+    pub charge: Charge,
+}
+
+impl Look {
+    /// The same answer without the records: they are there still when the client asks again.
+    pub fn drop_records(&mut self) {
+        self.record_bytes = 0;
+        for found in &mut self.found {
+            found.read.records = Vec::new();
+            found.read.record_bytes = 0;
+        }
+    }
 }
 
 pub struct Found {
@@ -45,7 +60,7 @@ pub fn show(
     session_id: i32,
     full: bool,
 ) -> Reply<FetchResponse> {
-    let charge = ctx.broker.answer_memory.take_some(usize::try_from(look.record_bytes).unwrap_or(usize::MAX));
+    add(&ctx.broker.metrics.records_bytes_out, look.record_bytes);
     let mut splices = Splices::new();
     let mut leaders = Leaders::default();
     let mut topics = Topics::new(ctx.version);
@@ -90,7 +105,7 @@ pub fn show(
         });
         response.node_endpoints = endpoints.collect();
     }
-    Reply::Records { response, splices, charge }
+    Reply::Records { response, splices, charge: look.charge }
 }
 
 /// Whether the same look would find something without anything moving: records, or the same error.

@@ -19,11 +19,13 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use crate::api::dispatch::{Answered, Started};
 use crate::broker::Broker;
-use crate::memory::Charge;
+use crate::memory::{Allowance, Charge};
 use crate::metrics::add;
 
 /// A client that takes nothing for so long is closed.
 const WRITE_WAIT: Duration = Duration::from_secs(60);
+/// One that takes nothing for so long is closed when no memory is left for the answers of others.
+const WRITE_WAIT_SCARCE: Duration = Duration::from_secs(5);
 /// How many answers, and bytes of them, are gathered for one write.
 const GATHER_BYTES: usize = 256 * 1024;
 const GATHER_ANSWERS: usize = 256;
@@ -41,8 +43,8 @@ pub struct Entry {
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the client took nothing of {left} bytes for {} s", WRITE_WAIT.as_secs())]
-    Timeout { left: usize },
+    #[error("the client took nothing of {left} bytes for {} s", .waited.as_secs())]
+    Timeout { left: usize, waited: Duration },
     #[error("writing failed: {0}")]
     Io(std::io::Error),
     /// Produce with acks=0 has no other way to say that it failed; the client learns it as Kafka tells it.
@@ -65,7 +67,7 @@ pub async fn run(
             return Err(WriteError::NoAnswer { reason });
         }
         add(&broker.metrics.bytes_out, batch.bytes as u64);
-        write_all(&outgoing, &mut batch.pieces).await?;
+        write_all(&outgoing, &mut batch.pieces, &broker.answer_memory).await?;
         connection.finish(batch.requests, batch.held);
         batch.clear();
         if !open {
@@ -141,14 +143,26 @@ fn gather(
     if batch.requests > 0 { Poll::Ready(true) } else { Poll::Pending }
 }
 
-async fn write_all(outgoing: &OwnedWriteHalf, pieces: &mut VecDeque<Bytes>) -> Result<(), WriteError> {
+async fn write_all(
+    outgoing: &OwnedWriteHalf,
+    pieces: &mut VecDeque<Bytes>,
+    memory: &Allowance,
+) -> Result<(), WriteError> {
     while !pieces.is_empty() {
         match write_some::<SLICES_MAX>(outgoing.as_ref(), pieces) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 let left = || pieces.iter().map(Bytes::len).sum();
-                let writable = timeout(WRITE_WAIT, outgoing.writable()).await;
-                writable.map_err(|_| WriteError::Timeout { left: left() })?.map_err(WriteError::Io)?;
+                let mut waited = Duration::ZERO;
+                loop {
+                    match timeout(WRITE_WAIT_SCARCE, outgoing.writable()).await {
+                        Ok(writable) => break writable.map_err(WriteError::Io)?,
+                        Err(_) => waited += WRITE_WAIT_SCARCE,
+                    }
+                    if waited >= WRITE_WAIT || memory.is_scarce() {
+                        return Err(WriteError::Timeout { left: left(), waited });
+                    }
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(WriteError::Io(error)),
