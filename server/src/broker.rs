@@ -22,6 +22,7 @@ use crate::disk::writers::Executor;
 use crate::memory::Allowance;
 use crate::metrics::Metrics;
 use crate::net::admission::ConnectionLimits;
+use crate::net::complaints::Complaints;
 use crate::net::reply::ReplyCell;
 use crate::telemetry::Telemetry;
 
@@ -62,6 +63,7 @@ pub struct Broker {
     pub cold: ColdReads,
     /// What clients push of their own metrics.
     pub telemetry: Telemetry,
+    pub complaints: Complaints,
 }
 
 impl Broker {
@@ -73,6 +75,7 @@ impl Broker {
             sessions: FetchSessions::new(usize::try_from(sessions_max).unwrap_or(usize::MAX)),
             cold: ColdReads::default(),
             telemetry: Telemetry::new(node.image().statics().telemetry_bytes_max),
+            complaints: Complaints::default(),
             node,
             executor,
             metrics,

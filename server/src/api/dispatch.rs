@@ -130,12 +130,12 @@ impl Answered {
 pub enum Refused {
     #[error(transparent)]
     Header(#[from] HeaderError),
-    #[error(transparent)]
-    Body(WireError),
+    #[error("{name} (api key {key}) version {version}: {error}")]
+    Body { key: i16, name: &'static str, version: i16, error: WireError },
     #[error("api key {key} is not served")]
     NotServed { key: i16 },
-    #[error("{name} version {version} is not served, only {min} to {max}")]
-    Version { name: &'static str, version: i16, min: i16, max: i16 },
+    #[error("{name} (api key {key}) version {version} is not served, only {min} to {max}")]
+    Version { key: i16, name: &'static str, version: i16, min: i16, max: i16 },
 }
 
 impl Refused {
@@ -144,7 +144,7 @@ impl Refused {
             Refused::Header(HeaderError::UnknownApi { .. }) | Refused::NotServed { .. } => Invalid::UnknownApi,
             Refused::Header(HeaderError::UnknownVersion { .. }) | Refused::Version { .. } => Invalid::UnknownVersion,
             Refused::Header(_) => Invalid::Header,
-            Refused::Body(_) => Invalid::Body,
+            Refused::Body { .. } => Invalid::Body,
         }
     }
 }
@@ -163,7 +163,7 @@ pub fn start(broker: &Arc<Broker>, connection: &Arc<Connection>, frame: Bytes) -
     let served = find(key).ok_or(Refused::NotServed { key })?;
     let version = header.api_version;
     if version < served.min || version > served.max {
-        return Err(Refused::Version { name: served.name, version, min: served.min, max: served.max });
+        return Err(Refused::Version { key, name: served.name, version, min: served.min, max: served.max });
     }
     broker.metrics.request(key);
     if key != FETCH_KEY {
@@ -183,13 +183,15 @@ pub fn start(broker: &Arc<Broker>, connection: &Arc<Connection>, frame: Bytes) -
 fn unsupported_api_versions(broker: &Broker, correlation_id: i32) -> Result<Started, Refused> {
     broker.metrics.request(API_VERSIONS_KEY);
     let served = find(API_VERSIONS_KEY).expect("ApiVersions is served");
-    let frame = wire::unsupported_api_versions(correlation_id, served.min, served.max).map_err(Refused::Body)?;
+    let frame = wire::unsupported_api_versions(correlation_id, served.min, served.max)
+        .map_err(|error| Refused::Body { key: API_VERSIONS_KEY, name: served.name, version: 0, error })?;
     Ok(Started::Done(Answered::Frame { frame, charge: Charge::default() }))
 }
 
 fn start_one<A: Api>(ctx: RequestContext, body: Bytes) -> Result<Started, Refused> {
     let (version, correlation_id) = (ctx.version, ctx.correlation_id);
-    let request = wire::decode_request::<A::Request>(version, body).map_err(Refused::Body)?;
+    let refused = |error| Refused::Body { key: <A::Request as Request>::KEY, name: A::NAME, version, error };
+    let request = wire::decode_request::<A::Request>(version, body).map_err(refused)?;
     let handling = A::handle(ctx, request);
     let mut future = Box::pin(async move { finish::<A>(version, correlation_id, handling.await) });
     // Whoever takes a waiting request over polls it again, so no wake is lost.

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::JoinError;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::frame::{FrameError, Frames};
 use super::reply::ReplyCell;
@@ -106,6 +106,11 @@ impl Closed {
             Closed::SlowFrame { .. } => Some(Invalid::FrameTimeout),
             Closed::Memory { .. } => Some(Invalid::Memory),
         }
+    }
+
+    /// What came was no request that is served: somebody should look at the client.
+    fn is_malformed(&self) -> bool {
+        matches!(self, Closed::Frame(_) | Closed::Refused(_))
     }
 }
 
@@ -213,7 +218,12 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     if let Some(reason) = closed.reason() {
         broker.metrics.invalid(reason);
     }
+    let said = if closed.is_malformed() { broker.complaints.may_say(crate::clock::mono()) } else { None };
     match closed {
+        closed if said.is_some() => {
+            let unsaid = said.unwrap_or_default();
+            warn!(peer = %connection.peer, unsaid, "a client sent what is no request, and its connection was closed: {closed}");
+        }
         // The panic itself is on stderr: this says whom it cost.
         Closed::Failed => error!(peer = %connection.peer, "connection closed: {closed}"),
         closed => debug!(peer = %connection.peer, "connection closed: {closed}"),
