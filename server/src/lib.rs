@@ -14,6 +14,7 @@ pub mod exporter;
 pub mod http;
 pub mod memory;
 pub mod metrics;
+mod near;
 pub mod net;
 pub mod peer;
 pub mod run;

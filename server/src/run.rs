@@ -105,6 +105,9 @@ pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
     if !config.without_effect.is_empty() {
         warn!("these settings of Kafka's have no effect in Weir: {}", config.without_effect.join(", "));
     }
+    for one in &config.bounded {
+        warn!("this setting holds in part: {one}");
+    }
     let kafka = bind_clients(&config)?;
     let http = bind(&config.http, "--http 127.0.0.1:9744")?;
     let peer = config.peer.as_ref().map(|peer| bind(&peer.listen, "--peer-listen 127.0.0.1:9193")).transpose()?;

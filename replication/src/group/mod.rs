@@ -22,7 +22,7 @@ mod types;
 
 pub use classic::Reply;
 pub use codec::CodecError;
-pub use config::GroupConfig;
+pub use config::{GroupConfig, MEMBERS_MAX};
 pub use consumer::{
     ASSIGNMENT_INTERVAL, Assignor, Catalog, ClassicInfo, ConsumerBeat, ConsumerConfig, ConsumerHeartbeat,
     ConsumerRecord, Current, DescribedConsumer, DescribedConsumerGroup, GroupEpoch, HEARTBEAT_INTERVAL, MemberInfo,

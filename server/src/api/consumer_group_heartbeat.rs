@@ -27,7 +27,10 @@ impl Api for ConsumerGroupHeartbeat {
         ctx: RequestContext,
         request: ConsumerGroupHeartbeatRequest,
     ) -> Reply<ConsumerGroupHeartbeatResponse> {
-        if ctx.broker.image().features().get(GROUP_VERSION).is_none_or(|level| *level < 1) {
+        let image = ctx.broker.image();
+        let protocols = image.statics().get("group.coordinator.rebalance.protocols");
+        let switched_off = protocols.is_some_and(|list| !list.split(',').any(|one| one.trim() == "consumer"));
+        if switched_off || image.features().get(GROUP_VERSION).is_none_or(|level| *level < 1) {
             let code = ErrorCode::UnsupportedVersion.to_wire();
             return ConsumerGroupHeartbeatResponse::default().with_error_code(code).into();
         }

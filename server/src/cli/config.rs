@@ -219,6 +219,7 @@ impl Diff {
                 for odd in checked.unknown.iter().chain(&checked.without_effect) {
                     eprintln!("nothing acts on {odd}");
                 }
+                checked.bounded.iter().for_each(|one| eprintln!("{one}"));
                 let acted = |key: &&String| effect::of(key) == effect::Effect::ActedOn;
                 let one = |key: &String| {
                     let value = raw.settings.get(key).map(|setting| setting.value.trim().to_owned());

@@ -20,6 +20,7 @@ use super::show::{Output, or_dash, print, print_json};
 use crate::config::effect::{self, Effect};
 use crate::config::raw::Raw;
 use crate::config::{Config, defaults, words};
+use crate::near::{did_you_mean, near};
 
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -106,8 +107,12 @@ fn known(key: &str) -> anyhow::Result<Known> {
     Ok(Known { of, does, allowed: kind.map(allowed), default, stand_in })
 }
 
-/// The names that begin or end alike.
+/// The names that are spelt nearly alike; where there is none, those that share words.
 fn similar(key: &str) -> String {
+    let spelt = near(key, topic_keys::KEYS.iter().map(|key| key.name).chain(effect::all()), 3);
+    if !spelt.is_empty() {
+        return did_you_mean(&spelt);
+    }
     let words: Vec<&str> = key.split('.').collect();
     let shared = |name: &str| name.split('.').filter(|word| words.contains(word)).count();
     let all = topic_keys::KEYS.iter().map(|key| key.name).chain(effect::with_effect());
@@ -228,7 +233,8 @@ impl Explain {
     fn list_odd(&self, raw: &Raw) -> anyhow::Result<()> {
         let config = Config::check(raw)?;
         if self.output == Output::Json {
-            return print_json(&json!({ "unknown": config.unknown, "without_effect": config.without_effect }));
+            let Config { unknown, without_effect, bounded, .. } = config;
+            return print_json(&json!({ "unknown": unknown, "without_effect": without_effect, "bounded": bounded }));
         }
         let mut text = String::new();
         for one in &config.unknown {
@@ -237,6 +243,7 @@ impl Explain {
         for one in &config.without_effect {
             text.push_str(&format!("{one}: Kafka has it, nothing here acts on it\n"));
         }
+        config.bounded.iter().for_each(|one| text.push_str(&format!("{one}\n")));
         if text.is_empty() {
             text = "everything that is given has an effect; `weir config explain KEY` says which\n".to_owned();
         }
@@ -287,6 +294,8 @@ mod tests {
             assert!(!known(key).expect(key).does.is_empty(), "{key}");
         }
         let error = known("log.retention.housr").expect_err("unknown").to_string();
-        assert!(error.contains("log.retention.hours"), "{error}");
+        assert!(error.ends_with("; did you mean log.retention.hours?"), "{error}");
+        let error = known("retention.of.cats").expect_err("unknown").to_string();
+        assert!(error.contains("did you mean one of"), "{error}");
     }
 }

@@ -48,6 +48,8 @@ pub struct Config {
     pub unknown: Vec<String>,
     /// Settings of Kafka's that were given and on which nothing acts, with where they were set.
     pub without_effect: Vec<String>,
+    /// Settings that hold up to a bound only, with where they were set and what holds.
+    pub bounded: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,7 @@ impl Config {
             settings.size("socket.request.max.bytes", REQUEST_BYTES_MAX, 1024, REQUEST_BYTES_MAX)?;
         let broker = settings.broker()?;
         settings.refuse_missing_security()?;
+        settings.refuse_missing_parts()?;
         let node_id = settings.node_id()?;
         let network = settings.network(node_id)?;
         let usable = memory::usable_bytes();
@@ -95,6 +98,7 @@ impl Config {
             memory_bytes: settings.number("memory.bytes", memory_default, MEMORY_BYTES_MIN, u64::MAX / 2)?,
             unknown: settings.unknown(),
             without_effect: settings.without_effect(),
+            bounded: settings.bounded(),
             broker: Arc::new(broker),
         })
     }

@@ -6,6 +6,7 @@
 use replication::metadata::broker_config::BrokerKey;
 
 use super::checked::{ConfigRefused, Settings};
+use crate::near::near;
 
 /// Our own.
 const OWN_KEYS: &[&str] =
@@ -40,6 +41,7 @@ const ACTED_ON: &[&str] = &[
     "group.consumer.min.heartbeat.interval.ms",
     "group.consumer.min.session.timeout.ms",
     "group.consumer.session.timeout.ms",
+    "group.coordinator.rebalance.protocols",
     "group.initial.rebalance.delay.ms",
     "group.max.session.timeout.ms",
     "group.max.size",
@@ -99,6 +101,22 @@ const ACTED_ON: &[&str] = &[
 /// Of Kafka's: roles and names that Weir does not need. Every node has every role, and finds the others by the addresses.
 const NOT_NEEDED: &[&str] = &["inter.broker.listener.name", "process.roles"];
 
+/// Of earlier versions of Kafka, in many a file still.
+const OF_EARLIER: &[&str] = &[
+    "broker.id.generation.enable",
+    "delegation.token.master.key",
+    "inter.broker.protocol.version",
+    "leader.imbalance.per.broker.percentage",
+    "log.message.downconversion.enable",
+    "log.message.format.version",
+    "log.message.timestamp.difference.max.ms",
+    "offsets.commit.required.acks",
+    "reserved.broker.max.id",
+    "zookeeper.connect",
+    "zookeeper.connection.timeout.ms",
+    "zookeeper.session.timeout.ms",
+];
+
 /// What Kafka's plugins read: names that its table does not have.
 const OF_PLUGINS: &[&str] = &["allow.everyone.if.no.acl.found", "super.users"];
 
@@ -134,6 +152,11 @@ pub fn with_effect() -> impl Iterator<Item = &'static str> {
     names.into_iter()
 }
 
+/// All names that a node's settings may have.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    OWN_KEYS.iter().copied().chain(BrokerKey::all().iter().map(|key| key.name))
+}
+
 impl Settings<'_> {
     /// What would protect the data and cannot: a start without it would serve everybody in silence.
     pub(super) fn refuse_missing_security(&self) -> Result<(), ConfigRefused> {
@@ -154,22 +177,29 @@ impl Settings<'_> {
 
     /// Names that neither Kafka 4.4 nor Weir has.
     pub(super) fn unknown(&self) -> Vec<String> {
-        self.named(|key| !is_of_kafka(key) && !OWN_KEYS.contains(&key))
+        let unknown = self.given(|key| !is_of_kafka(key) && !OWN_KEYS.contains(&key));
+        let one = |(key, origin): (&str, String)| match near(key, all(), 1)[..] {
+            [meant] => format!("{key} ({origin}; did you mean {meant}?)"),
+            _ => format!("{key} ({origin})"),
+        };
+        unknown.map(one).collect()
     }
 
     /// Kafka has them, and nothing here acts on them.
     pub(super) fn without_effect(&self) -> Vec<String> {
-        self.named(|key| is_of_kafka(key) && !ACTED_ON.contains(&key) && !NOT_NEEDED.contains(&key))
+        let given = self.given(|key| is_of_kafka(key) && !ACTED_ON.contains(&key) && !NOT_NEEDED.contains(&key));
+        given.map(|(key, origin)| format!("{key} ({origin})")).collect()
     }
 
-    fn named(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let given = self.0.iter().filter(|(key, setting)| wanted(key) && !setting.value.trim().is_empty());
-        given.map(|(key, setting)| format!("{key} ({})", setting.origin)).collect()
+    /// Each with where it was set.
+    fn given(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, String)> {
+        let given = self.0.iter().filter(move |(key, setting)| wanted(key) && !setting.value.trim().is_empty());
+        given.map(|(key, setting)| (key.as_str(), setting.origin.to_string()))
     }
 }
 
 fn is_of_kafka(key: &str) -> bool {
-    BrokerKey::find(key).is_some() || OF_PLUGINS.contains(&key)
+    BrokerKey::find(key).is_some() || OF_PLUGINS.contains(&key) || OF_EARLIER.contains(&key)
 }
 
 #[cfg(test)]
@@ -189,6 +219,9 @@ mod tests {
         for key in ACTED_ON.iter().chain(NOT_NEEDED) {
             assert!(BrokerKey::find(key).is_some(), "{key}");
         }
+        for key in OF_EARLIER.iter().chain(OF_PLUGINS) {
+            assert!(BrokerKey::find(key).is_none(), "{key}");
+        }
     }
 
     #[test]
@@ -196,7 +229,7 @@ mod tests {
         let config = check(&["log.retention.housr=1", "num.partitions=8"]).expect("valid");
         assert_eq!(
             (config.unknown, config.without_effect),
-            (vec!["log.retention.housr (--set)".to_owned()], Vec::new())
+            (vec!["log.retention.housr (--set; did you mean log.retention.hours?)".to_owned()], Vec::new())
         );
     }
 
@@ -211,6 +244,8 @@ mod tests {
             "log.cleaner.threads=4",
             "compression.lz4.level=9",
             "num.io.threads=16",
+            "leader.imbalance.per.broker.percentage=10",
+            "zookeeper.connect=localhost:2181",
         ] {
             let config = check(&[pair]).expect(pair);
             let key = pair.split_once('=').expect("pair").0;

@@ -1,5 +1,6 @@
 //! Configuration: what files, environment and flags say, and what the program may rely on.
 
+mod bounds;
 pub mod checked;
 mod connections;
 pub mod defaults;

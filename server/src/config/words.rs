@@ -26,12 +26,12 @@ const WORDS: &[(&str, &str)] = &[
         "Replicas of a topic that is made without saying how many; unset: as many as there are nodes, at most 3.",
     ),
     ("delete.topic.enable", "Whether topics can be deleted."),
-    ("fetch.max.bytes", "The most that one answer to a reader holds."),
+    ("fetch.max.bytes", "The most that one answer to a reader holds, up to 16777216."),
     ("group.consumer.assignors", "The assignors that groups of the consumer protocol may use, the first by default."),
     ("group.consumer.max.assignment.interval.ms", "The most that a group may set its own interval to."),
     ("group.consumer.max.heartbeat.interval.ms", "The most that a group may set its own interval to."),
     ("group.consumer.max.session.timeout.ms", "The most that a group may set its own timeout to."),
-    ("group.consumer.max.size", "The most members of one group of the consumer protocol."),
+    ("group.consumer.max.size", "The most members of one group of the consumer protocol, up to 10000."),
     (
         "group.consumer.migration.policy",
         "Which groups may change between the classic and the consumer protocol while they run.",
@@ -40,11 +40,15 @@ const WORDS: &[(&str, &str)] = &[
     ("group.consumer.min.heartbeat.interval.ms", "The least that a group may set its own interval to."),
     ("group.consumer.min.session.timeout.ms", "The least that a group may set its own timeout to."),
     (
+        "group.coordinator.rebalance.protocols",
+        "Which protocols of groups are served; without consumer, its heartbeats are refused and clients must use the classic one.",
+    ),
+    (
         "group.initial.rebalance.delay.ms",
         "How long an empty classic group waits for more members before it assigns partitions.",
     ),
     ("group.max.session.timeout.ms", "The longest session timeout that a member of a classic group may ask for."),
-    ("group.max.size", "The most members of one classic group."),
+    ("group.max.size", "The most members of one classic group, up to 10000."),
     ("group.min.session.timeout.ms", "The shortest session timeout that a member of a classic group may ask for."),
     ("http", "Where /live, /ready and /metrics are."),
     (
