@@ -131,6 +131,11 @@ impl Node {
         self.ready.load(Ordering::Relaxed)
     }
 
+    /// For how long this node has heard of no controller, which is what a cluster without a majority of its voters has. `None`: there is one.
+    pub fn without_controller(&self, now: Now) -> Option<Duration> {
+        self.cold().driver.without_controller(now)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

@@ -119,6 +119,28 @@ fn a_killed_controller_is_followed_by_another_within_200_ms_and_all_partitions_a
 }
 
 #[test]
+fn a_node_that_hears_of_no_controller_says_for_how_long() {
+    let mut cluster = Cluster::founded(&THREE);
+    let without = |cluster: &mut Cluster, node| cluster.call(node, |node, now, _| node.without_controller(now));
+    cluster.pass(2_000);
+    for node in THREE {
+        assert_eq!(without(&mut cluster, node), None);
+    }
+    let controller = cluster.controller().expect("they agree");
+    let [left, gone] = others(controller)[..] else { panic!("three nodes") };
+    // One of three changes nothing for the rest.
+    cluster.kill(controller);
+    cluster.pass(2_000);
+    assert_eq!((without(&mut cluster, left), without(&mut cluster, gone)), (None, None));
+    cluster.kill(gone);
+    cluster.pass(12_000);
+    let lost = without(&mut cluster, left).expect("it is alone");
+    assert!((8_000..=12_000).contains(&millis(lost)), "{lost:?}");
+    cluster.start(gone);
+    cluster.until("there is one again", 3_000, |cluster| without(cluster, left).is_none());
+}
+
+#[test]
 fn a_killed_node_that_does_not_control_is_fenced_within_100_ms() {
     let mut cluster = with_topic();
     let controller = cluster.controller().expect("they agree");

@@ -2,10 +2,13 @@
 //!
 //! Owns a parser of the request line that reads no more than it needs. Does not own the figures.
 //! Invariants: a request takes at most `REQUEST_BYTES_MAX`, and `WAIT` each to be read, answered and taken away; at most
-//! `CONNECTIONS_MAX` are served at once; nothing here changes anything. What cannot be gathered in time is left out of `/metrics`,
-//! which says so, and does not take the rest along.
+//! `CONNECTIONS_MAX` are served at once, and one more ends the one that has said nothing for longest: whoever holds
+//! connections open keeps no probe from its answer; nothing here changes anything. What cannot be gathered in time is left
+//! out of `/metrics`, which says so, and does not take the rest along.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use node::budget::BudgetLimits;
@@ -13,7 +16,7 @@ use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_M
 use replication::group::GroupConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -26,33 +29,54 @@ use crate::metrics::{gauge, series_head};
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 const WAIT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 64;
+/// So long without a controller is no election any more.
+const CONTROLLER_WAIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One connection that is served.
+struct Served {
+    task: AbortHandle,
+    /// It has said what it wants.
+    asked: Arc<AtomicBool>,
+}
 
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // In the order of their coming.
+    let mut served: VecDeque<Served> = VecDeque::with_capacity(CONNECTIONS_MAX);
     loop {
-        let permit = free.clone().acquire_owned().await.expect("the semaphore is never closed");
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let broker = broker.clone();
-                tokio::spawn(async move {
-                    if let Err(step) = answer(stream, &broker).await {
-                        debug!(%peer, "http: {step} took more than {} s", WAIT.as_secs());
-                    }
-                    drop(permit);
-                });
+        let Ok((stream, peer)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        served.retain(|one| !one.task.is_finished());
+        if served.len() >= CONNECTIONS_MAX {
+            let silent = served.iter().position(|one| !one.asked.load(Ordering::Relaxed));
+            // Where all have asked, the first of them does not take its answer.
+            if let Some(one) = served.remove(silent.unwrap_or(0)) {
+                one.task.abort();
             }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
+        let (broker, asked) = (broker.clone(), Arc::new(AtomicBool::new(false)));
+        let heard = asked.clone();
+        let task = tokio::spawn(async move {
+            if let Err(step) = answer(stream, &broker, &heard).await {
+                debug!(%peer, "http: {step} took more than {} s", WAIT.as_secs());
+            }
+        });
+        served.push_back(Served { task: task.abort_handle(), asked });
     }
 }
 
 /// What took too long, if something did.
-async fn answer(mut stream: TcpStream, broker: &Broker) -> Result<(), &'static str> {
+async fn answer(mut stream: TcpStream, broker: &Broker, heard: &AtomicBool) -> Result<(), &'static str> {
     let head = timeout(WAIT, read_head(&mut stream)).await.map_err(|_| "the request")?;
     let Some(head) = head else { return Ok(()) };
-    let response = respond(&head, broker).await;
+    heard.store(true, Ordering::Relaxed);
+    let response = match is_http(&head) {
+        true => respond(&head, broker).await,
+        false => response("400 Bad Request", "text/plain", "this port speaks HTTP, not the Kafka protocol\n", true),
+    };
     let written = async {
         // The client may be gone; there is nobody to tell.
         let _ = stream.write_all(response.as_bytes()).await;
@@ -63,12 +87,29 @@ async fn answer(mut stream: TcpStream, broker: &Broker) -> Result<(), &'static s
 
 async fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut head = Vec::with_capacity(1024);
-    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+    while is_http(&head) && !head.windows(4).any(|window| window == b"\r\n\r\n") {
         if head.len() >= REQUEST_BYTES_MAX || stream.read_buf(&mut head).await.ok()? == 0 {
             return None;
         }
     }
     Some(head)
+}
+
+/// Why clients had better go elsewhere. `None`: they need not.
+fn not_ready(broker: &Broker) -> Option<String> {
+    if !broker.node.is_ready() {
+        return Some("this node is not registered with its cluster yet".to_owned());
+    }
+    let alone = broker.node.without_controller(clock::now()).filter(|alone| *alone >= CONTROLLER_WAIT)?;
+    let seconds = alone.as_secs();
+    Some(format!(
+        "no controller was heard for {seconds} s: without a majority of the voters no leader is chosen and nothing is made"
+    ))
+}
+
+/// Methods are letters. Who sends something else, such as a client of Kafka's protocol, is told at once and does not wait in vain.
+fn is_http(head: &[u8]) -> bool {
+    head.first().is_none_or(u8::is_ascii_alphabetic)
 }
 
 async fn respond(head: &[u8], broker: &Broker) -> String {
@@ -82,8 +123,10 @@ async fn respond(head: &[u8], broker: &Broker) -> String {
     }
     match path {
         b"/live" => response("200 OK", "text/plain", "live\n", with_body),
-        b"/ready" if broker.node.is_ready() => response("200 OK", "text/plain", "ready\n", with_body),
-        b"/ready" => response("503 Service Unavailable", "text/plain", "not ready\n", with_body),
+        b"/ready" => match not_ready(broker) {
+            None => response("200 OK", "text/plain", "ready\n", with_body),
+            Some(why) => response("503 Service Unavailable", "text/plain", &format!("not ready: {why}\n"), with_body),
+        },
         b"/metrics" => response("200 OK", "text/plain; version=0.0.4", &metrics(broker).await, with_body),
         _ => response("404 Not Found", "text/plain", "only /live, /ready and /metrics are served\n", with_body),
     }
@@ -107,6 +150,9 @@ async fn metrics(broker: &Broker) -> String {
         ("weir_cluster_partitions", "Partitions of the cluster.", image.partition_count() as u64),
         ("weir_partitions", "Partitions on this node.", stats.partitions),
         ("weir_partitions_offline", "Partitions on this node that cannot be used.", stats.partitions_offline),
+        ("weir_groups", "Groups that this node coordinates.", stats.groups),
+        ("weir_disk_operations_in_flight", "Writes and syncs that were begun.", stats.disk_operations_in_flight),
+        ("weir_tail_unwritten_bytes", "Bytes of logs that no segment has yet.", stats.tail_bytes_unwritten),
         ("weir_append_bytes_in_flight", "Bytes of appends that wait for the disk.", stats.append_bytes_in_flight),
         ("weir_journal_bytes", "Bytes of journal since the last checkpoint.", stats.journal_bytes_since_checkpoint),
         ("weir_indexes", "Indexes of segments that are kept loaded.", stats.indexes_kept),

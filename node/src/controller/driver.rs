@@ -148,6 +148,8 @@ pub(crate) struct ControllerDriver {
     pub(super) installing: bool,
     pub(super) snapshot_in_flight: bool,
     last_tick: Duration,
+    /// When there was a controller last, at a tick.
+    pub(super) controlled_at: Duration,
     /// Something was proposed, or an election begun: there is more to collect.
     pub(super) dirty: bool,
 }
@@ -191,6 +193,7 @@ impl ControllerDriver {
             first.push(log.reset(snapshot_end));
         }
         first.extend(founding.as_ref().filter(|_| !notes.contains_key(FOUNDING)).map(founding_note));
+        let info = node_info(config, incarnation, store.directory_id());
         let mut driver = ControllerDriver {
             controller,
             node: config.id,
@@ -203,12 +206,7 @@ impl ControllerDriver {
             asks: Asks::new(),
             producer_ids: ProducerIds::default(),
             offsets_topic_asked: false,
-            registration: Registration::new(
-                now.mono,
-                node_info(config, incarnation, store.directory_id()),
-                clean,
-                lost,
-            ),
+            registration: Registration::new(now.mono, info, clean, lost),
             contacts: Contacts::default(),
             liveness: Liveness::new(now.mono),
             elections: Elections::default(),
@@ -222,6 +220,7 @@ impl ControllerDriver {
             installing: false,
             snapshot_in_flight: false,
             last_tick: now.mono,
+            controlled_at: now.mono,
             dirty: false,
         };
         driver.begin(now, first, out)?;
@@ -287,6 +286,9 @@ impl ControllerDriver {
             self.say_alive(now, out);
         } else {
             self.last_tick = now.mono;
+        }
+        if self.has_controller(now) {
+            self.controlled_at = now.mono;
         }
         self.look_at_asks(now, out);
         self.drive(now, out);

@@ -3,6 +3,8 @@
 //! Owns the way there and back, and what becomes of a request whose way is lost. Does not own the table of requests (`asks`).
 //! Invariants: a request is sent on for another node once at most; an answer counts only from the node that was asked.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use model::{ErrorCode, NodeId, Now};
 use replication::controller::requests::ControllerRequest;
@@ -10,6 +12,7 @@ use replication::controller::requests_codec::decode_answer;
 
 use super::asks::{Ask, Asker, PEER_TIMEOUT, Place, RETRY, UNCERTAIN, not_controller};
 use super::driver::{ControllerDriver, ControllerOut};
+use crate::liveness::SILENCE_MAX;
 use crate::requests::Refusal;
 
 impl ControllerDriver {
@@ -43,6 +46,18 @@ impl ControllerDriver {
     /// The controller, when it is another node that a frame would reach.
     pub(super) fn other_controller(&self) -> Option<NodeId> {
         self.controller.leader().filter(|leader| *leader != self.node && self.contacts.is_connected(*leader))
+    }
+
+    /// Whether somebody decides, as far as is known here: this node, or one that was heard within the time in which silence is not death.
+    pub(super) fn has_controller(&self, now: Now) -> bool {
+        let heard = |leader| self.liveness.heard_at(leader).is_some_and(|at| now.mono.saturating_sub(at) < SILENCE_MAX);
+        self.controller.is_active()
+            || self.controller.leader().is_some_and(|leader| leader != self.node && heard(leader))
+    }
+
+    /// For how long nobody has.
+    pub(crate) fn without_controller(&self, now: Now) -> Option<Duration> {
+        (!self.has_controller(now)).then(|| now.mono.saturating_sub(self.controlled_at))
     }
 
     pub(super) fn anybody(&mut self) -> Option<NodeId> {
