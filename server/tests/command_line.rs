@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Node {
     process: Child,
     bootstrap: String,
+    http: String,
     data: PathBuf,
 }
 
@@ -33,7 +34,7 @@ impl Node {
             let (_, rest) = line.split_once(&format!(" {name}=")).unwrap_or_else(|| panic!("no {name} in {line:?}"));
             rest.trim_end().split(' ').next().unwrap_or_default().to_owned()
         };
-        Node { bootstrap: field("kafka"), data: field("data").into(), process }
+        Node { bootstrap: field("kafka"), http: field("http"), data: field("data").into(), process }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -219,6 +220,11 @@ fn groups_share_partitions_commit_what_was_shown_and_are_moved_and_deleted() {
     assert_eq!(lag(&node), 5);
     assert_eq!(lines(&node.ok(&["consume", "t", "-g", "g"])).len(), 5);
     assert_eq!(lag(&node), 0);
+    // where it stands, or where it is told to begin
+    assert_eq!(node.ok(&["consume", "t", "-g", "g"]), "");
+    assert_eq!(lines(&node.ok(&["consume", "t", "-g", "g", "--from", "-1"])).len(), 4);
+    assert_eq!(lines(&node.ok(&["consume", "t", "-g", "g", "--from", "start"])).len(), 8);
+    assert_eq!((lag(&node), node.ok(&["consume", "t", "-g", "g"])), (Value::from(0), String::new()));
 
     // two members have two partitions each
     let mut members: Vec<Child> =
@@ -325,7 +331,10 @@ fn segments_are_dumped_and_damage_is_found() {
     *bytes.last_mut().expect("not empty") ^= 1;
     std::fs::write(&file, bytes).expect("written");
     assert!(node.fails(&["log", "dump", path], 1).contains("damaged at byte 0"));
-    node.fails(&["log", "dump", "/dev/null"], 1);
+    assert!(node.fails(&["log", "dump", "/dev/null"], 1).contains("no .log"));
+    let missing = node.fails(&["log", "dump", "/nosuch"], 1);
+    assert!(missing.contains("/nosuch") && missing.contains("No such file") && !missing.contains(".log"), "{missing}");
+    assert!(node.fails(&["log", "dump", "/"], 1).contains("it is a folder"));
 }
 
 #[test]
@@ -355,6 +364,26 @@ fn nobody_at_the_bootstrap_is_told_once_and_with_a_way_out() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(error.contains("--bootstrap HOST:PORT") && error.matches("refused").count() == 1, "{error}");
+}
+
+#[test]
+fn a_port_that_speaks_http_is_recognised() {
+    let node = Node::start();
+    let output = Command::new(WEIR).args(["topic", "list", "--bootstrap", &node.http]).output().expect("ends");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("speaks HTTP") && error.contains("--bootstrap"), "{error}");
+}
+
+#[test]
+fn a_name_that_is_nearly_right_leads_to_the_right_one() {
+    let node = Node::start();
+    node.ok(&["topic", "create", "orders"]);
+    let error = node.fails(&["topic", "describe", "ordesr"], 1);
+    assert!(error.contains("did you mean orders?"), "{error}");
+    assert!(!node.fails(&["topic", "describe", "invoices"], 1).contains("did you mean"));
+    let error = node.fails(&["config", "explain", "log.retention.housr"], 1);
+    assert!(error.contains("did you mean log.retention.hours?"), "{error}");
 }
 
 #[test]

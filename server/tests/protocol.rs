@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use common::{Server, batch, produce, text};
 use server::wire::messages::fetch_request::{FetchPartition, FetchTopic};
-use server::wire::messages::{FetchRequest, MetadataRequest, ProduceRequest};
-use server::wire::{ApiVersionsRequest, Splices, encode_request};
+use server::wire::messages::{FetchRequest, FetchResponse, MetadataRequest, ProduceRequest};
+use server::wire::tables::{Direction, messages};
+use server::wire::value::Fields;
+use server::wire::{ApiVersionsRequest, Splices, codec, encode_request};
 
 /// Far longer than any test runs: what comes earlier did not wait for it.
 const LONG_MS: i32 = 300_000;
@@ -133,6 +135,36 @@ fn a_long_poll_ends_when_records_come() {
 }
 
 #[test]
+fn a_fetch_for_which_no_memory_is_free_gets_no_records_and_goes_on_when_some_is() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.create_topic("scarce", 1);
+    client.call(9, &produce("scarce", 0, -1, batch(&["a", "b"])));
+    let records = |response: FetchResponse| {
+        let partition = &response.responses[0].partitions[0];
+        assert_eq!((partition.error_code, partition.high_watermark), (0, 2));
+        partition.records.as_ref().map_or(0, |records| records.len())
+    };
+    // As answers hold it that others do not take.
+    let memory = &server.broker.answer_memory;
+    let limit = usize::try_from(memory.limit()).expect("bytes of memory");
+    let all = memory.try_take(limit).expect("nothing else is asked");
+    assert_eq!(records(client.call(11, &fetch("scarce", 0, 0))), 0);
+    assert_eq!(records(client.call(11, &fetch("scarce", 0, 50))), 0, "when its wait is over");
+    client.send(11, &fetch("scarce", 0, LONG_MS));
+    drop(all);
+    assert!(records(client.receive::<FetchRequest>(11).1) > 0);
+    // One that waits for memory does not hold up another request.
+    let all = memory.take(limit);
+    let all = tokio::runtime::Builder::new_current_thread().build().expect("runtime").block_on(all);
+    client.send(11, &fetch("scarce", 0, LONG_MS));
+    client.send(1, &MetadataRequest::default().with_topics(Some(Vec::new())));
+    assert_eq!(records(client.receive::<FetchRequest>(11).1), 0);
+    client.receive::<MetadataRequest>(1);
+    drop(all);
+}
+
+#[test]
 fn a_session_names_only_partitions_with_news() {
     let server = Server::start();
     let mut client = server.client();
@@ -200,18 +232,28 @@ fn everything_advertised_can_be_asked_and_nothing_else_is_answered() {
             ..ApiVersionsRequest::default()
         },
     );
-    for key in 0..=100i16 {
-        let advertised = response.api_keys.iter().find(|range| range.api_key == key);
-        if let Some(range) = advertised {
-            assert!(range.min_version <= range.max_version);
-            continue;
+    // The emptiest request of each version of each API that Kafka has: what is refused here is so for its key or version.
+    for message in messages(Direction::Request) {
+        let advertised = response.api_keys.iter().find(|range| range.api_key == message.key);
+        let is_served = |version| advertised.is_some_and(|one| (one.min_version..=one.max_version).contains(&version));
+        for version in message.min..=message.max {
+            let body = codec::encode(message, version, &Fields::new()).expect("every field has a default");
+            let mut frame = Vec::from(message.key.to_be_bytes());
+            frame.extend(version.to_be_bytes());
+            frame.extend([0, 0, 0, 77, 0xff, 0xff]);
+            if message.is_flexible(version) {
+                frame.push(0);
+            }
+            frame.extend(body);
+            let mut client = server.client();
+            let length = i32::try_from(frame.len()).expect("small");
+            // A produce without acks is not answered; what is asked behind it is.
+            let behind = encode_request(0, 78, None, &ApiVersionsRequest::default(), Splices::new()).expect("encodes");
+            let both = [&length.to_be_bytes()[..], &frame, &behind.to_bytes()].concat();
+            client.stream.write_all(&both).expect("the server reads");
+            let answers = client.frame().is_some();
+            assert_eq!(answers, is_served(version), "{} version {version}", message.name);
         }
-        let mut client = server.client();
-        let mut frame = vec![0, 0, 0, 10];
-        frame.extend_from_slice(&key.to_be_bytes());
-        frame.extend_from_slice(&[0, 0, 0, 0, 0, 1, 0xff, 0xff]);
-        client.stream.write_all(&frame).expect("the server reads");
-        assert_eq!(client.frame(), None, "key {key}");
     }
 }
 
@@ -227,6 +269,21 @@ fn a_silent_connection_is_closed_and_one_that_waits_for_records_is_not() {
     assert!(began.elapsed() >= Duration::from_millis(900), "closed after {:?}", began.elapsed());
     server.client().call(9, &produce("idle", 0, -1, batch(&["a"])));
     assert_eq!(waiting.receive::<FetchRequest>(11).1.responses[0].partitions[0].high_watermark, 1);
+}
+
+#[test]
+fn connections_that_say_nothing_keep_no_probe_from_its_answer() {
+    let server = Server::start();
+    let address = server.http();
+    // Many times as many as are served at once: if each held its place until its time is over, this would take minutes.
+    let silent: Vec<_> = (0..1000).map(|_| std::net::TcpStream::connect(address).expect("http listens")).collect();
+    let mut probe = std::net::TcpStream::connect(address).expect("http listens");
+    probe.set_read_timeout(Some(common::PATIENCE)).expect("a socket");
+    probe.write_all(b"GET /live HTTP/1.1\r\n\r\n").expect("http reads");
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).expect("an answer and its end");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    drop(silent);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use model::{ErrorCode, NodeId};
 use node::requests::{ControllerAnswer, ControllerRequest, QuorumMember, QuorumStatus, Refusal};
 use replication::metadata::{Image, NodeInfo};
 
-use super::admin::{WAIT, unexpected};
+use super::admin::unexpected;
 use super::context::{Api, Reply, RequestContext};
 use super::topics::{text, uuid_of};
 use crate::clock;
@@ -20,6 +20,8 @@ use crate::wire::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 
 pub struct DescribeQuorum;
 
+/// Who asks wants to know whether there is a controller: an election takes far less.
+const WAIT: Duration = Duration::from_secs(3);
 const TOPIC: &str = "__cluster_metadata";
 
 impl Api for DescribeQuorum {

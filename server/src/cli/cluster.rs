@@ -11,6 +11,7 @@ use anyhow::{Context, bail, ensure};
 use super::show::{Table, quoted};
 use crate::api::config_resources::{DUTY_KEY, NODE};
 use crate::client::Client;
+use crate::client::refused::check;
 use crate::config::Endpoint;
 use crate::wire::StrBytes;
 use crate::wire::messages::describe_configs_request::DescribeConfigsResource;
@@ -20,6 +21,9 @@ use crate::wire::messages::{
     DescribeClusterRequest, DescribeConfigsRequest, DescribeQuorumRequest, IncrementalAlterConfigsRequest,
     ListPartitionReassignmentsRequest, MetadataRequest, MetadataResponse,
 };
+
+/// REQUEST_TIMED_OUT and NOT_CONTROLLER: nobody was found who decides.
+const NO_CONTROLLER: [i16; 2] = [7, 41];
 
 /// One node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -49,6 +53,8 @@ pub struct Cluster {
     pub under_replicated: usize,
     pub leaderless: usize,
     pub reassigning: usize,
+    /// Why the metadata group could not be asked: without it, nothing is decided, and what is shown is what the asked node knew last.
+    pub no_quorum: Option<String>,
 }
 
 impl Cluster {
@@ -59,7 +65,7 @@ impl Cluster {
             request.include_fenced_brokers = version >= 2;
             request
         })?;
-        check("DescribeCluster", described.error_code, described.error_message.as_ref())?;
+        check(|| "the cluster".to_owned(), described.error_code, described.error_message.as_ref())?;
         let controller = described.controller_id.0;
         let row = |broker: &crate::wire::messages::describe_cluster_response::DescribeClusterBroker| NodeShown {
             id: broker.broker_id.0,
@@ -74,12 +80,13 @@ impl Cluster {
             described.brokers.iter().map(|broker| (broker.broker_id.0, row(broker))).collect();
         let metadata = client.call(|_| MetadataRequest::default().with_topics(None))?;
         let (under_replicated, leaderless) = count(&metadata, &mut nodes);
-        put_quorum(client, &mut nodes)?;
+        let no_quorum = put_quorum(client, &mut nodes)?;
         put_duties(client, &mut nodes)?;
         let moving = client.call(|_| ListPartitionReassignmentsRequest::default().with_topics(None))?;
         let reassigning = moving.topics.iter().map(|topic| topic.partitions.len()).sum();
         let id = described.cluster_id.to_string();
-        Ok(Cluster { id, nodes: nodes.into_values().collect(), under_replicated, leaderless, reassigning })
+        let nodes = nodes.into_values().collect();
+        Ok(Cluster { id, nodes, under_replicated, leaderless, reassigning, no_quorum })
     }
 
     pub fn node(&self, id: i32) -> Option<&NodeShown> {
@@ -90,12 +97,6 @@ impl Cluster {
 fn address(host: &str, port: i32) -> String {
     let port = u16::try_from(port).unwrap_or(0);
     Endpoint { host: host.to_owned(), port }.to_string()
-}
-
-fn check(what: &str, code: i16, message: Option<&StrBytes>) -> anyhow::Result<()> {
-    let message = message.map(ToString::to_string).unwrap_or_default();
-    ensure!(code == 0, "{what} was refused with error {code}: {message}");
-    Ok(())
 }
 
 /// Counts what each node leads and holds. Gives how many partitions lack a replica and how many have no leader.
@@ -117,14 +118,19 @@ fn count(metadata: &MetadataResponse, nodes: &mut BTreeMap<i32, NodeShown>) -> (
     (under_replicated, leaderless)
 }
 
-fn put_quorum(client: &mut Client, nodes: &mut BTreeMap<i32, NodeShown>) -> anyhow::Result<()> {
+/// Says why, where the group has no controller that answers.
+fn put_quorum(client: &mut Client, nodes: &mut BTreeMap<i32, NodeShown>) -> anyhow::Result<Option<String>> {
     let response = client.call(|_| {
         let topic = TopicData::default()
             .with_topic_name(StrBytes::from_static_str("__cluster_metadata").into())
             .with_partitions(vec![PartitionData::default()]);
         DescribeQuorumRequest::default().with_topics(vec![topic])
     })?;
-    check("DescribeQuorum", response.error_code, response.error_message.as_ref())?;
+    let what = || "the metadata group".to_owned();
+    match check(what, response.error_code, response.error_message.as_ref()) {
+        Err(refused) if NO_CONTROLLER.contains(&refused.code) => return Ok(Some(refused.to_string())),
+        other => other?,
+    }
     let quorum = response.topics.first().and_then(|topic| topic.partitions.first());
     let quorum = quorum.context("DescribeQuorum was answered without the metadata group")?;
     let leader_end = quorum.current_voters.iter().find(|voter| voter.replica_id == quorum.leader_id);
@@ -136,7 +142,7 @@ fn put_quorum(client: &mut Client, nodes: &mut BTreeMap<i32, NodeShown>) -> anyh
             node.metadata_lag = leader_end.map(|end| end.saturating_sub(replica.log_end_offset).max(0));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn resource_name(node: i32) -> StrBytes {
@@ -184,10 +190,11 @@ fn state(node: &NodeShown) -> &'static str {
     if node.fenced { "dead" } else { "alive" }
 }
 
-fn role(node: &NodeShown) -> &'static str {
+fn role(node: &NodeShown, no_quorum: bool) -> &'static str {
     match (node.controller, node.votes) {
         (true, _) => "controller",
         (false, true) => "voter",
+        (false, false) if no_quorum => "-",
         (false, false) => "observer",
     }
 }
@@ -195,13 +202,20 @@ fn role(node: &NodeShown) -> &'static str {
 /// Columns, and a line about the partitions.
 pub fn table(cluster: &Cluster, wide: bool) -> String {
     let mut table = Table::new(head(wide));
-    cluster.nodes.iter().for_each(|node| table.row(row(node, wide)));
+    let no_quorum = cluster.no_quorum.is_some();
+    cluster.nodes.iter().for_each(|node| table.row(row(node, wide, no_quorum)));
     let mut text = table.text();
     let Cluster { id, under_replicated, leaderless, reassigning, .. } = cluster;
     let _ = writeln!(
         text,
         "cluster {id}: {under_replicated} partitions under-replicated, {leaderless} without leader, {reassigning} moving"
     );
+    if let Some(why) = &cluster.no_quorum {
+        let _ = writeln!(
+            text,
+            "no controller answers, so nothing is decided and this is what the asked node knew last: {why}"
+        );
+    }
     text
 }
 
@@ -213,12 +227,12 @@ fn head(wide: bool) -> Vec<&'static str> {
     cells
 }
 
-fn row(node: &NodeShown, wide: bool) -> Vec<String> {
+fn row(node: &NodeShown, wide: bool, no_quorum: bool) -> Vec<String> {
     let mut cells = vec![
         node.id.to_string(),
         state(node).to_owned(),
         node.duty.clone(),
-        role(node).to_owned(),
+        role(node, no_quorum).to_owned(),
         node.leaders.to_string(),
         node.replicas.to_string(),
         node.behind.to_string(),
@@ -240,7 +254,7 @@ pub fn json(cluster: &Cluster) -> String {
             node.id,
             quoted(state(node)),
             quoted(&node.duty),
-            quoted(role(node)),
+            quoted(role(node, cluster.no_quorum.is_some())),
             node.leaders,
             node.replicas,
             node.behind,
@@ -251,11 +265,13 @@ pub fn json(cluster: &Cluster) -> String {
     };
     let nodes = cluster.nodes.iter().map(node).collect::<Vec<_>>().join(",");
     format!(
-        "{{\"cluster\":{},\"nodes\":[{nodes}],\"under_replicated\":{},\"leaderless\":{},\"reassigning\":{}}}\n",
+        "{{\"cluster\":{},\"nodes\":[{nodes}],\"under_replicated\":{},\"leaderless\":{},\"reassigning\":{},\
+         \"quorum\":{}}}\n",
         quoted(&cluster.id),
         cluster.under_replicated,
         cluster.leaderless,
-        cluster.reassigning
+        cluster.reassigning,
+        cluster.no_quorum.is_none()
     )
 }
 
@@ -268,7 +284,8 @@ mod tests {
         let node = NodeShown { id: 1, address: "h:1".to_owned(), duty: "full".to_owned(), ..NodeShown::default() };
         let second = NodeShown { id: 12, fenced: true, rack: Some("a\"b".to_owned()), ..node.clone() };
         let first = NodeShown { controller: true, votes: true, leaders: 3, metadata_lag: Some(0), ..node };
-        Cluster { id: "c".to_owned(), nodes: vec![first, second], under_replicated: 2, leaderless: 1, reassigning: 0 }
+        let nodes = vec![first, second];
+        Cluster { id: "c".to_owned(), nodes, under_replicated: 2, leaderless: 1, reassigning: 0, no_quorum: None }
     }
 
     #[test]
@@ -282,12 +299,22 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_without_controller_shows_what_is_known_and_says_so() {
+        let mut cluster = cluster();
+        cluster.no_quorum = Some("REQUEST_TIMED_OUT (error 7)".to_owned());
+        let text = table(&cluster, false);
+        assert!(text.contains("no controller answers") && text.contains("REQUEST_TIMED_OUT"), "{text}");
+        assert!(!text.contains("observer"), "who votes is not known: {text}");
+        assert!(json(&cluster).ends_with("\"quorum\":false}\n"));
+    }
+
+    #[test]
     fn nodes_are_json() {
         let text = json(&cluster());
         assert!(text.starts_with("{\"cluster\":\"c\",\"nodes\":[{\"node\":1,\"state\":\"alive\",\"duty\":\"full\""));
         assert!(text.contains("\"rack\":null,\"metadata_lag\":0}"));
         assert!(text.contains("\"rack\":\"a\\\"b\",\"metadata_lag\":null}"));
-        assert!(text.ends_with("],\"under_replicated\":2,\"leaderless\":1,\"reassigning\":0}\n"));
+        assert!(text.ends_with("],\"under_replicated\":2,\"leaderless\":1,\"reassigning\":0,\"quorum\":true}\n"));
     }
 
     #[test]

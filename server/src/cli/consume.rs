@@ -32,7 +32,8 @@ pub struct Consume {
     #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(at::topics))]
     topics: Vec<String>,
     /// Where to begin: start, end, 7 (an offset), +7 (behind the start), -7 (before the end), @TIME (@-1h, @2026-11-21T10:00:00Z)
-    /// [default: start; with --group: where the group stands, else start]
+    /// [default: start; with --group: where the group stands, else start]; with --group it holds for the partitions that this member gets
+    /// first, whatever the group has committed
     #[arg(short, long, value_name = "POSITION", allow_hyphen_values = true, value_parser = position::parse)]
     from: Option<Position>,
     /// Where to end, the record there not included; written as --from [default: the end as it is now]
@@ -210,26 +211,30 @@ impl Consume {
         stop: &Stop,
         count: &mut Count,
     ) -> anyhow::Result<()> {
+        // Once: after a rebalance the group stands where its members have read to.
+        let mut from = self.from;
         loop {
             let assigned = member.join(router)?;
-            let positions = self.positions_of(router, name, &assigned)?;
+            let positions = self.positions_of(router, name, &assigned, from.take())?;
             if self.read_as(router, member, positions, stop, count)? {
                 return Ok(());
             }
         }
     }
 
-    /// Where the group stands, or where it is to begin.
+    /// Where `from` says; without it where the group stands, or where it is to begin.
     fn positions_of(
         &self,
         router: &mut Router,
         name: &str,
         assigned: &[TopicPartition],
+        from: Option<Position>,
     ) -> anyhow::Result<BTreeMap<TopicPartition, i64>> {
-        let committed = group::committed(router, name)?;
+        let committed = if from.is_some() { BTreeMap::new() } else { group::committed(router, name)? };
         let fresh: Vec<TopicPartition> = assigned.iter().filter(|at| !committed.contains_key(*at)).cloned().collect();
         let bounds = position::bounds(router, &fresh, !self.uncommitted)?;
-        let mut positions = position::resolve(router, &bounds, self.from.unwrap_or(Position::Start))?;
+        let begin = from.or(self.from).unwrap_or(Position::Start);
+        let mut positions = position::resolve(router, &bounds, begin)?;
         positions.extend(assigned.iter().filter_map(|at| Some((at.clone(), *committed.get(at)?))));
         Ok(positions)
     }

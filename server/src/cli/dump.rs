@@ -48,11 +48,13 @@ impl Log {
 
 impl Dump {
     fn run(&self) -> anyhow::Result<()> {
+        let found = std::fs::metadata(&self.file).context("it cannot be opened")?;
+        ensure!(!found.is_dir(), "it is a folder: name one of the files in it");
         match self.file.extension().and_then(|extension| extension.to_str()) {
             Some("log") => self.segment(),
             Some("index") => self.offsets(),
             Some("timeindex") => self.times(),
-            _ => bail!("is no .log, .index or .timeindex of a partition; those lie in DATA-DIR/TOPIC-PARTITION/"),
+            _ => bail!("it is no .log, .index or .timeindex of a partition; those lie in DATA-DIR/TOPIC-PARTITION/"),
         }
     }
 

@@ -149,7 +149,7 @@ impl Change {
         let mut progress = Progress::new();
         loop {
             let left = match Cluster::ask(client) {
-                Ok(cluster) => Some((wish.left)(&cluster, self.node)),
+                Ok(cluster) => Some((wish.left)(&cluster, self.node)).filter(|_| cluster.no_quorum.is_none()),
                 // The node that was asked may be the one that goes.
                 Err(_) => Client::connect(&self.at.bootstrap).map(|fresh| *client = fresh).map_or(None, |()| None),
             };
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn cluster_of(nodes: Vec<NodeShown>) -> Cluster {
-        Cluster { id: "c".to_owned(), nodes, under_replicated: 0, leaderless: 0, reassigning: 0 }
+        Cluster { id: "c".to_owned(), nodes, under_replicated: 0, leaderless: 0, reassigning: 0, no_quorum: None }
     }
 
     fn node(id: i32) -> NodeShown {

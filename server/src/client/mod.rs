@@ -38,6 +38,8 @@ pub enum ClientError {
     Address { address: String, source: std::io::Error },
     #[error("the connection to {address} broke: {source}")]
     Io { address: String, source: std::io::Error },
+    #[error("{address} speaks HTTP: --bootstrap takes the address of a listener for clients, which is another port")]
+    Http { address: String },
     #[error("{address} answered with {length} bytes, at most {RESPONSE_BYTES_MAX} are read")]
     Length { address: String, length: i64 },
     #[error("{address} does not speak the protocol: {source}")]
@@ -148,6 +150,9 @@ impl Client {
         let io = |source| ClientError::Io { address: self.address.clone(), source };
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).map_err(io)?;
+        if length == *b"HTTP" {
+            return Err(ClientError::Http { address: self.address.clone() });
+        }
         let length = i32::from_be_bytes(length);
         let bytes = usize::try_from(length).ok().filter(|bytes| *bytes <= RESPONSE_BYTES_MAX);
         let too_long = || ClientError::Length { address: self.address.clone(), length: length.into() };

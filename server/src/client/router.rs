@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::refused::{AskError, check, is_passing};
 use super::{Client, ClientError};
 use crate::config::Endpoint;
+use crate::near::near;
 use crate::wire::messages::metadata_request::MetadataRequestTopic;
 use crate::wire::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 use crate::wire::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse};
@@ -160,11 +161,19 @@ impl Router {
             if topic.error_code != 0 && passing && patience.wait() {
                 continue;
             }
-            check(|| format!("topic {name}"), topic.error_code, None)?;
+            let meant = if topic.error_code == UNKNOWN_TOPIC { self.similar(name) } else { None };
+            check(|| format!("topic {name}"), topic.error_code, meant.map(StrBytes::from_string).as_ref())?;
             let topic = topic_seen(topic);
             self.topics.insert(name.to_owned(), topic.clone());
             return Ok(topic);
         }
+    }
+
+    /// A question about the topics that somebody may have meant who asked for this one.
+    fn similar(&mut self, name: &str) -> Option<String> {
+        let topics = self.all_topics().ok()?;
+        let found = near(name, topics.iter().map(|topic| topic.name.as_str()), 3);
+        (!found.is_empty()).then(|| format!("did you mean {}?", found.join(" or ")))
     }
 
     /// Who leads a partition, as far as is known; asks where it is not.
