@@ -405,10 +405,18 @@ impl Log {
         self.durable_operation = self.durable_operation.max(operation);
     }
 
-    fn file(&self, base: Offset, kind: FileKind) -> FileId {
+    /// Where the records of the segment with this base are, below the data directory.
+    pub fn data_file(&self, base: Offset) -> PathBuf {
+        self.name_of(base).path(Path::new(&*self.folder), FileKind::Data)
+    }
+
+    fn name_of(&self, base: Offset) -> SegmentName {
         let at = self.segments.binary_search_by_key(&base, |segment| segment.facts.base);
-        let name = at.map_or(SegmentName::first(base), |at| self.segments[at].facts.name());
-        self.file_of(name, kind)
+        at.map_or(SegmentName::first(base), |at| self.segments[at].facts.name())
+    }
+
+    fn file(&self, base: Offset, kind: FileKind) -> FileId {
+        self.file_of(self.name_of(base), kind)
     }
 
     fn file_of(&self, name: SegmentName, kind: FileKind) -> FileId {

@@ -161,7 +161,14 @@ impl ReadPlan {
             if room == 0 && read.bytes > 0 {
                 return Ok(false);
             }
-            let Some(chunk) = part.read_batches(disk, mode, position, room, self.limit, read.bytes == 0)? else {
+            let wish = Wish {
+                position,
+                after: read.next.map(|next| next.get() - 1),
+                room,
+                limit: self.limit,
+                first: read.bytes == 0,
+            };
+            let Some(chunk) = part.read_batches(disk, mode, wish)? else {
                 return Ok(false);
             };
             position += u32::try_from(chunk.bytes.len()).unwrap_or(u32::MAX);
@@ -192,6 +199,18 @@ const CRC_COVERS_FROM: usize = 21;
 
 fn is_intact(batch: &[u8], header: &BatchHeader) -> bool {
     batch.get(CRC_COVERS_FROM..).is_some_and(|covered| crc32c(covered) == header.crc)
+}
+
+/// Which batches of one segment are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub(crate) position: u32,
+    /// The last offset before `position`, where it is known: what comes must be behind it.
+    pub(crate) after: Option<i64>,
+    pub(crate) room: usize,
+    pub(crate) limit: Offset,
+    /// One batch is given however large it is.
+    pub(crate) first: bool,
 }
 
 /// Whole batches of one segment.
@@ -258,7 +277,8 @@ impl FilePart {
                     position = here;
                     break;
                 }
-                let (header, next) = self.header_at(rest, here, last_offset)?;
+                let (header, next) = self.header_at(rest, here)?;
+                self.check_order(&header, here, last_offset)?;
                 last_offset = Some(header.last_offset());
                 if stop(here, &header) {
                     return Ok(());
@@ -274,48 +294,46 @@ impl FilePart {
     }
 
     /// The header at `here`, checked against its segment, and where the next one begins.
-    fn header_at(&self, bytes: &[u8], here: u32, last_offset: Option<i64>) -> Result<(BatchHeader, u32), ReadError> {
+    fn header_at(&self, bytes: &[u8], here: u32) -> Result<(BatchHeader, u32), ReadError> {
         let header = peek(bytes).ok().flatten().ok_or_else(|| self.corrupt(here))?;
         let size = u32::try_from(header.size()).map_err(|_| self.corrupt(here))?;
         let next = here.checked_add(size).filter(|next| *next <= self.end).ok_or_else(|| self.corrupt(here))?;
-        let in_order = last_offset.is_none_or(|last| header.base_offset > last);
         let plausible = header.base_offset >= self.base.get() && header.last_offset_delta >= 0;
-        if !in_order || !plausible || header.size() as u64 > limits::BATCH_BYTES_MAX {
+        if !plausible || header.size() as u64 > limits::BATCH_BYTES_MAX {
             return Err(self.corrupt(here));
         }
         Ok((header, next))
     }
 
-    /// Whole batches from `position` on, as many as fit in `room`; the first one always if `first`. `None`: not even one. They end before
-    /// bytes that are no batch; where these come first, that is the error.
-    pub(crate) fn read_batches(
-        &self,
-        disk: &dyn Disk,
-        mode: ReadMode,
-        position: u32,
-        room: usize,
-        limit: Offset,
-        first: bool,
-    ) -> Result<Option<Chunk>, ReadError> {
+    /// The base offset is not covered by the CRC: where two batches are out of order, either may be the damaged one.
+    fn check_order(&self, header: &BatchHeader, here: u32, last_offset: Option<i64>) -> Result<(), ReadError> {
+        if last_offset.is_some_and(|last| header.base_offset <= last) { Err(self.corrupt(here)) } else { Ok(()) }
+    }
+
+    /// Whole batches, as many as there is room for. `None`: not even one. They end before bytes that are no batch; where these come first, or
+    /// offsets are out of order, that is the error.
+    pub(crate) fn read_batches(&self, disk: &dyn Disk, mode: ReadMode, wish: Wish) -> Result<Option<Chunk>, ReadError> {
         const READ_BYTES_MAX: usize = 1 << 20;
+        let Wish { position, after, room, limit, first } = wish;
         let left = (self.end - position) as usize;
         let wanted = room.clamp(HEADER_BYTES.min(left), READ_BYTES_MAX).min(left);
         let mut bytes = self.read(disk, mode, position, wanted)?;
-        let size = self.header_at(&bytes, position, None)?.0.size();
+        let size = self.header_at(&bytes, position)?.0.size();
         if size > bytes.len() {
             if size > room && !first {
                 return Ok(None);
             }
             bytes = self.read(disk, mode, position, size)?;
         }
-        let (mut at, mut next, mut complete, mut last_offset) = (0, None, false, None);
+        let (mut at, mut next, mut complete, mut last_offset) = (0, None, false, after);
         while bytes.len() - at >= HEADER_BYTES {
             let here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-            let (header, _) = match self.header_at(bytes.get(at..).unwrap_or_default(), here, last_offset) {
+            let (header, _) = match self.header_at(bytes.get(at..).unwrap_or_default(), here) {
                 Err(error) if at == 0 => return Err(error),
                 Err(_) => break,
                 Ok(found) => found,
             };
+            self.check_order(&header, here, last_offset)?;
             let beyond = header.last_offset() >= limit.get();
             let Some(batch) = bytes.get(at..at + header.size()) else {
                 complete = beyond;

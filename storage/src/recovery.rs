@@ -125,7 +125,7 @@ pub enum OpenError {
     #[error(
         "{file}: this file of the journal has {has} of {says} bytes; after a crash it may hold what was acknowledged and what no segment \
          has yet, so nothing was changed: put it back; if it is lost, empty this directory where other nodes have copies, or else \
-         remove {path} to start without what it held"
+         remove {path}, which starts without what the file held if it was the newest one"
     )]
     JournalFile { file: PathBuf, has: u64, says: u64, path: PathBuf },
     #[error("journal group {missing} is damaged, but group {known} was durable")]

@@ -28,8 +28,10 @@ impl Partition {
             return;
         }
         let leads = self.published.role() == PublishedRole::Leading;
-        let partition = self.lock().log.folder().to_owned();
-        let file = core.config.data_dir.join(&partition).join(format!("{:020}.log", segment.get()));
+        let (partition, file) = {
+            let state = self.lock();
+            (state.log.folder().to_owned(), core.config.data_dir.join(state.log.data_file(segment)))
+        };
         tracing::error!(
             partition, id = %self.id, file = %file.display(), at, leads,
             "a segment is damaged on the disk: what it holds there is not served"

@@ -189,6 +189,8 @@ impl Wait {
                 held = charge;
                 continue;
             }
+            // What was read is read again: nothing that is not charged is kept over a wait.
+            drop(look);
             held = Charge::default();
             if !watch {
                 // What comes between the look and the watch would be missed: look again.

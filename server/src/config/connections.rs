@@ -16,10 +16,13 @@ impl Settings<'_> {
     pub(super) fn connections(&self) -> Result<ConnectionLimits, ConfigRefused> {
         let default = descriptors().saturating_sub(512).max(descriptors() / 2).min(CONNECTIONS_MAX);
         let most = i32::MAX as u64;
+        let overrides = self.overrides()?;
+        // Nobody at all would be let in.
+        let least = u64::from(overrides.is_empty());
         Ok(ConnectionLimits {
             all: self.size("max.connections", default as u64, 1, most)?,
-            per_address: self.size("max.connections.per.ip", most, 0, most)?,
-            overrides: self.overrides()?,
+            per_address: self.size("max.connections.per.ip", most, least, most)?,
+            overrides,
         })
     }
 
@@ -79,6 +82,14 @@ mod tests {
         assert_eq!((of("10.0.0.1"), of("fd00::1"), of("fd00::2"), limits.per_address), (Some(2), Some(3), Some(4), 7));
         let named = super::tests::limits(&["max.connections.per.ip.overrides=localhost:9"]).expect("a name");
         assert!(named.overrides.values().all(|count| *count == 9) && !named.overrides.is_empty());
+    }
+
+    #[test]
+    fn a_limit_that_lets_nobody_in_is_refused_unless_there_are_exceptions() {
+        let refused = limits(&["max.connections.per.ip=0"]).expect_err("nobody").to_string();
+        assert!(refused.contains("max.connections.per.ip=0") && refused.contains("from 1"), "{refused}");
+        let set = ["max.connections.per.ip=0", "max.connections.per.ip.overrides=127.0.0.1:5"];
+        assert_eq!(limits(&set).expect("one address may").per_address, 0);
     }
 
     #[test]

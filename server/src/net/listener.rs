@@ -15,8 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use super::admission::Admission;
+use super::complaints::Complaints;
 use super::shards::Shards;
 use crate::broker::Broker;
+use crate::clock;
 use crate::metrics::Invalid;
 
 const BACKLOG: i32 = 1024;
@@ -65,6 +67,7 @@ fn bind_one(address: SocketAddr) -> std::io::Result<StdListener> {
 /// Accepts on all listeners until the task is dropped.
 pub async fn accept(listeners: Vec<TcpListener>, broker: Arc<Broker>, shards: &Shards) {
     let admission = Admission::new(broker.settings.connections.clone());
+    let complaints = Complaints::default();
     let mut warned = false;
     loop {
         let (stream, peer) = match accept_any(&listeners).await {
@@ -77,19 +80,18 @@ pub async fn accept(listeners: Vec<TcpListener>, broker: Arc<Broker>, shards: &S
                 continue;
             }
         };
-        let ticket = match admission.admit(peer.ip()) {
-            Ok(ticket) => ticket,
-            Err(refused) => {
+        let permit = match admission.admit(peer.ip()) {
+            Ok(permit) => permit,
+            Err(reason) => {
                 broker.metrics.invalid(Invalid::Connections);
-                let reason = refused.reason;
-                if refused.first {
-                    warn!(%peer, "a connection is closed at once: {reason}; the next ones in silence, until there is room");
+                if let Some(unsaid) = complaints.may_say(clock::mono()) {
+                    warn!(%peer, unsaid, "a connection is closed at once: {reason}");
                 }
                 continue;
             }
         };
         match stream.into_std() {
-            Ok(stream) => shards.serve(stream, peer, ticket),
+            Ok(stream) => shards.serve(stream, peer, permit),
             Err(error) => debug!(%peer, "the connection could not be handed over: {error}"),
         }
     }

@@ -17,7 +17,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error};
 
-use super::admission::Ticket;
+use super::admission::ConnectionPermit;
 use super::connection;
 use crate::broker::Broker;
 use crate::disk::cold_reads::COLD_READS_MAX;
@@ -26,11 +26,11 @@ const END_WAIT: Duration = Duration::from_millis(500);
 /// Threads for cold reads end after a pause: nothing is kept for reads that do not come.
 const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 
-/// A connection on its way to a thread. Its ticket bounds how many there are, so the channel needs no bound.
+/// A connection on its way to a thread. Its permit bounds how many there are, so the channel needs no bound.
 struct Accepted {
     stream: StdStream,
     peer: SocketAddr,
-    ticket: Ticket,
+    permit: ConnectionPermit,
 }
 
 pub struct Shards {
@@ -50,11 +50,11 @@ impl Shards {
     }
 
     /// Hands a connection to a thread.
-    pub fn serve(&self, stream: StdStream, peer: SocketAddr, ticket: Ticket) {
+    pub fn serve(&self, stream: StdStream, peer: SocketAddr, permit: ConnectionPermit) {
         let least = self.shards.iter().min_by_key(|shard| shard.connections.load(Ordering::Relaxed));
         let shard = least.expect("there is at least one shard");
         shard.connections.fetch_add(1, Ordering::Relaxed);
-        if shard.queue.send(Accepted { stream, peer, ticket }).is_err() {
+        if shard.queue.send(Accepted { stream, peer, permit }).is_err() {
             error!("a thread that serves connections is gone");
         }
     }
@@ -91,8 +91,8 @@ impl Shard {
 
 /// Serves what is handed over until nobody can hand over any more.
 async fn take(mut accepted: UnboundedReceiver<Accepted>, broker: Arc<Broker>, connections: Arc<AtomicUsize>) {
-    while let Some(Accepted { stream, peer, ticket }) = accepted.recv().await {
-        let served = Served { connections: connections.clone(), _ticket: ticket };
+    while let Some(Accepted { stream, peer, permit }) = accepted.recv().await {
+        let served = Served { connections: connections.clone(), _permit: permit };
         match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let broker = broker.clone();
@@ -109,7 +109,7 @@ async fn take(mut accepted: UnboundedReceiver<Accepted>, broker: Arc<Broker>, co
 /// Counts a connection as long as it is served, also when its task panics.
 struct Served {
     connections: Arc<AtomicUsize>,
-    _ticket: Ticket,
+    _permit: ConnectionPermit,
 }
 
 impl Drop for Served {

@@ -307,6 +307,46 @@ fn what_is_whole_before_damage_is_given_and_then_the_damage_is_the_error() {
     }
 }
 
+/// Base offsets lie outside of the CRC; only their order shows that one is another. Whether it went up or down, none is served under the
+/// offset of another one.
+#[test]
+fn offsets_out_of_order_are_damage_also_where_a_read_goes_on() {
+    let (_dir, root) = temp();
+    let mut node = open(&root);
+    node.create(1, &Arc::default());
+    for _ in 0..20 {
+        node.push(1, 100);
+    }
+    node.stop();
+    let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
+    let good = std::fs::read(&path).unwrap();
+    let size = good.len() / 20;
+    // Batch 13 as 5, and as 15; batch 8 as 0, and as 9. What one read holds begins anywhere before.
+    for (batch, flip) in [(13, 8), (13, 2), (8, 8), (8, 1)] {
+        for bytes_max in [size as u32 * 3, size as u32 * 7, 100_000] {
+            let mut bytes = good.clone();
+            bytes[batch * size + 7] ^= flip;
+            std::fs::write(&path, bytes).unwrap();
+            let mut node = open(&root);
+            let plan = node.log(1).plan_read(Offset::new(2), Offset::new(20), bytes_max).unwrap();
+            let (mut plan, mut at) = (plan, 2);
+            loop {
+                let read = match plan.run(&*node.disk, ReadMode::Blocking) {
+                    Ok(read) => read,
+                    Err(error) => break assert!(matches!(error, ReadError::Corrupt { .. }), "{error}"),
+                };
+                let bytes: Vec<u8> = read.pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+                for (wanted, found) in good[at * size..].chunks(size).zip(bytes.chunks(size)) {
+                    assert!(wanted == found || at == batch, "batch {batch} ^ {flip}, {bytes_max}: {at} is another one");
+                    at += 1;
+                }
+                assert!(at <= batch + 1, "batch {batch} ^ {flip}, {bytes_max}: what is behind it was served");
+                plan = node.log(1).plan_read(read.next.unwrap(), Offset::new(20), bytes_max).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bit_that_flipped_on_the_disk_is_never_served() {
     let (_dir, root) = temp();
@@ -319,7 +359,7 @@ fn a_bit_that_flipped_on_the_disk_is_never_served() {
     let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
     let good = std::fs::read(&path).unwrap();
     let size = good.len() / 8;
-    // Base offset and leader epoch lie outside of the CRC.
+    // Base offset and leader epoch lie outside of the CRC: the next test is theirs.
     for at in (0..good.len()).filter(|at| at % size >= 16).step_by(7) {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);

@@ -22,7 +22,7 @@ use super::outcomes::Outcomes;
 use super::output::Output;
 use super::{CompactConfig, Swap, choose};
 use crate::disk::{Disk, ReadMode, Step};
-use crate::reader::{FilePart, ReadError};
+use crate::reader::{FilePart, ReadError, Wish};
 use crate::record::{ReadLimits, RecordError, RecordReader};
 use crate::segment::{SegmentFacts, SegmentName};
 
@@ -99,6 +99,14 @@ pub struct Tally {
 struct Cursor {
     source: usize,
     position: u32,
+    /// The last offset before it, where that was read.
+    after: Option<i64>,
+}
+
+impl Cursor {
+    fn start_of(source: usize) -> Cursor {
+        Cursor { source, position: 0, after: None }
+    }
 }
 
 #[derive(Debug)]
@@ -172,7 +180,7 @@ impl Cleaning {
     fn find(&mut self, disk: &dyn Disk) -> Result<Stepped, ReadError> {
         let dirty = self.order.dirty;
         let source = self.order.sources.partition_point(|source| source.facts.base <= dirty).saturating_sub(1);
-        let mut at = Cursor { source, position: 0 };
+        let mut at = Cursor::start_of(source);
         if let Some(first) = self.order.sources.get(source) {
             match first.part.find(disk, ReadMode::Blocking, dirty, &mut Vec::new())? {
                 Some(found) => at.position = found.at.position,
@@ -188,23 +196,26 @@ impl Cleaning {
         while at.source < last {
             let Some(source) = self.order.sources.get(at.source) else { return Ok(None) };
             if at.position >= source.part.end {
-                *at = Cursor { source: at.source + 1, position: 0 };
+                *at = Cursor { source: at.source + 1, position: 0, after: at.after };
                 continue;
             }
             let everything = Offset::new(OFFSET_MAX);
             let (part, position) = (&source.part, at.position);
-            let chunk = part.read_batches(disk, ReadMode::Blocking, position, STEP_BYTES, everything, true)?;
+            let wish = Wish { position, after: at.after, room: STEP_BYTES, limit: everything, first: true };
+            let chunk = part.read_batches(disk, ReadMode::Blocking, wish)?;
             let bytes = chunk.ok_or_else(|| part.corrupt(position))?.bytes;
             self.done.bytes_read += bytes.len() as u64;
             let mut batches = Vec::new();
-            let mut position = position;
+            let (mut position, mut after) = (position, at.after);
             for batch in split_stored(bytes) {
                 let batch = batch.map_err(|_| part.corrupt(position))?;
                 let size = u32::try_from(batch.size()).map_err(|_| part.corrupt(position))?;
-                batches.push(Placed { batch, at: Cursor { source: at.source, position } });
+                let last = batch.next_offset().get() - 1;
+                batches.push(Placed { batch, at: Cursor { source: at.source, position, after } });
                 position = position.saturating_add(size);
+                after = Some(last);
             }
-            at.position = position;
+            (at.position, at.after) = (position, after);
             return Ok(Some(batches));
         }
         Ok(None)
@@ -293,7 +304,7 @@ impl Cleaning {
         // Cut before the first record: nothing to compare. It is tried again when there is more.
         self.phase = match groups.first() {
             Some(first) if *end > self.order.dirty => {
-                let at = Cursor { source: first.start, position: 0 };
+                let at = Cursor::start_of(first.start);
                 Phase::Rewrite { groups, group: 0, at, out: None }
             }
             _ => Phase::Done,
@@ -408,7 +419,7 @@ impl Cleaning {
 
     fn swap(&mut self, groups: Vec<Range<usize>>, group: usize, out: Output) -> Stepped {
         let Some(range) = groups.get(group).cloned() else { return Stepped::Done };
-        let next = groups.get(group + 1).map(|next| Cursor { source: next.start, position: 0 });
+        let next = groups.get(group + 1).map(|next| Cursor::start_of(next.start));
         let cleaned = if next.is_some() { self.order.cleaned } else { self.order.end };
         let sources = self.order.sources.get(range).unwrap_or_default();
         let sources = sources.iter().map(|source| source.facts.clone()).collect();
