@@ -1,8 +1,8 @@
 //! Subscriptions to the metrics of clients (KIP-714): what may be configured for one, and which clients it is about.
 //!
 //! Owns names, bounds, and the patterns. Does not own who pushed what (`server::telemetry`).
-//! Invariants: a pattern is matched against the whole of what it is about, in time linear in it; a value that another version accepted
-//! and this one cannot read matches no client.
+//! Invariants: a pattern is matched against the whole of what it is about, in time linear in it; a subscription holds at most one pattern
+//! for each attribute, of at most `COMPILED_BYTES_MAX`; a value that another version accepted and this one cannot read matches no client.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ pub const INTERVAL_MS_DEFAULT: i32 = 300_000;
 const INTERVAL_MS: std::ops::RangeInclusive<i64> = 100..=3_600_000;
 /// Of one value: it is matched, or sent, with each client that asks.
 const VALUE_BYTES_MAX: usize = 16 * 1024;
-/// What one compiled pattern may take in memory.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+/// What one compiled pattern may take in memory, and what matching it may take beside that.
+const COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Each is looked at when a client asks what to push.
 pub const SUBSCRIPTIONS_MAX: usize = 1000;
 
@@ -46,7 +46,7 @@ pub const KEYS: [ClientMetricsKey; 3] = [
         name: MATCH,
         kind: Kind::List { of: &[] },
         default: "",
-        doc: "Which clients push: ATTRIBUTE=PATTERN, all of which must match; every client where it is empty.",
+        doc: "Which clients push: ATTRIBUTE=PATTERN, all of which must match, the last for each attribute; every client where it is empty.",
     },
     ClientMetricsKey {
         name: METRICS,
@@ -114,7 +114,7 @@ pub struct Subscription {
     /// Beginnings of names.
     pub metrics: Vec<String>,
     pub interval_ms: i32,
-    patterns: Vec<(Attribute, Regex)>,
+    patterns: BTreeMap<Attribute, Regex>,
 }
 
 impl Subscription {
@@ -132,7 +132,7 @@ impl Subscription {
         Ok(Subscription {
             metrics: items(metrics).map(str::to_owned).collect(),
             interval_ms,
-            patterns: items(patterns).map(pattern).collect::<Result<_, _>>()?,
+            patterns: compiled(patterns)?,
         })
     }
 
@@ -154,25 +154,77 @@ fn interval(value: &str) -> Result<i32, SubscriptionError> {
     Ok(number)
 }
 
-fn pattern(text: &str) -> Result<(Attribute, Regex), SubscriptionError> {
-    let refuse = |why: &str| SubscriptionError::Pattern { pattern: text.to_owned(), why: why.to_owned() };
-    let (name, expression) = text.split_once('=').ok_or_else(|| refuse("it has no ="))?;
+/// As in Kafka, the last pattern for an attribute is the one that holds; the others must be patterns, and are not compiled.
+fn compiled(patterns: &str) -> Result<BTreeMap<Attribute, Regex>, SubscriptionError> {
+    let mut last: BTreeMap<Attribute, (&str, &str)> = BTreeMap::new();
+    for text in items(patterns) {
+        let (attribute, expression) = pattern(text)?;
+        last.insert(attribute, (text, expression));
+    }
+    let compile = |(attribute, (text, expression))| Ok((attribute, whole(text, expression)?));
+    last.into_iter().map(compile).collect()
+}
+
+fn refuse(pattern: &str, why: &str) -> SubscriptionError {
+    SubscriptionError::Pattern { pattern: pattern.to_owned(), why: why.to_owned() }
+}
+
+fn refuse_expression(pattern: &str, error: &regex::Error) -> SubscriptionError {
+    refuse(pattern, error.to_string().lines().last().unwrap_or_default().trim())
+}
+
+/// What it is about, and its expression, which is read but not compiled: nothing fits into no memory.
+fn pattern(text: &str) -> Result<(Attribute, &str), SubscriptionError> {
+    let (name, expression) = text.split_once('=').ok_or_else(|| refuse(text, "it has no ="))?;
     let expression = expression.trim();
     if expression.is_empty() || expression.contains('=') {
-        return Err(refuse("one pattern stands behind the ="));
+        return Err(refuse(text, "one pattern stands behind the ="));
     }
     let attribute = Attribute::find(name.trim()).ok_or_else(|| {
         let known: Vec<&str> = Attribute::ALL.iter().map(|(_, name)| *name).collect();
-        refuse(&format!("{} are known", known.join(", ")))
+        refuse(text, &format!("{} are known", known.join(", ")))
     })?;
-    let build = |text: &str| {
-        let built = RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).build();
-        built.map_err(|error| refuse(error.to_string().lines().last().unwrap_or_default().trim()))
+    // Alone: `a)|(b` is none, though it would be one between brackets.
+    match RegexBuilder::new(expression).size_limit(0).build() {
+        Ok(_) | Err(regex::Error::CompiledTooBig(_)) => Ok((attribute, expression)),
+        Err(error) => Err(refuse_expression(text, &error)),
+    }
+}
+
+fn whole(text: &str, expression: &str) -> Result<Regex, SubscriptionError> {
+    let build = |expression: &str| {
+        let mut builder = RegexBuilder::new(expression);
+        builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build()
     };
-    // Alone first: `a)|(b` is none, though it would be one between brackets. A comment would swallow the closing bracket.
-    build(expression)?;
-    let whole = build(&format!("^(?:{expression})$")).or_else(|_| build(&format!("^(?:{expression}\n)$")))?;
-    Ok((attribute, whole))
+    let expression = of_ascii(expression);
+    let built = match build(&format!("^(?:{expression})$")) {
+        // A comment would swallow the closing bracket.
+        Err(regex::Error::Syntax(_)) => build(&format!("^(?:{expression}\n)$")),
+        built => built,
+    };
+    built.map_err(|error| refuse_expression(text, &error))
+}
+
+/// Java's `\w`, `\d` and `\s` are about ASCII; with all of Unicode two `\w` would not fit into `COMPILED_BYTES_MAX`.
+fn of_ascii(expression: &str) -> String {
+    let mut text = String::with_capacity(expression.len());
+    let mut characters = expression.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            text.push(character);
+            continue;
+        }
+        match characters.next() {
+            Some('w') => text.push_str("[0-9A-Za-z_]"),
+            Some('W') => text.push_str("[^0-9A-Za-z_]"),
+            Some('d') => text.push_str("[0-9]"),
+            Some('D') => text.push_str("[^0-9]"),
+            Some('s') => text.push_str(r"[\t-\r\x20]"),
+            Some('S') => text.push_str(r"[^\t-\r\x20]"),
+            other => text.extend(std::iter::once('\\').chain(other)),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -201,6 +253,46 @@ mod tests {
         ] {
             let subscription = subscription(&[(MATCH, patterns)]).expect(patterns);
             assert_eq!(subscription.matches(told), matches, "{patterns}");
+        }
+    }
+
+    #[test]
+    fn a_subscription_holds_one_pattern_for_each_attribute_which_is_the_last() {
+        let told = |attribute| match attribute {
+            Attribute::ClientId => Some("orders-1"),
+            Attribute::SoftwareName => Some("apache-kafka-java"),
+            _ => None,
+        };
+        let java = "client_software_name=.*java";
+        for (patterns, matches) in [
+            (format!("client_id=parcels,{java},client_id=orders-1"), true),
+            (format!("client_id=orders-1,{java},client_id=parcels"), false),
+        ] {
+            let subscription = subscription(&[(MATCH, &patterns)]).expect(&patterns);
+            assert_eq!((subscription.matches(told), subscription.patterns.len()), (matches, 2), "{patterns}");
+        }
+        // Each alone would be refused: they are too many bytes. As only the last counts, none of the others is compiled.
+        let large = "client_id=\\pL{64},".repeat(850);
+        assert!(subscription(&[(MATCH, &large)]).is_err());
+        let many = subscription(&[(MATCH, &format!("{large}client_id=orders-.*"))]).expect("the last is small");
+        assert!(many.matches(told) && many.patterns.len() == 1);
+        assert!(subscription(&[(MATCH, "client_id=[,client_id=orders-.*")]).is_err(), "the first is none");
+    }
+
+    #[test]
+    fn patterns_that_people_write_fit_into_the_bound() {
+        for (pattern, client_id) in [
+            (r"\w+-\w+-\d+", "orders-eu-17"),
+            (r"[\w.-]+\W\D{2}\S{3}", "orders-eu-17"),
+            (r"[a-zA-Z0-9._-]+", "orders-eu-17"),
+            (r"\\w\s\p{Lu}", "\\w \u{c4}"),
+            (r"(?i)ORDERS-(eu|us|ap)-\d{2}", "orders-eu-17"),
+            (r"(orders|parcels|payments)-.*-[0-9]+", "orders-eu-17"),
+            (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "00000000-0000-0000-0000-00000000000a"),
+            ("(?x)orders-.* # a comment", "orders-eu-17"),
+        ] {
+            let subscription = subscription(&[(MATCH, &format!("client_id={pattern}"))]).expect(pattern);
+            assert!(subscription.matches(|_| Some(client_id)), "{pattern}");
         }
     }
 
