@@ -40,6 +40,11 @@ impl<W> Replica<W> {
         let Leadership { epoch, partition_epoch, replicas, isr } = leadership;
         let leads_already = self.leads() && self.epoch == epoch;
         assert!(epoch >= self.epoch, "the image goes back from epoch {} to {epoch}", self.epoch);
+        let known = matches!(self.role, Role::Leading { partition_epoch: known, .. } if known == partition_epoch);
+        if leads_already && known {
+            // Nothing was decided about it: a change that is under way still counts.
+            return;
+        }
         self.isr.keep_only(&replicas);
         self.pace.keep_only(&replicas);
         self.role = Role::Leading { replicas, partition_epoch };

@@ -229,6 +229,16 @@ fn a_refusal_gives_the_high_watermark_free_and_the_question_comes_again_later() 
 }
 
 #[test]
+fn news_that_decide_nothing_about_a_partition_take_no_proposal_of_it_back() {
+    let mut world = World::leading(settings(), &[1]);
+    world.follower(2, 0, 0).expect(&["isr [1, 2] against 0"]);
+    // Another partition of the topic has changed, and all of them are told what holds.
+    world.step(decided(1, 0, &[1, 2, 3], &[1])).expect(&[]);
+    world.send("a", Acks::All, 1, None).synced(1).expect(&["append 0-0"]);
+    world.follower(2, 1, 1).expect(&["readable to 1", "a at 0"]);
+}
+
+#[test]
 fn a_replica_that_is_slow_for_two_seconds_leaves_and_is_back_after_ten() {
     let mut world = World::leading(settings(), &[1, 2, 3]);
     world.follower(2, 0, 0).follower(3, 0, 0);
