@@ -176,7 +176,7 @@ async fn metrics(broker: &Broker) -> String {
     for (name, help, value) in counters {
         crate::metrics::counter(&mut text, name, help, value);
     }
-    text.push_str(&broker.telemetry.text(clock::mono()));
+    text.push_str(&broker.telemetry.scraped(clock::mono).await);
     text.push_str(&exporter::text(broker, Instant::now() + WAIT).await);
     text.push_str("# HELP weir_build_info The version that runs.\n# TYPE weir_build_info gauge\n");
     text.push_str(concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"));

@@ -1,8 +1,9 @@
 //! The clients that ask or push, and the series that each pushed last.
 //!
 //! Owns when a client may ask and push, who is forgotten, and how much is kept. Does not own who is asked for what (`subscriptions`).
-//! Invariants: `by_end` has each client once, at the time at which it is forgotten; `bytes` is the sum of what all series take, and never
-//! above `SERIES_BYTES_MAX`.
+//! Invariants: `by_end` has each client once, at the time at which it is forgotten; `bytes` is the sum of what all clients are charged,
+//! never above `SERIES_BYTES_MAX`, and no less than the bytes of text that their series give; of a client that nothing is wanted of
+//! nothing is kept once it asks or pushes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use model::batch::Codec;
 use replication::metadata::Image;
 
 use super::otlp::{Kind, Pushed, Series};
-use super::series::Shown;
+use super::series::{Shown, info_bytes, line_bytes, who};
 use super::subscriptions::{About, Subscriptions};
 use super::{CLIENTS_MAX, InstanceId, Push, Refused, SERIES_BYTES_MAX, Wanted};
 
@@ -27,7 +28,7 @@ pub(super) struct Clients {
     subscriptions: Subscriptions,
     by_id: BTreeMap<InstanceId, Client>,
     by_end: BTreeSet<(Duration, InstanceId)>,
-    /// Of all series.
+    /// What all clients are charged.
     bytes: usize,
     left_out: u64,
 }
@@ -43,8 +44,13 @@ pub(super) struct Client {
     pushed: Option<Duration>,
     has_terminated: bool,
     last: ErrorCode,
-    shown: Arc<(String, Vec<Series>)>,
+    shown: Arc<Kept>,
+    /// Bytes of text that `shown` gives at most.
+    charged: usize,
 }
+
+/// What a client says about itself, and its series; empty together.
+type Kept = (String, Vec<Series>);
 
 impl Clients {
     pub fn follow(&mut self, image: &Arc<Image>) {
@@ -53,6 +59,10 @@ impl Clients {
 
     pub fn count(&self) -> usize {
         self.by_id.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn left_out(&self) -> u64 {
@@ -67,21 +77,15 @@ impl Clients {
             let next = self.by_end.first().expect("as many as there are clients").1;
             self.forget(next);
         }
-        let version = self.subscriptions.version;
-        let known = self.by_id.remove(&id);
-        let client = match known {
-            Some(client) if client.version == version => {
+        let client = match self.by_id.remove(&id) {
+            Some(client) => {
                 self.by_end.remove(&(client.end, id));
-                client
+                self.renewed(id, client)
             }
-            known => {
-                let shown = known.as_ref().map(|client| client.shown.clone()).unwrap_or_default();
-                if let Some(client) = &known {
-                    self.by_end.remove(&(client.end, id));
-                }
-                let about = known.map_or_else(|| Arc::new(about.cut()), |client| client.about);
+            None => {
+                let about = Arc::new(about.cut());
                 let wanted = self.subscriptions.wanted(id, &about);
-                Client::new(about, wanted, version, shown)
+                Client::new(about, wanted, self.subscriptions.version)
             }
         };
         let interval = Duration::from_millis(u64::from(client.wanted.interval_ms.unsigned_abs()));
@@ -90,6 +94,21 @@ impl Clients {
         let client = self.by_id.entry(id).or_insert(client);
         client.end = end;
         client
+    }
+
+    /// As the subscriptions are now: if they have changed, it may ask and push at once.
+    fn renewed(&mut self, id: InstanceId, client: Client) -> Client {
+        if client.version == self.subscriptions.version {
+            return client;
+        }
+        let wanted = self.subscriptions.wanted(id, &client.about);
+        let mut renewed = Client::new(client.about, wanted, self.subscriptions.version);
+        if renewed.wanted.metrics.is_empty() {
+            self.bytes -= client.charged;
+        } else {
+            (renewed.shown, renewed.charged) = (client.shown, client.charged);
+        }
+        renewed
     }
 
     pub fn forget_silent(&mut self, now: Duration) {
@@ -103,7 +122,7 @@ impl Clients {
     fn forget(&mut self, id: InstanceId) {
         if let Some(client) = self.by_id.remove(&id) {
             self.by_end.remove(&(client.end, id));
-            self.bytes -= bytes_of(&client.shown);
+            self.bytes -= client.charged;
         }
         assert!(self.by_id.len() == self.by_end.len());
     }
@@ -111,27 +130,27 @@ impl Clients {
     /// What a client pushed takes the place of what it pushed before.
     pub fn keep(&mut self, id: InstanceId, pushed: Pushed) {
         self.left_out += pushed.left_out;
-        // It may have been forgotten while its push was read.
-        let Some(client) = self.by_id.get_mut(&id) else { return };
-        self.bytes -= bytes_of(&client.shown);
-        let series = added_up(pushed.series, &client.shown.1);
-        let (mut kept, count) = ((pushed.attributes, Vec::new()), series.len());
+        // It may have been forgotten, or its subscription taken away, while its push was read.
+        let Some(client) = self.by_id.get_mut(&id).filter(|client| !client.wanted.metrics.is_empty()) else { return };
+        self.bytes -= client.charged;
+        let who = who(&id, &client.about);
+        let mut series = added_up(pushed.series, &client.shown.1);
         let room = SERIES_BYTES_MAX - self.bytes;
-        let mut bytes = bytes_of(&kept);
-        for one in series {
-            bytes += bytes_of_one(&one);
-            if bytes > room {
-                break;
+        let mut charged = info_bytes(&who, &client.about, &pushed.attributes);
+        let fit = |one: &&Series| {
+            let with_it = charged + line_bytes(&who, one);
+            if with_it <= room {
+                charged = with_it;
             }
-            kept.1.push(one);
-        }
-        self.left_out += (count - kept.1.len()) as u64;
-        if bytes_of(&kept) > room {
-            kept.0.clear();
-        }
-        self.bytes += bytes_of(&kept);
+            with_it <= room
+        };
+        let count = series.iter().take_while(fit).count();
+        self.left_out += (series.len() - count) as u64;
+        series.truncate(count);
+        (client.shown, client.charged) =
+            if series.is_empty() { Default::default() } else { (Arc::new((pushed.attributes, series)), charged) };
+        self.bytes += client.charged;
         assert!(self.bytes <= SERIES_BYTES_MAX);
-        client.shown = Arc::new(kept);
         client.last = ErrorCode::None;
     }
 
@@ -153,9 +172,10 @@ impl Clients {
 }
 
 impl Client {
-    fn new(about: Arc<About>, wanted: Wanted, version: u64, shown: Arc<(String, Vec<Series>)>) -> Client {
-        let (asked, pushed, last) = (None, None, ErrorCode::None);
-        Client { about, wanted, version, end: Duration::ZERO, asked, pushed, has_terminated: false, last, shown }
+    fn new(about: Arc<About>, wanted: Wanted, version: u64) -> Client {
+        let (asked, pushed, last, shown) = (None, None, ErrorCode::None, Arc::default());
+        let end = Duration::ZERO;
+        Client { about, wanted, version, end, asked, pushed, has_terminated: false, last, shown, charged: 0 }
     }
 
     fn is_soon(&self, now: Duration, since: Option<Duration>) -> bool {
@@ -210,14 +230,6 @@ impl Client {
         }
         Err(Refused::TooLarge { bytes, limit })
     }
-}
-
-fn bytes_of(shown: &(String, Vec<Series>)) -> usize {
-    shown.0.len() + shown.1.iter().map(bytes_of_one).sum::<usize>()
-}
-
-fn bytes_of_one(series: &Series) -> usize {
-    size_of::<Series>() + series.name.len() + series.labels.len()
 }
 
 /// Each series once. What is told as what was added goes on from where it was.

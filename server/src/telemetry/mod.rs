@@ -2,8 +2,9 @@
 //!
 //! Owns the subscription of each client and the rules of a push. Does not own what may be subscribed to (`metadata::client_metrics`), the
 //! bytes of a push (`otlp`), nor how series are shown (`series`).
-//! Invariants: at most `CLIENTS_MAX` clients and `SERIES_BYTES_MAX` bytes of series are kept; a client that is silent for three of its
-//! intervals, and at least for a minute, is forgotten; what a client pushes is decoded without a lock held.
+//! Invariants: at most `CLIENTS_MAX` clients are kept, and series that give at most `SERIES_BYTES_MAX` bytes of text; one text is built at
+//! a time; a client that is silent for three of its intervals, and at least for a minute, is forgotten; what a client pushes is decoded
+//! without a lock held.
 
 mod clients;
 pub mod otlp;
@@ -26,7 +27,7 @@ pub use subscriptions::About;
 
 /// Clients that are remembered: as many as Kafka remembers.
 pub const CLIENTS_MAX: usize = 16_384;
-/// Names and labels of the series of all clients.
+/// Text that the series of all clients give, each with a head of its own.
 pub const SERIES_BYTES_MAX: usize = 16 << 20;
 /// What one push may give when it is decompressed: its sender may send a mebibyte (`telemetry.max.bytes`).
 const PUSH_BYTES_MAX: u64 = 8 << 20;
@@ -93,6 +94,8 @@ impl Refused {
 pub struct Telemetry {
     bytes_max: u32,
     clients: Mutex<Clients>,
+    /// Held by whoever builds the text.
+    building: tokio::sync::Mutex<()>,
     pushes: AtomicU64,
     refused: AtomicU64,
 }
@@ -100,7 +103,8 @@ pub struct Telemetry {
 impl Telemetry {
     /// `bytes_max`: of one push, as it is sent.
     pub fn new(bytes_max: u32) -> Telemetry {
-        Telemetry { bytes_max, clients: Mutex::default(), pushes: AtomicU64::new(0), refused: AtomicU64::new(0) }
+        let (pushes, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+        Telemetry { bytes_max, clients: Mutex::default(), building: tokio::sync::Mutex::default(), pushes, refused }
     }
 
     pub fn bytes_max(&self) -> u32 {
@@ -157,16 +161,23 @@ impl Telemetry {
         }
     }
 
-    /// For `/metrics`.
-    pub fn text(&self, now: Duration) -> String {
-        let (shown, left_out, count) = {
+    /// For `/metrics`. Many may ask at once, and each text keeps all series until it is built: they wait for each other.
+    pub async fn scraped(&self, clock: impl Fn() -> Duration) -> String {
+        let _alone = self.building.lock().await;
+        self.text(clock())
+    }
+
+    fn text(&self, now: Duration) -> String {
+        let (shown, left_out, count, bytes) = {
             let mut clients = self.clients();
             clients.forget_silent(now);
-            (clients.shown(), clients.left_out(), clients.count())
+            (clients.shown(), clients.left_out(), clients.count(), clients.bytes())
         };
         let mut text = String::new();
         let (pushes, refused) = (self.pushes.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed));
         gauge(&mut text, "weir_telemetry_clients", "Clients that asked what to push.", count as u64);
+        let help = "Bytes of text that the series of clients are counted as, each with a head of its own.";
+        gauge(&mut text, "weir_telemetry_series_bytes", help, bytes as u64);
         counter(&mut text, "weir_telemetry_pushes_total", "Pushes of clients that were taken.", pushes);
         counter(&mut text, "weir_telemetry_pushes_refused_total", "Pushes of clients that were refused.", refused);
         let help = "Points that clients pushed and that are too many, too long or of a kind that is not shown.";

@@ -1,8 +1,8 @@
 //! Which metrics a client is to push: what all subscriptions that match it want, together.
 //!
 //! Owns the compiled subscriptions and what is known of a client. Does not own their syntax (`metadata::client_metrics`).
-//! Invariant: equal subscriptions and equal ids of clients give equal ids of subscriptions, on every node: a client may ask one and push
-//! to another.
+//! Invariants: equal subscriptions and equal ids of clients give equal ids of subscriptions, on every node: a client may ask one and push
+//! to another; a subscription is compiled when it has changed, and not when another has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -40,10 +40,22 @@ impl About {
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     image: Weak<Image>,
-    source: BTreeMap<String, BTreeMap<String, String>>,
-    compiled: Vec<Subscription>,
+    by_name: BTreeMap<String, Held>,
     /// Grows with each change.
     pub version: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    values: BTreeMap<String, String>,
+    /// What another version accepted and this one cannot read is about no client.
+    compiled: Option<Subscription>,
+}
+
+impl Held {
+    fn new(values: &BTreeMap<String, String>) -> Held {
+        Held { values: values.clone(), compiled: Subscription::new(values).ok() }
+    }
 }
 
 impl Subscriptions {
@@ -53,13 +65,16 @@ impl Subscriptions {
             return;
         }
         self.image = Arc::downgrade(image);
-        let held = self.source.iter().map(|(name, values)| (name.as_str(), values));
+        let held = self.by_name.iter().map(|(name, held)| (name.as_str(), &held.values));
         if image.client_metrics().eq(held) {
             return;
         }
-        self.source = image.client_metrics().map(|(name, values)| (name.to_owned(), values.clone())).collect();
-        // What another version accepted and this one cannot read is about no client.
-        self.compiled = self.source.values().filter_map(|values| Subscription::new(values).ok()).collect();
+        let mut before = std::mem::take(&mut self.by_name);
+        let held = |(name, values): (&str, &BTreeMap<String, String>)| {
+            let same = before.remove(name).filter(|held| held.values == *values);
+            (name.to_owned(), same.unwrap_or_else(|| Held::new(values)))
+        };
+        self.by_name = image.client_metrics().map(held).collect();
         self.version += 1;
     }
 
@@ -74,7 +89,8 @@ impl Subscriptions {
             Attribute::SourcePort => Some(port.as_str()),
         };
         let (mut metrics, mut interval_ms) = (BTreeSet::new(), INTERVAL_MS_DEFAULT);
-        for subscription in self.compiled.iter().filter(|subscription| subscription.matches(told)) {
+        let compiled = self.by_name.values().filter_map(|held| held.compiled.as_ref());
+        for subscription in compiled.filter(|subscription| subscription.matches(told)) {
             metrics.extend(subscription.metrics.iter().map(String::as_str));
             interval_ms = interval_ms.min(subscription.interval_ms);
         }
@@ -92,4 +108,31 @@ fn subscription_id(metrics: &[String], interval_ms: i32, instance: InstanceId) -
     let (words, _) = instance.as_chunks::<4>();
     let folded = words.iter().fold(crc32c(wanted.as_bytes()), |folded, word| folded ^ u32::from_be_bytes(*word));
     folded.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::subscribed;
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_compiled_when_it_has_changed_and_not_when_another_has() {
+        let mut subscriptions = Subscriptions::default();
+        let at = |subscriptions: &Subscriptions, name: &str| {
+            let compiled = subscriptions.by_name[name].compiled.as_ref();
+            compiled.expect("it can be read").metrics.as_ptr()
+        };
+        subscriptions.follow(&subscribed(&[("stays", "metrics", "a."), ("changes", "metrics", "b.")]));
+        let stays = at(&subscriptions, "stays");
+        subscriptions.follow(&subscribed(&[
+            ("stays", "metrics", "a."),
+            ("changes", "metrics", "c."),
+            ("new", "metrics", "d."),
+        ]));
+        assert_eq!((at(&subscriptions, "stays"), subscriptions.version), (stays, 2));
+        let wanted = subscriptions.wanted([7; 16], &About::default());
+        assert_eq!(&*wanted.metrics, ["a.", "c.", "d."]);
+        subscriptions.follow(&subscribed(&[("changes", "metrics", "c.")]));
+        assert_eq!(&*subscriptions.wanted([7; 16], &About::default()).metrics, ["c."]);
+    }
 }

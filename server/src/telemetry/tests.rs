@@ -1,6 +1,9 @@
 //! Who may push when, what is kept, and what is shown.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use model::ErrorCode;
@@ -10,7 +13,7 @@ use storage::codec::compress;
 use super::otlp::sample::{gauge, metrics_data, sum};
 use super::*;
 
-fn subscribed(sets: &[(&str, &str, &str)]) -> Arc<Image> {
+pub(super) fn subscribed(sets: &[(&str, &str, &str)]) -> Arc<Image> {
     let fact = |(name, key, value): &(&str, &str, &str)| Fact::ConfigChanged {
         resource: Resource::ClientMetrics((*name).to_owned()),
         key: (*key).to_owned(),
@@ -158,21 +161,65 @@ fn what_is_pushed_is_shown_until_its_client_is_silent() {
 }
 
 #[test]
+fn nothing_is_shown_of_a_client_that_nothing_is_wanted_of() {
+    let mut bed = Bed::new(&EVERY_SECOND);
+    let id = bed.ask(0).expect("it may ask").subscription_id;
+    assert_eq!(bed.push(0, push(id, &metrics_data(&[gauge("a", "t", 1.0)]))), ErrorCode::None);
+    assert!(bed.shown(0).len() == 1 && bed.telemetry.clients().bytes() > 0);
+    bed.image = subscribed(&[("m", "interval.ms", "1000")]);
+    assert!(bed.ask(100).expect("it has changed").metrics.is_empty());
+    assert_eq!((bed.shown(100), bed.telemetry.clients().bytes()), (Vec::new(), 0));
+    // What was pushed before that, and has been read only now.
+    let pushed = otlp::read(&metrics_data(&[gauge("a", "t", 1.0)])).expect("it is a message");
+    bed.telemetry.clients().keep(ID, pushed);
+    assert_eq!((bed.shown(100), bed.telemetry.clients().bytes()), (Vec::new(), 0));
+    bed.image = subscribed(&EVERY_SECOND);
+    assert_eq!(bed.push(200, push(id, &metrics_data(&[gauge("a", "t", 2.0)]))), ErrorCode::None);
+    assert_eq!(bed.shown(200).len(), 1);
+}
+
+#[test]
+fn one_text_is_built_at_a_time() {
+    let telemetry = Telemetry::new(1000);
+    let building = telemetry.building.try_lock().expect("nobody builds");
+    let mut scraped = pin!(telemetry.scraped(|| at(0)));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(scraped.as_mut().poll(&mut context).is_pending());
+    drop(building);
+    assert!(scraped.as_mut().poll(&mut context).is_ready());
+}
+
+/// The figures of `Telemetry` itself, and the head of what is known of the clients.
+const OWN_TEXT_BYTES: usize = 1000;
+
+#[test]
 fn clients_and_their_series_are_bounded() {
     let bed = Bed { telemetry: Telemetry::new(u32::MAX), image: subscribed(&EVERY_SECOND) };
-    let many: Vec<Vec<u8>> = (0..1000).map(|at| gauge(&format!("{}{at}", "m".repeat(200)), "t", 1.0)).collect();
-    let bytes = metrics_data(&many);
+    // Names that are written longer than they are, and values that have hundreds of digits where nobody takes care.
+    let about = || About { software_version: Some("\"".repeat(200)), ..about(&"\n".repeat(300)) };
+    let many = |value: f64| (0..1000).map(move |at| gauge(&format!("{}{at}", "m".repeat(200)), "t", value));
+    let pushes = [1e308, -f64::MIN_POSITIVE].map(|value| metrics_data(&many(value).collect::<Vec<_>>()));
     for number in 0..CLIENTS_MAX as u128 + 100 {
         let id = (number + 2).to_be_bytes();
-        let wanted = bed.telemetry.wanted(at(0), &bed.image, id, about("c")).expect("it may ask");
+        let wanted = bed.telemetry.wanted(at(0), &bed.image, id, about()).expect("it may ask");
         if number % 100 == 0 {
-            let push = Push { instance: id, ..push(wanted.subscription_id, &bytes) };
-            assert_eq!(bed.telemetry.push(at(0), &bed.image, about("c"), push), Ok(()));
+            let bytes = &pushes[usize::from(number % 200 == 0)];
+            let push = Push { instance: id, ..push(wanted.subscription_id, bytes) };
+            assert_eq!(bed.telemetry.push(at(0), &bed.image, about(), push), Ok(()));
         }
     }
-    let clients = bed.telemetry.clients();
-    assert_eq!(clients.count(), CLIENTS_MAX);
-    assert!(clients.left_out() > 0);
-    let bytes: usize = clients.shown().iter().flat_map(|shown| &shown.pushed.1).map(|one| one.name.len()).sum();
-    assert!(bytes <= SERIES_BYTES_MAX, "{bytes}");
+    let (count, left_out, bytes) = {
+        let clients = bed.telemetry.clients();
+        (clients.count(), clients.left_out(), clients.bytes())
+    };
+    assert_eq!(count, CLIENTS_MAX);
+    assert!(left_out > 0);
+    assert!((SERIES_BYTES_MAX - 10_000..=SERIES_BYTES_MAX).contains(&bytes), "{bytes}: it is full");
+    let text = bed.telemetry.text(at(0));
+    assert!(text.len() <= bytes + OWN_TEXT_BYTES, "{} bytes are shown, {bytes} are counted", text.len());
+    assert!(text.len() > bytes / 2, "{} bytes are shown, {bytes} are counted", text.len());
+    // A client that goes takes what it was charged along.
+    bed.telemetry.clients().forget_silent(at(60_000));
+    assert_eq!(bed.telemetry.clients().bytes(), 0);
+    assert!(bed.telemetry.text(at(60_000)).len() <= OWN_TEXT_BYTES);
 }
