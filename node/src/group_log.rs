@@ -64,7 +64,7 @@ impl GroupLog for GroupLogs<'_> {
             last_fetched_epoch: None,
         };
         let limits = FetchLimits { bytes_max: u64::from(bytes_max), committed_only: false, at_follower: false };
-        let read = partition.fetch(&part, limits, true, &self.core, ReadMode::Blocking);
+        let read = partition.fetch(&part, limits, true, self.core, ReadMode::Blocking);
         let read = read.ok_or_else(|| LogError::Unreadable { reason: "a blocking read did not wait".to_owned() })?;
         match read.error {
             None => Ok(Committed { pieces: read.records }),

@@ -286,7 +286,7 @@ impl Disk for SimDisk {
         let mut missing: Vec<_> =
             dir.ancestors().filter(|path| !path.as_os_str().is_empty() && *path != Path::new("/")).collect();
         missing.reverse();
-        if missing.iter().all(|path| state.names.contains(*path)) {
+        if missing.iter().all(|path| state.names.contains(path)) {
             return Ok(());
         }
         state.begin(|_| Mutation::CreateDir { dir: dir.to_path_buf() })?;
