@@ -10,7 +10,7 @@ use std::sync::Arc;
 use model::{LogId, LogKind};
 use replication::controller::{Controller, ControllerOptions, Output, Recovered};
 use replication::metadata::{Image, PartitionInfo};
-use storage::Look;
+use storage::{Look, durable};
 
 use super::driver::{ControllerOpenError, FOUNDING, HARD_STATE, founders, snapshot_path};
 use super::entries;
@@ -52,7 +52,7 @@ fn images(config: &NodeConfig, look: &Look<'_>) -> Result<(Arc<Image>, Image), C
     };
     let recovered = Recovered {
         hard_state: look.notes.get(HARD_STATE).cloned(),
-        snapshot: entries::read_file(&**disk, &snapshot_path(look.store))?,
+        snapshot: durable::read(&**disk, &snapshot_path(look.store), u64::MAX)?,
         entries: look.metadata.map(|log| entries::read_all(log, &**disk)).transpose()?.unwrap_or_default(),
     };
     let mut controller = Controller::open(options, recovered)?;

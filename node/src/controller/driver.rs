@@ -18,6 +18,7 @@ use replication::controller::raft_node::Persist;
 use replication::controller::{Controller, ControllerError, ControllerOptions, Output, Random, Recovered};
 use replication::metadata::{Fact, Image, Incarnation, NodeInfo};
 use storage::disk::{Disk, DiskError, Step};
+use storage::durable;
 use storage::log::{Log, LogConfig};
 use storage::store::METADATA_FOLDER;
 use storage::{Entry, Store, Unit};
@@ -177,7 +178,7 @@ impl ControllerDriver {
         log.configure(Arc::new(log_config()));
         let recovered = Recovered {
             hard_state: notes.get(HARD_STATE).cloned(),
-            snapshot: entries::read_file(&*disk, &snapshot_path)?,
+            snapshot: durable::read(&*disk, &snapshot_path, u64::MAX)?,
             entries: entries::read_all(&log, &*disk)?,
         };
         let options = ControllerOptions {

@@ -4,14 +4,12 @@
 //! entry as `replication` encoded it. So Kafka's tools and our own see an ordinary segment.
 //! Invariant: what is written reads back equal.
 
-use std::path::Path;
-
 use bytes::{Bytes, BytesMut};
 use model::batch::{BatchBuilder, BatchError, StoredBatch, split_stored};
 use model::{LeaderEpoch, Offset};
 use replication::controller::LogEntry;
 use storage::ReadError;
-use storage::disk::{Disk, DiskError, ReadMode};
+use storage::disk::{Disk, ReadMode};
 use storage::log::Log;
 use storage::record::{ReadLimits, RecordError, RecordReader};
 
@@ -73,25 +71,6 @@ pub(super) fn read_all(log: &Log, disk: &dyn Disk) -> Result<Vec<LogEntry>, Entr
         }
     }
     Ok(entries)
-}
-
-/// A whole small file; `None` when there is none. Blocks: for the start of a node only.
-pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Option<Bytes>, DiskError> {
-    let file = disk.file(path);
-    let read = || {
-        let len = usize::try_from(disk.len(file)?).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len];
-        let read = disk.read_at(file, 0, &mut bytes, ReadMode::Blocking)?;
-        bytes.truncate(read);
-        Ok(bytes.into())
-    };
-    let content = match read() {
-        Ok(content) => Ok(Some(content)),
-        Err(DiskError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
-    };
-    disk.forget(file);
-    content
 }
 
 #[cfg(test)]

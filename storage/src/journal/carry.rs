@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::LogId;
 
 use super::entry::{Replayed, ReplayedChange};
@@ -18,7 +18,8 @@ use super::files::JournalFile;
 use super::group::Head;
 use super::replay;
 use crate::checkpoint::{CarriedFile, Checkpoint, LogCheckpoint};
-use crate::disk::{Disk, DiskError, FileId, ReadMode, Step};
+use crate::disk::{Disk, DiskError, FileId, Step};
+use crate::durable;
 use crate::store::checkpoint_path;
 
 const PREFIX: &str = "carried-";
@@ -138,14 +139,9 @@ impl Carry {
     }
 
     fn checkpoint(&self, disk: &dyn Disk) -> Result<Checkpoint, DiskError> {
-        let file = disk.file(&checkpoint_path(&self.root));
-        let len = usize::try_from(disk.len(file)?).unwrap_or(usize::MAX);
-        let mut bytes = BytesMut::zeroed(len);
-        let got = disk.read_at(file, 0, &mut bytes, ReadMode::Blocking)?;
-        bytes.truncate(got);
-        // The next checkpoint is another file under this name.
-        disk.forget(file);
-        let checkpoint = Checkpoint::decode(&bytes.freeze()).map_err(|error| self.broken(error.to_string()))?;
+        let path = checkpoint_path(&self.root);
+        let bytes = durable::read(disk, &path, u64::MAX)?.ok_or(DiskError::NotFound { path })?;
+        let checkpoint = Checkpoint::decode(&bytes).map_err(|error| self.broken(error.to_string()))?;
         if checkpoint.salt != self.salt || checkpoint.from_sequence != self.from || checkpoint.carried != self.before {
             return Err(self.broken("the checkpoint is another one".to_owned()));
         }

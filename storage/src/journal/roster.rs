@@ -20,7 +20,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use model::batch::crc32c;
 
 use super::files::{JournalFile, file_path};
-use crate::disk::{Disk, DiskError, ReadMode, Step};
+use crate::disk::{Disk, DiskError, Step};
+use crate::durable;
 use crate::fields::{Fields, Short};
 use crate::recovery::OpenError;
 
@@ -88,7 +89,7 @@ impl Roster {
 
     /// Steps that make it durable in the place of the one before.
     pub(crate) fn steps(&self, disk: &dyn Disk, root: &Path) -> Vec<Step> {
-        crate::durable::replace_steps(disk, &roster_path(root), vec![self.encode()])
+        durable::replace_steps(disk, &roster_path(root), vec![self.encode()])
     }
 }
 
@@ -119,17 +120,7 @@ pub(crate) fn check(disk: &dyn Disk, root: &Path, salt: u64, found: &[JournalFil
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Result<Roster, RosterError>>, DiskError> {
-    let file = disk.file(path);
-    let len = match disk.len(file) {
-        Err(DiskError::NotFound { .. }) => return Ok(None),
-        other => other?,
-    };
-    let mut bytes = BytesMut::zeroed(usize::try_from(len.min(BYTES_MAX)).unwrap_or_default());
-    let got = disk.read_at(file, 0, &mut bytes, ReadMode::Blocking)?;
-    bytes.truncate(got);
-    // The next one is another file under this name.
-    disk.forget(file);
-    Ok(Some(Roster::decode(&bytes.freeze())))
+    Ok(durable::read(disk, path, BYTES_MAX)?.map(|bytes| Roster::decode(&bytes)))
 }
 
 #[cfg(test)]

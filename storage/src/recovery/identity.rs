@@ -14,7 +14,8 @@ use bytes::Bytes;
 use model::batch::crc32c;
 
 use super::OpenError;
-use crate::disk::{Disk, DiskError, ReadMode};
+use crate::disk::{Disk, DiskError};
+use crate::durable;
 
 const VERSION: u32 = 1;
 /// What a new directory may hold already: the lock file of earlier versions, what an interrupted start left, what a file system puts there.
@@ -32,16 +33,7 @@ pub(super) struct Identity {
 /// The identity of the directory, or `None` when it has none: then it is new, or its identity was lost.
 pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<Identity>, OpenError> {
     let path = root.join("meta.properties");
-    let file = disk.file(&path);
-    let len = match disk.len(file) {
-        Err(DiskError::NotFound { .. }) => return Ok(None),
-        other => other?,
-    };
-    let mut text = vec![0; usize::try_from(len.min(FILE_BYTES_MAX)).unwrap_or_default()];
-    let got = disk.read_at(file, 0, &mut text, ReadMode::Blocking)?;
-    text.truncate(got);
-    // A start writes another file under this name.
-    disk.forget(file);
+    let Some(text) = durable::read(disk, &path, FILE_BYTES_MAX)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text);
     let value = |key: &str| {
         let of = |line: &str| {
@@ -85,7 +77,7 @@ pub(super) fn write(disk: &dyn Disk, root: &Path, id: [u8; 16]) -> Result<(), Di
     let lines = lines(VERSION, id);
     let text = format!("{lines}checksum={:08x}\n", crc32c(lines.as_bytes()));
     let path = root.join("meta.properties");
-    crate::durable::replace_steps(disk, &path, vec![Bytes::from(text)]).iter().try_for_each(|step| step.run(disk))
+    durable::replace_steps(disk, &path, vec![Bytes::from(text)]).iter().try_for_each(|step| step.run(disk))
 }
 
 /// What the checksum covers.

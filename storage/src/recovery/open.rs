@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use bytes::BytesMut;
 use model::LogId;
 use model::batch::StoredBatch;
 
@@ -17,7 +16,8 @@ use super::fold::{Folded, Layout, Source, fold};
 use super::rewrite::{Dirty, check_trusted, direct_batch, rewrite};
 use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
-use crate::disk::{Disk, DiskError, ReadMode, Step};
+use crate::disk::{Disk, DiskError, Step};
+use crate::durable;
 use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
 use crate::journal::replay::{self, Replay};
 use crate::journal::roster::{self, Roster};
@@ -177,16 +177,8 @@ fn check_unused(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
 
 fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), OpenError> {
     let path = checkpoint_path(root);
-    let file = disk.file(&path);
-    let len = match disk.len(file) {
-        Err(DiskError::NotFound { .. }) => return Err(OpenError::NoCheckpoint { path }),
-        other => other?,
-    };
-    let mut bytes = BytesMut::zeroed(usize::try_from(len).unwrap_or(usize::MAX));
-    let got = disk.read_at(file, 0, &mut bytes, ReadMode::Blocking)?;
-    bytes.truncate(got);
-    disk.forget(file);
-    let checkpoint = Checkpoint::decode(&bytes.freeze()).map_err(|error| OpenError::Checkpoint { path, error })?;
+    let Some(bytes) = durable::read(disk, &path, u64::MAX)? else { return Err(OpenError::NoCheckpoint { path }) };
+    let checkpoint = Checkpoint::decode(&bytes).map_err(|error| OpenError::Checkpoint { path, error })?;
     if checkpoint.clean {
         return Ok((checkpoint, Replay::default()));
     }

@@ -359,7 +359,7 @@ fn a_bit_that_flipped_on_the_disk_is_never_served() {
     let path = file_path(&root.join(folder(1)), Offset::ZERO, FileKind::Data);
     let good = std::fs::read(&path).unwrap();
     let size = good.len() / 8;
-    // Base offset and leader epoch lie outside of the CRC: the next test is theirs.
+    // Base offset and leader epoch lie outside of the CRC; what shows of the first is the test above.
     for at in (0..good.len()).filter(|at| at % size >= 16).step_by(7) {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
