@@ -46,7 +46,8 @@ impl Api for ListOffsets {
         let mut answered = BTreeSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            // Not as many as are asked for: those that are named twice get one answer between them.
+            let mut partitions = Vec::new();
             for partition in &topic.partitions {
                 let named = (topic.name.as_str(), partition.partition_index);
                 let found = if twice.contains(&named) {
