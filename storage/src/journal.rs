@@ -9,8 +9,8 @@ pub mod carry;
 pub mod entry;
 pub(crate) mod files;
 pub(crate) mod group;
+pub(crate) mod manifest;
 pub(crate) mod replay;
-pub(crate) mod roster;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use carry::{Carried, Carry};
 use entry::{Entry, Unit};
 
 use files::{Files, JournalFile, file_path};
-use roster::Roster;
+use manifest::Manifest;
 
 /// No file has room: a checkpoint must free one, or growth make one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -293,7 +293,7 @@ impl Journal {
         let mut files = self.files.all();
         files.push(JournalFile { number, file: disk.file(&path), len });
         // Before a group goes to it, and behind its name: a crash in between leaves a file that nobody misses.
-        steps.extend(Roster::new([self.salt; 2], &files).steps(disk, root));
+        steps.extend(Manifest::new([self.salt; 2], &files).steps(disk, root));
         Some(steps)
     }
 

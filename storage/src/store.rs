@@ -8,7 +8,7 @@
 //! DIR/TOPIC-PARTITION/…          segments
 //! DIR/TOPIC-PARTITION.ID-delete  a deleted one on its way out
 //! DIR/.weir/checkpoint  DIR/.weir/journal/NNNNNNNN  DIR/.weir/metadata/…  DIR/.weir/set-aside/…
-//! DIR/.weir/journal-files        which files the journal has (`journal::roster`)
+//! DIR/.weir/journal-files        which files the journal has (`journal::manifest`)
 //! DIR/.weir/carried-N            groups of logs that could not be written (`journal::carry`)
 //! DIR/.weir/ballast              room for a disk that another program fills up
 //! ```

@@ -19,8 +19,8 @@ use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, Step};
 use crate::durable;
 use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
+use crate::journal::manifest::{self, Manifest};
 use crate::journal::replay::{self, Replay};
-use crate::journal::roster::{self, Roster};
 use crate::journal::{Journal, carry};
 use crate::log::{Log, Shared};
 use crate::lost;
@@ -72,7 +72,7 @@ pub(super) fn open(
         give_up(&mut next, &damaged, &elsewhere, &mut lost)?;
     }
     let files = prepare_journal(&*disk, root, !damaged.is_empty())?;
-    run(&*disk, &Roster::new([salt, checkpoint.salt], &files).steps(&*disk, root))?;
+    run(&*disk, &Manifest::new([salt, checkpoint.salt], &files).steps(&*disk, root))?;
     run(&*disk, &store.replace_checkpoint(&next))?;
     set_journal_aside(&*disk, root, &files)?;
     carry::clear(&*disk, root, !damaged.is_empty())?;
@@ -187,7 +187,7 @@ fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), Open
     if !files.iter().any(|file| file.len >= FIRST_FILE_BYTES) {
         return Err(OpenError::NoJournal { path: journal_dir(root) });
     }
-    roster::check(disk, root, checkpoint.salt, &files)?;
+    manifest::check(disk, root, checkpoint.salt, &files)?;
     let mut replay = replay::read(disk, &files, checkpoint.salt, checkpoint.from_sequence)?;
     if let Some(carried) = checkpoint.carried {
         let older = replay::read_carried(disk, root, checkpoint.salt, carried)?;

@@ -1,11 +1,11 @@
-//! The roster: which files the journal has, told outside of them.
+//! The manifest: which files the journal has, told outside of them.
 //!
-//! A journal that lost its newest files reads like one whose last write was torn. So each file is in the roster, durably, before a group
+//! A journal that lost its newest files reads like one whose last write was torn. So each file is in the manifest, durably, before a group
 //! goes to it: a start after a crash that misses one refuses, instead of cutting what was acknowledged.
 //!
 //! Owns the layout and the check. Does not own the files. Costs nothing per group: it changes when a file is made, and at a start.
-//! Invariant: files leave the roster only at a start, and only after all that they held is in the segments. A directory without a
-//! roster (an earlier version's, or one whose keeper gave the lost files up) is not checked.
+//! Invariant: files leave the manifest only at a start, and only after all that they held is in the segments. A directory without a
+//! manifest (an earlier version's, or one whose keeper gave the lost files up) is not checked.
 //!
 //! ```text
 //!  0 magic "weirjfl1"    8
@@ -29,12 +29,12 @@ const MAGIC: &[u8; 8] = b"weirjfl1";
 /// No journal has so many files; what is longer is not read.
 const BYTES_MAX: u64 = 64 * 1024;
 
-pub(crate) fn roster_path(root: &Path) -> PathBuf {
+pub(crate) fn manifest_path(root: &Path) -> PathBuf {
     root.join(".weir").join("journal-files")
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Roster {
+pub(crate) struct Manifest {
     /// Of this life and of the one before.
     pub(crate) salts: [u64; 2],
     /// Number and length of each file.
@@ -42,7 +42,7 @@ pub(crate) struct Roster {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum RosterError {
+pub(crate) enum ManifestError {
     #[error("it is no list of journal files")]
     Magic,
     #[error("its crc is {stored:#010x}, its bytes give {computed:#010x}")]
@@ -51,11 +51,11 @@ pub(crate) enum RosterError {
     Short(#[from] Short),
 }
 
-impl Roster {
-    pub(crate) fn new<'a>(salts: [u64; 2], files: impl IntoIterator<Item = &'a JournalFile>) -> Roster {
+impl Manifest {
+    pub(crate) fn new<'a>(salts: [u64; 2], files: impl IntoIterator<Item = &'a JournalFile>) -> Manifest {
         let mut files: Vec<_> = files.into_iter().map(|file| (file.number, file.len)).collect();
         files.sort_unstable();
-        Roster { salts, files }
+        Manifest { salts, files }
     }
 
     pub(crate) fn encode(&self) -> Bytes {
@@ -72,10 +72,10 @@ impl Roster {
         out.freeze()
     }
 
-    pub(crate) fn decode(bytes: &Bytes) -> Result<Roster, RosterError> {
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Manifest, ManifestError> {
         let mut fields = Fields::new(bytes.clone());
         if fields.array::<8>()? != *MAGIC {
-            return Err(RosterError::Magic);
+            return Err(ManifestError::Magic);
         }
         let salts = [fields.u64()?, fields.u64()?];
         let mut files = Vec::new();
@@ -84,33 +84,33 @@ impl Roster {
         }
         let computed = crc32c(bytes.get(..bytes.len() - fields.left()).unwrap_or_default());
         let stored = fields.u32()?;
-        if stored == computed { Ok(Roster { salts, files }) } else { Err(RosterError::Crc { stored, computed }) }
+        if stored == computed { Ok(Manifest { salts, files }) } else { Err(ManifestError::Crc { stored, computed }) }
     }
 
     /// Steps that make it durable in the place of the one before.
     pub(crate) fn steps(&self, disk: &dyn Disk, root: &Path) -> Vec<Step> {
-        durable::replace_steps(disk, &roster_path(root), vec![self.encode()])
+        durable::replace_steps(disk, &manifest_path(root), vec![self.encode()])
     }
 }
 
 /// Whether all files are there that the journal of this life had.
 ///
 /// # Errors
-/// When one is missing or shorter than it was made. A roster that cannot be read is no reason to refuse.
+/// When one is missing or shorter than it was made. A manifest that cannot be read is no reason to refuse.
 pub(crate) fn check(disk: &dyn Disk, root: &Path, salt: u64, found: &[JournalFile]) -> Result<(), OpenError> {
-    let path = roster_path(root);
-    let roster = match read(disk, &path)? {
+    let path = manifest_path(root);
+    let manifest = match read(disk, &path)? {
         None => return Ok(()),
-        Some(Ok(roster)) => roster,
+        Some(Ok(manifest)) => manifest,
         Some(Err(error)) => {
             tracing::warn!(path = %path.display(), %error, "which files the journal had is not known: none is missed");
             return Ok(());
         }
     };
-    if !roster.salts.contains(&salt) {
+    if !manifest.salts.contains(&salt) {
         return Ok(());
     }
-    for (number, says) in roster.files {
+    for (number, says) in manifest.files {
         let has = found.iter().find(|file| file.number == number).map(|file| file.len);
         if has.is_none_or(|has| has < says) {
             return Err(OpenError::JournalFile { file: file_path(root, number), has: has.unwrap_or(0), says, path });
@@ -119,8 +119,8 @@ pub(crate) fn check(disk: &dyn Disk, root: &Path, salt: u64, found: &[JournalFil
     Ok(())
 }
 
-fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Result<Roster, RosterError>>, DiskError> {
-    Ok(durable::read(disk, path, BYTES_MAX)?.map(|bytes| Roster::decode(&bytes)))
+fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Result<Manifest, ManifestError>>, DiskError> {
+    Ok(durable::read(disk, path, BYTES_MAX)?.map(|bytes| Manifest::decode(&bytes)))
 }
 
 #[cfg(test)]
@@ -131,19 +131,19 @@ mod tests {
     const STORED: &str = "776569726a666c3100000000000000070000000000000005000000020000000000000001000000000040000000000000000000020000000000800000";
 
     #[test]
-    fn a_roster_reads_back_and_no_damage_to_it_is_believed() {
-        let roster = Roster { salts: [7, 5], files: vec![(1, 4 << 20), (2, 8 << 20)] };
-        let bytes = roster.encode();
+    fn a_manifest_reads_back_and_no_damage_to_it_is_believed() {
+        let manifest = Manifest { salts: [7, 5], files: vec![(1, 4 << 20), (2, 8 << 20)] };
+        let bytes = manifest.encode();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(&hex[..hex.len() - 8], STORED);
-        assert_eq!(Roster::decode(&bytes), Ok(roster));
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest));
         for at in 0..bytes.len() * 8 {
             let mut damaged = bytes.to_vec();
             damaged[at / 8] ^= 1 << (at % 8);
-            assert!(Roster::decode(&damaged.into()).is_err(), "bit {at}");
+            assert!(Manifest::decode(&damaged.into()).is_err(), "bit {at}");
         }
         for cut in 0..bytes.len() {
-            assert!(Roster::decode(&bytes.slice(..cut)).is_err(), "cut at {cut}");
+            assert!(Manifest::decode(&bytes.slice(..cut)).is_err(), "cut at {cut}");
         }
     }
 }
