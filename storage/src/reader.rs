@@ -318,21 +318,16 @@ impl FilePart {
         let left = (self.end - position) as usize;
         let wanted = room.clamp(HEADER_BYTES.min(left), READ_BYTES_MAX).min(left);
         let mut bytes = self.read(disk, mode, position, wanted)?;
-        let size = self.header_at(&bytes, position)?.0.size();
-        if size > bytes.len() {
-            if size > room && !first {
+        let (mut header, _) = self.header_at(&bytes, position)?;
+        if header.size() > bytes.len() {
+            if header.size() > room && !first {
                 return Ok(None);
             }
-            bytes = self.read(disk, mode, position, size)?;
+            bytes = self.read(disk, mode, position, header.size())?;
+            (header, _) = self.header_at(&bytes, position)?;
         }
-        let (mut at, mut next, mut complete, mut last_offset) = (0, None, false, after);
-        while bytes.len() - at >= HEADER_BYTES {
-            let here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
-            let (header, _) = match self.header_at(bytes.get(at..).unwrap_or_default(), here) {
-                Err(error) if at == 0 => return Err(error),
-                Err(_) => break,
-                Ok(found) => found,
-            };
+        let (mut at, mut here, mut next, mut complete, mut last_offset) = (0, position, None, false, after);
+        loop {
             self.check_order(&header, here, last_offset)?;
             let beyond = header.last_offset() >= limit.get();
             let Some(batch) = bytes.get(at..at + header.size()) else {
@@ -354,6 +349,12 @@ impl FilePart {
             at += header.size();
             last_offset = Some(header.last_offset());
             next = Offset::from_wire(header.next_offset());
+            let rest = bytes.get(at..).filter(|rest| rest.len() >= HEADER_BYTES);
+            here = position.saturating_add(u32::try_from(at).unwrap_or(u32::MAX));
+            match rest.map(|rest| self.header_at(rest, here)) {
+                Some(Ok(found)) => header = found.0,
+                Some(Err(_)) | None => break,
+            }
         }
         let Some(next) = next else { return Ok(None) };
         bytes.truncate(at);

@@ -150,12 +150,8 @@ fn a_segment_that_is_missing_or_cut_after_a_clean_stop_is_damage() {
 #[test]
 fn a_damaged_checkpoint_is_an_error_at_every_byte() {
     let (_dir, root) = temp();
-    let mut node = open(&root);
-    node.create(1, &Arc::default());
-    node.push(1, 100);
-    node.commit();
-    node.checkpoint(false);
-    drop(node);
+    crashed_with_one_record(&root);
+    open(&root).checkpoint(false);
     let path = checkpoint_path(&root);
     let good = std::fs::read(&path).unwrap();
     for at in 0..good.len() {
@@ -173,11 +169,7 @@ fn a_damaged_checkpoint_is_an_error_at_every_byte() {
 #[test]
 fn a_missing_or_cut_journal_is_an_error_unless_the_stop_was_clean() {
     let (_dir, root) = temp();
-    let mut node = open(&root);
-    node.create(1, &Arc::default());
-    node.push(1, 100);
-    node.commit();
-    drop(node);
+    crashed_with_one_record(&root);
     let dir = crate::journal::files::dir(&root);
     let file = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
     let good = std::fs::read(&file).unwrap();
@@ -216,11 +208,7 @@ fn a_directory_of_kafka_or_of_a_newer_weir_is_refused_untouched() {
 #[test]
 fn an_identity_of_which_any_bit_is_changed_is_refused_and_one_without_checksum_is_not() {
     let (_dir, root) = temp();
-    let mut node = open(&root);
-    node.create(1, &Arc::default());
-    node.push(1, 100);
-    node.commit();
-    drop(node);
+    crashed_with_one_record(&root);
     let path = root.join("meta.properties");
     let good = std::fs::read_to_string(&path).unwrap();
     let id_at = good.find("directory.id=").unwrap();
@@ -275,10 +263,8 @@ fn a_first_start_that_was_interrupted_before_the_identity_was_written_is_begun_a
 fn a_deleted_log_stays_deleted_and_its_namesake_is_another() {
     for crash_before_removal in [false, true] {
         let (_dir, root) = temp();
+        crashed_with_one_record(&root);
         let mut node = open(&root);
-        node.create(1, &Arc::default());
-        node.push(1, 100);
-        node.commit();
         node.checkpoint(false);
         let entry = node.log(1).delete();
         node.put(entry);

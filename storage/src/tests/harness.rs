@@ -12,6 +12,7 @@ use crate::disk::{Disk, DiskError, ReadMode, RealDisk, Step};
 use crate::journal::GroupPart;
 use crate::journal::entry::{Entry, Unit};
 use crate::log::{Log, LogConfig};
+use crate::reader::ReadError;
 use crate::recovery::{Damage, OpenError, Recovered, Report};
 use crate::store::Options;
 use crate::{Journal, Store};
@@ -222,6 +223,23 @@ impl Node {
         self.checkpoint(true);
     }
 
+    /// What reads of so many bytes each give of a log until damage shows, and the damage.
+    #[track_caller]
+    pub(crate) fn read_until_damage(&mut self, topic: u8, from: Offset, bytes_max: u32) -> (Vec<u8>, ReadError) {
+        let (end, mut next, mut served) = (self.log(topic).log_end(), from, Vec::new());
+        loop {
+            let plan = self.log(topic).plan_read(next, end, bytes_max).unwrap();
+            match plan.run(&*self.disk, ReadMode::Blocking) {
+                Ok(read) => {
+                    served.extend(read.pieces.iter().flat_map(|piece| piece.to_vec()));
+                    next = read.next.unwrap();
+                }
+                Err(error) => return (served, error),
+            }
+            assert!(next < end, "all was served, and no damage showed");
+        }
+    }
+
     /// All batches of a log, by many small reads.
     pub(crate) fn read_all(&mut self, topic: u8) -> Vec<StoredBatch> {
         let disk = Arc::clone(&self.disk);
@@ -246,6 +264,14 @@ pub(crate) fn read_all(disk: &dyn Disk, log: &mut Log) -> Vec<StoredBatch> {
         }
     }
     batches
+}
+
+/// A data directory as a process left it that died when one record of topic 1 was committed.
+pub(crate) fn crashed_with_one_record(root: &Path) {
+    let mut node = open(root);
+    node.create(1, &Arc::default());
+    node.push(1, 100);
+    node.commit();
 }
 
 /// A copy of a data directory: what a crash leaves when everything written so far has reached the disk.

@@ -320,16 +320,12 @@ fn a_journal_of_which_only_the_spare_file_is_left_is_no_new_directory() {
 #[test]
 fn a_directory_of_an_earlier_version_has_no_list_of_journal_files_and_gets_one() {
     let (_dir, root) = temp();
-    let mut node = open(&root);
-    node.create(1, &Arc::default());
-    node.push(1, 100);
-    node.commit();
-    drop(node);
-    let roster = root.join(".weir/journal-files");
-    std::fs::remove_file(&roster).unwrap();
+    crashed_with_one_record(&root);
+    let manifest = root.join(".weir/journal-files");
+    std::fs::remove_file(&manifest).unwrap();
     assert_eq!(open(&root).log(1).log_end().get(), 1);
-    assert!(roster.exists());
+    assert!(manifest.exists());
     // What cannot be read is no reason to refuse.
-    std::fs::write(&roster, b"weirjfl1 and more").unwrap();
+    std::fs::write(&manifest, b"weirjfl1 and more").unwrap();
     assert_eq!(open(&root).log(1).log_end().get(), 1);
 }

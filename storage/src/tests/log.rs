@@ -249,18 +249,8 @@ fn damage_in_a_segment_is_an_error_and_not_an_answer() {
         let mut bytes = good.clone();
         bytes[at..at + 61].iter_mut().for_each(|byte| *byte ^= 0x5a);
         std::fs::write(&path, bytes).unwrap();
-        let mut node = open(&root);
-        let mut next = Offset::ZERO;
-        let error = loop {
-            let plan = node.log(1).plan_read(next, Offset::new(20), 100_000).unwrap();
-            match plan.run(&*node.disk, ReadMode::Blocking) {
-                Ok(read) => next = read.next.unwrap(),
-                Err(error) => break error,
-            }
-            assert!(next < Offset::new(20), "{what} at {at} was served");
-        };
+        let (_, error) = open(&root).read_until_damage(1, Offset::ZERO, 100_000);
         assert!(matches!(error, ReadError::Corrupt { .. }), "{what} at {at}: {error}");
-        drop(node);
     }
 }
 
@@ -285,23 +275,11 @@ fn what_is_whole_before_damage_is_given_and_then_the_damage_is_the_error() {
             let mut bytes = good.clone();
             bytes[place.position as usize + byte] ^= 0x40;
             std::fs::write(&path, bytes).unwrap();
-            let (mut next, mut served) = (Offset::ZERO, Vec::new());
-            let error = loop {
-                let plan = node.log(1).plan_read(next, Offset::new(20), 100_000).unwrap();
-                match plan.run(&*node.disk, ReadMode::Blocking) {
-                    Ok(read) => {
-                        let bytes: Vec<u8> = read.pieces.iter().flat_map(|piece| piece.to_vec()).collect();
-                        let batches = model::batch::split_stored(bytes.into()).collect::<Result<Vec<_>, _>>().unwrap();
-                        served.extend(batches.iter().map(|batch| batch.base_offset().get()));
-                        next = read.next.unwrap();
-                    }
-                    Err(error) => break error,
-                }
-                assert!(next <= Offset::new(13), "byte {byte}");
-            };
+            let (served, error) = node.read_until_damage(1, Offset::ZERO, 100_000);
             let at = u64::from(place.position);
             assert_eq!(error, ReadError::Corrupt { segment: place.segment, at }, "byte {byte}");
-            assert_eq!(served, expected, "byte {byte}");
+            let served = model::batch::split_stored(served.into()).map(|batch| batch.unwrap().base_offset().get());
+            assert_eq!(served.collect::<Vec<_>>(), expected, "byte {byte}");
             std::fs::write(&path, good).unwrap();
         }
     }
@@ -327,21 +305,11 @@ fn offsets_out_of_order_are_damage_also_where_a_read_goes_on() {
             let mut bytes = good.clone();
             bytes[batch * size + 7] ^= flip;
             std::fs::write(&path, bytes).unwrap();
-            let mut node = open(&root);
-            let plan = node.log(1).plan_read(Offset::new(2), Offset::new(20), bytes_max).unwrap();
-            let (mut plan, mut at) = (plan, 2);
-            loop {
-                let read = match plan.run(&*node.disk, ReadMode::Blocking) {
-                    Ok(read) => read,
-                    Err(error) => break assert!(matches!(error, ReadError::Corrupt { .. }), "{error}"),
-                };
-                let bytes: Vec<u8> = read.pieces.iter().flat_map(|piece| piece.to_vec()).collect();
-                for (wanted, found) in good[at * size..].chunks(size).zip(bytes.chunks(size)) {
-                    assert!(wanted == found || at == batch, "batch {batch} ^ {flip}, {bytes_max}: {at} is another one");
-                    at += 1;
-                }
-                assert!(at <= batch + 1, "batch {batch} ^ {flip}, {bytes_max}: what is behind it was served");
-                plan = node.log(1).plan_read(read.next.unwrap(), Offset::new(20), bytes_max).unwrap();
+            let (served, error) = open(&root).read_until_damage(1, Offset::new(2), bytes_max);
+            assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
+            for (at, (wanted, found)) in (2..).zip(good[2 * size..].chunks(size).zip(served.chunks(size))) {
+                assert!(wanted == found || at == batch, "batch {batch} ^ {flip}, {bytes_max}: {at} is another one");
+                assert!(at <= batch, "batch {batch} ^ {flip}, {bytes_max}: what is behind it was served");
             }
         }
     }
@@ -364,19 +332,7 @@ fn a_bit_that_flipped_on_the_disk_is_never_served() {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
         std::fs::write(&path, bytes).unwrap();
-        let mut node = open(&root);
-        let (mut next, mut served) = (Offset::ZERO, Vec::new());
-        let error = loop {
-            let plan = node.log(1).plan_read(next, Offset::new(8), 1_000).unwrap();
-            match plan.run(&*node.disk, ReadMode::Blocking) {
-                Ok(read) => {
-                    served.extend(read.pieces.iter().flat_map(|piece| piece.to_vec()));
-                    next = read.next.unwrap();
-                }
-                Err(error) => break error,
-            }
-            assert!(next < Offset::new(8), "byte {at} was served");
-        };
+        let (served, error) = open(&root).read_until_damage(1, Offset::ZERO, 1_000);
         assert!(matches!(error, ReadError::Corrupt { .. }), "byte {at}: {error}");
         assert_eq!(served, good[..served.len()], "byte {at}");
     }
