@@ -40,7 +40,7 @@ struct Order {
     /// The front is looked at next.
     kept: VecDeque<Kept>,
     bytes: u64,
-    let_go: u64,
+    evictions: u64,
 }
 
 /// An index that its segment holds on to. One whose segment is gone stays here until it is looked at, and counts until then.
@@ -81,10 +81,10 @@ impl Indexes {
         }
     }
 
-    /// Indexes kept, their bytes, and how many were let go so far.
+    /// Indexes kept, their bytes, and how many made room for others so far.
     pub(crate) fn figures(&self) -> (u64, u64, u64) {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        (order.kept.len() as u64, order.bytes, order.let_go)
+        (order.kept.len() as u64, order.bytes, order.evictions)
     }
 }
 
@@ -103,7 +103,7 @@ impl Order {
             }
             self.bytes = self.bytes.saturating_sub(oldest.bytes);
             if oldest.index.strong_count() > 0 {
-                self.let_go += 1;
+                self.evictions += 1;
                 victims.push(oldest);
             }
         }

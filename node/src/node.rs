@@ -18,6 +18,7 @@ use replication::metadata::Image;
 use storage::Store;
 use storage::disk::{DiskError, Lane, Ticket};
 
+use crate::budget::BudgetLimits;
 use crate::checkpoint::Checkpointer;
 use crate::clean::Cleaner;
 use crate::cold::Cold;
@@ -70,10 +71,10 @@ pub struct NodeStats {
     pub compaction_bytes_read: u64,
     pub compaction_bytes_written: u64,
     pub disk_operations_in_flight: u64,
-    /// Loaded indexes of segments that are kept, their bytes, and how many were let go for others.
+    /// Loaded indexes of segments that are kept, their bytes, and how many made room for others.
     pub indexes_kept: u64,
     pub index_bytes_kept: u64,
-    pub indexes_let_go: u64,
+    pub index_evictions: u64,
 }
 
 /// What is known of one partition on this node, for metrics and DescribeLogDirs.
@@ -395,6 +396,11 @@ impl Node {
         }
     }
 
+    /// How the memory that clients may use is split.
+    pub fn memory_limits(&self) -> &BudgetLimits {
+        self.core.budget.limits()
+    }
+
     pub fn stats(&self) -> NodeStats {
         let all = self.core.table.all();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
@@ -402,7 +408,7 @@ impl Node {
         let (used, groups) = (writing.journal.used_bytes(), writing.journal.durable());
         drop(writing);
         let (compactions, cleaned) = self.cleaner.done();
-        let (indexes_kept, index_bytes_kept, indexes_let_go) = self.core.indexes.figures();
+        let (indexes_kept, index_bytes_kept, index_evictions) = self.core.indexes.figures();
         NodeStats {
             partitions: count(all.len()),
             partitions_offline: count(all.iter().filter(|partition| partition.published.is_failed()).count()),
@@ -418,7 +424,7 @@ impl Node {
             disk_operations_in_flight: count(self.core.tickets.len()),
             indexes_kept,
             index_bytes_kept,
-            indexes_let_go,
+            index_evictions,
         }
     }
 

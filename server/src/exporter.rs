@@ -37,18 +37,16 @@ impl Families {
         let _ = writeln!(samples, "{name}{braced} {value}");
     }
 
-    fn into_text(self) -> String {
-        let mut text = String::new();
+    fn put(self, text: &mut String) {
         for (name, (help, samples)) in self.0 {
-            series_head(&mut text, name, "gauge", help);
+            series_head(text, name, "gauge", help);
             text.push_str(&samples);
         }
-        text
     }
 }
 
-/// All of it, in the text format of Prometheus; of the groups what can be gathered until then.
-pub async fn text(broker: &Broker, until: Instant) -> String {
+/// Puts all of it to a text in the format of Prometheus; of the groups what can be gathered until then.
+pub async fn put(broker: &Broker, until: Instant, text: &mut String) {
     let (image, mut families) = (broker.image(), Families::default());
     if image.controller() == Some(broker.node.id()) {
         cluster(&image, &mut families);
@@ -60,7 +58,7 @@ pub async fn text(broker: &Broker, until: Instant) -> String {
     let help = "1 if every group of this node is shown, 0 if there was no time for all of them.";
     families.add("weir_scrape_complete", help, "", u8::from(gathered.is_some()));
     families.add(LEFT_OUT, LEFT_OUT_HELP, "of=\"offsets\"", gathered.unwrap_or_default());
-    families.into_text()
+    families.put(text);
 }
 
 const LEFT_OUT: &str = "weir_series_left_out";
@@ -230,7 +228,9 @@ mod tests {
         families.add("a", "A.", "", 2);
         families.add("b", "B.", "x=\"2\"", 3);
         let expected = "# HELP a A.\n# TYPE a gauge\na 2\n# HELP b B.\n# TYPE b gauge\nb{x=\"1\"} 1\nb{x=\"2\"} 3\n";
-        assert_eq!(families.into_text(), expected);
+        let mut text = String::new();
+        families.put(&mut text);
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -1,30 +1,24 @@
 //! `/live`, `/ready` and `/metrics` over HTTP/1.1, one request per connection.
 //!
-//! Owns a parser of the request line that reads no more than it needs. Does not own the figures.
+//! Owns a parser of the request line that reads no more than it needs. Does not own the figures (`scrape`).
 //! Invariants: a request takes at most `REQUEST_BYTES_MAX`, and `WAIT` each to be read, answered and taken away; at most
 //! `CONNECTIONS_MAX` are served at once, and one more ends the one that has said nothing for longest: whoever holds
-//! connections open keeps no probe from its answer; nothing here changes anything. What cannot be gathered in time is left
-//! out of `/metrics`, which says so, and does not take the rest along.
+//! connections open keeps no probe from its answer; nothing here changes anything.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use node::budget::BudgetLimits;
-use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
-use replication::group::GroupConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
-use crate::api::dispatch;
 use crate::broker::Broker;
 use crate::clock;
-use crate::exporter;
-use crate::metrics::{gauge, series_head};
+use crate::scrape::Scrapes;
 
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 const WAIT: Duration = Duration::from_secs(5);
@@ -44,6 +38,7 @@ struct Served {
 pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     // In the order of their coming.
     let mut served: VecDeque<Served> = VecDeque::with_capacity(CONNECTIONS_MAX);
+    let scrapes = Arc::new(Scrapes::default());
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -57,10 +52,10 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
                 one.task.abort();
             }
         }
-        let (broker, asked) = (broker.clone(), Arc::new(AtomicBool::new(false)));
+        let (broker, scrapes, asked) = (broker.clone(), scrapes.clone(), Arc::new(AtomicBool::new(false)));
         let heard = asked.clone();
         let task = tokio::spawn(async move {
-            if let Err(step) = answer(stream, &broker, &heard).await {
+            if let Err(step) = answer(stream, &broker, &scrapes, &heard).await {
                 debug!(%peer, "http: {step} took more than {} s", WAIT.as_secs());
             }
         });
@@ -69,17 +64,23 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
 }
 
 /// What took too long, if something did.
-async fn answer(mut stream: TcpStream, broker: &Broker, heard: &AtomicBool) -> Result<(), &'static str> {
+async fn answer(
+    mut stream: TcpStream,
+    broker: &Broker,
+    scrapes: &Scrapes,
+    heard: &AtomicBool,
+) -> Result<(), &'static str> {
     let head = timeout(WAIT, read_head(&mut stream)).await.map_err(|_| "the request")?;
     let Some(head) = head else { return Ok(()) };
     heard.store(true, Ordering::Relaxed);
     let response = match is_http(&head) {
-        true => respond(&head, broker).await,
-        false => response("400 Bad Request", "text/plain", "this port speaks HTTP, not the Kafka protocol\n", true),
+        true => respond(&head, broker, scrapes).await,
+        false => Response::short("400 Bad Request", "this port speaks HTTP, not the Kafka protocol\n"),
     };
     let written = async {
         // The client may be gone; there is nobody to tell.
-        let _ = stream.write_all(response.as_bytes()).await;
+        let _ = stream.write_all(response.head().as_bytes()).await;
+        let _ = stream.write_all(response.body()).await;
         let _ = stream.shutdown().await;
     };
     timeout(WAIT, written).await.map_err(|_| "taking the answer")
@@ -112,98 +113,52 @@ fn is_http(head: &[u8]) -> bool {
     head.first().is_none_or(u8::is_ascii_alphabetic)
 }
 
-async fn respond(head: &[u8], broker: &Broker) -> String {
+async fn respond(head: &[u8], broker: &Broker, scrapes: &Scrapes) -> Response {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let with_body = method != b"HEAD";
     if method != b"GET" && method != b"HEAD" {
-        return response("405 Method Not Allowed", "text/plain", "only GET and HEAD are served\n", true);
+        return Response::short("405 Method Not Allowed", "only GET and HEAD are served\n");
     }
-    match path {
-        b"/live" => response("200 OK", "text/plain", "live\n", with_body),
+    let response = match path {
+        b"/live" => Response::short("200 OK", "live\n"),
         b"/ready" => match not_ready(broker) {
-            None => response("200 OK", "text/plain", "ready\n", with_body),
-            Some(why) => response("503 Service Unavailable", "text/plain", &format!("not ready: {why}\n"), with_body),
+            None => Response::short("200 OK", "ready\n"),
+            Some(why) => Response::short("503 Service Unavailable", &format!("not ready: {why}\n")),
         },
-        b"/metrics" => response("200 OK", "text/plain; version=0.0.4", &metrics(broker).await, with_body),
-        _ => response("404 Not Found", "text/plain", "only /live, /ready and /metrics are served\n", with_body),
-    }
+        b"/metrics" => Response {
+            content_type: "text/plain; version=0.0.4",
+            text: scrapes.text(broker).await,
+            ..Response::short("200 OK", "")
+        },
+        _ => Response::short("404 Not Found", "only /live, /ready and /metrics are served\n"),
+    };
+    Response { with_body: method != b"HEAD", ..response }
 }
 
-fn response(status: &str, content_type: &str, body: &str, with_body: bool) -> String {
-    let length = body.len();
-    let body = if with_body { body } else { "" };
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
+/// One answer. Its text may be shared with others: it is not copied behind the head.
+struct Response {
+    status: &'static str,
+    content_type: &'static str,
+    text: Arc<String>,
+    with_body: bool,
 }
 
-async fn metrics(broker: &Broker) -> String {
-    let mut text = broker.metrics.text(dispatch::api_name);
-    let image = broker.image();
-    let stats = broker.node.stats();
-    let gauges = [
-        ("weir_ready", "1 once the node answers clients.", u64::from(broker.node.is_ready())),
-        ("weir_topics", "Topics of the cluster.", image.topic_count() as u64),
-        ("weir_cluster_partitions", "Partitions of the cluster.", image.partition_count() as u64),
-        ("weir_partitions", "Partitions on this node.", stats.partitions),
-        ("weir_partitions_offline", "Partitions on this node that cannot be used.", stats.partitions_offline),
-        ("weir_groups", "Groups that this node coordinates.", stats.groups),
-        ("weir_disk_operations_in_flight", "Writes and syncs that were begun.", stats.disk_operations_in_flight),
-        ("weir_tail_unwritten_bytes", "Bytes of logs that no segment has yet.", stats.tail_bytes_unwritten),
-        ("weir_append_bytes_in_flight", "Bytes of appends that wait for the disk.", stats.append_bytes_in_flight),
-        ("weir_journal_bytes", "Bytes of journal since the last checkpoint.", stats.journal_bytes_since_checkpoint),
-        ("weir_indexes", "Indexes of segments that are kept loaded.", stats.indexes_kept),
-        ("weir_index_bytes", "Bytes of these, mapped or in memory.", stats.index_bytes_kept),
-        ("weir_fetch_sessions", "Fetch sessions kept.", broker.sessions.count() as u64),
-        ("weir_request_memory_free_bytes", "Memory free for requests.", broker.request_memory.free()),
-        ("weir_answer_memory_free_bytes", "Memory free for answers.", broker.answer_memory.free()),
-    ];
-    for (name, help, value) in gauges {
-        gauge(&mut text, name, help, value);
+impl Response {
+    fn short(status: &'static str, text: &str) -> Response {
+        Response { status, content_type: "text/plain", text: Arc::new(text.to_owned()), with_body: true }
     }
-    limits(&mut text, broker);
-    let counters = [
-        ("weir_journal_syncs_total", "Groups written and synced to the journal.", stats.journal_groups),
-        ("weir_checkpoints_total", "Checkpoints written.", stats.checkpoints),
-        ("weir_compactions_total", "Logs that were compacted.", stats.compactions),
-        ("weir_indexes_let_go_total", "Loaded indexes let go to make room for others.", stats.indexes_let_go),
-        ("weir_compaction_read_bytes_total", "Bytes read to compact logs.", stats.compaction_bytes_read),
-        ("weir_compaction_written_bytes_total", "Bytes written to compact logs.", stats.compaction_bytes_written),
-    ];
-    for (name, help, value) in counters {
-        crate::metrics::counter(&mut text, name, help, value);
-    }
-    text.push_str(&broker.telemetry.scraped(clock::mono).await);
-    text.push_str(&exporter::text(broker, Instant::now() + WAIT).await);
-    text.push_str("# HELP weir_build_info The version that runs.\n# TYPE weir_build_info gauge\n");
-    text.push_str(concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n"));
-    text
-}
 
-/// What is bounded, and where a refusal begins: each beside the gauge that it bounds.
-fn limits(text: &mut String, broker: &Broker) {
-    let budget = BudgetLimits::for_memory(broker.settings.memory_bytes);
-    let of_groups = GroupConfig::default();
-    let limits = [
-        ("append_bytes", budget.append_bytes),
-        ("answer_memory_bytes", broker.answer_memory.limit()),
-        ("cluster_partitions", CLUSTER_PARTITIONS_MAX as u64),
-        ("connections", broker.settings.connections.all as u64),
-        ("connections_of_an_address", broker.settings.connections.per_address as u64),
-        ("fetch_sessions", broker.sessions.limit() as u64),
-        ("groups_of_an_offsets_partition", of_groups.groups_max as u64),
-        ("offsets_of_a_group", of_groups.group_offsets_max as u64),
-        ("partitions_of_a_topic", u64::from(TOPIC_PARTITIONS_MAX)),
-        ("producers_of_a_partition", budget.producers as u64),
-        ("request_memory_bytes", broker.request_memory.limit()),
-        ("requests_waiting_for_a_partition", budget.waiters as u64),
-    ];
-    series_head(text, "weir_limit", "gauge", "Where refusals begin.");
-    for (of, value) in limits {
-        text.push_str(&format!("weir_limit{{of=\"{of}\"}} {value}\n"));
+    fn head(&self) -> String {
+        let (status, content_type, length) = (self.status, self.content_type, self.text.len());
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+    }
+
+    fn body(&self) -> &[u8] {
+        if self.with_body { self.text.as_bytes() } else { &[] }
     }
 }
 
@@ -213,8 +168,8 @@ mod tests {
 
     #[test]
     fn a_head_request_gets_the_length_and_no_body() {
-        let head = response("200 OK", "text/plain", "live\n", false);
-        assert!(head.contains("Content-Length: 5\r\n"));
-        assert!(head.ends_with("\r\n\r\n"));
+        let response = Response { with_body: false, ..Response::short("200 OK", "live\n") };
+        assert!(response.head().contains("Content-Length: 5\r\n"));
+        assert!(response.head().ends_with("\r\n\r\n") && response.body().is_empty());
     }
 }

@@ -18,6 +18,7 @@ mod near;
 pub mod net;
 pub mod peer;
 pub mod run;
+mod scrape;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -71,7 +71,9 @@ fn what_cannot_be_gathered_in_time_does_not_take_the_rest_along() {
     client.create_topic("orders", 1);
     commit(&mut client, "billing", "orders", 0, 0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let text = runtime.block_on(async { server::exporter::text(&server.broker, tokio::time::Instant::now()).await });
+    let mut text = String::new();
+    let until = || tokio::time::Instant::now();
+    runtime.block_on(async { server::exporter::put(&server.broker, until(), &mut text).await });
     assert!(text.contains("kafka_topic_partitions{topic=\"orders\"} 1\n"), "{text}");
     assert!(text.contains("weir_scrape_complete 0\n") && !text.contains("billing"), "{text}");
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns when a client may ask and push, who is forgotten, and how much is kept. Does not own who is asked for what (`subscriptions`).
 //! Invariants: `by_end` has each client once, at the time at which it is forgotten; `bytes` is the sum of what all clients are charged,
-//! never above `SERIES_BYTES_MAX`, and no less than the bytes of text that their series give; of a client that nothing is wanted of
-//! nothing is kept once it asks or pushes.
+//! never above `SERIES_BYTES_MAX`, and no less than the bytes of text that their series give; of a client of which less is wanted than
+//! before, what it pushed before is not kept once it asks or pushes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use model::batch::Codec;
 use replication::metadata::Image;
 
 use super::otlp::{Kind, Pushed, Series};
-use super::series::{Shown, info_bytes, line_bytes, who};
+use super::series::{Shown, head_bytes, info_bytes, line_bytes, who};
 use super::subscriptions::{About, Subscriptions};
 use super::{CLIENTS_MAX, InstanceId, Push, Refused, SERIES_BYTES_MAX, Wanted};
 
@@ -103,10 +103,11 @@ impl Clients {
         }
         let wanted = self.subscriptions.wanted(id, &client.about);
         let mut renewed = Client::new(client.about, wanted, self.subscriptions.version);
-        if renewed.wanted.metrics.is_empty() {
-            self.bytes -= client.charged;
-        } else {
+        if renewed.wanted.covers(&client.wanted) {
             (renewed.shown, renewed.charged) = (client.shown, client.charged);
+        } else {
+            // Of what is not wanted any more the client would say nothing, and its counters would stay.
+            self.bytes -= client.charged;
         }
         renewed
     }
@@ -127,24 +128,30 @@ impl Clients {
         assert!(self.by_id.len() == self.by_end.len());
     }
 
-    /// What a client pushed takes the place of what it pushed before.
-    pub fn keep(&mut self, id: InstanceId, pushed: Pushed) {
+    /// What a client pushed for a subscription takes the place of what it pushed before.
+    pub fn keep(&mut self, id: InstanceId, subscription_id: i32, pushed: Pushed) {
         self.left_out += pushed.left_out;
-        // It may have been forgotten, or its subscription taken away, while its push was read.
-        let Some(client) = self.by_id.get_mut(&id).filter(|client| !client.wanted.metrics.is_empty()) else { return };
+        // It may have been forgotten, or its subscription changed or taken away, while its push was read.
+        let is_wanted = |client: &&mut Client| {
+            client.wanted.subscription_id == subscription_id && !client.wanted.metrics.is_empty()
+        };
+        let Some(client) = self.by_id.get_mut(&id).filter(is_wanted) else { return };
         self.bytes -= client.charged;
         let who = who(&id, &client.about);
         let mut series = added_up(pushed.series, &client.shown.1);
         let room = SERIES_BYTES_MAX - self.bytes;
         let mut charged = info_bytes(&who, &client.about, &pushed.attributes);
-        let fit = |one: &&Series| {
-            let with_it = charged + line_bytes(&who, one);
-            if with_it <= room {
-                charged = with_it;
+        let mut count = 0;
+        let mut named = None;
+        for one in &series {
+            // They are in the order of their names.
+            let head = if named.replace(&one.name) == Some(&one.name) { 0 } else { head_bytes(one) };
+            let with_it = charged + head + line_bytes(&who, one);
+            if with_it > room {
+                break;
             }
-            with_it <= room
-        };
-        let count = series.iter().take_while(fit).count();
+            (charged, count) = (with_it, count + 1);
+        }
         self.left_out += (series.len() - count) as u64;
         series.truncate(count);
         (client.shown, client.charged) =

@@ -2,8 +2,7 @@
 //!
 //! Owns the subscription of each client and the rules of a push. Does not own what may be subscribed to (`metadata::client_metrics`), the
 //! bytes of a push (`otlp`), nor how series are shown (`series`).
-//! Invariants: at most `CLIENTS_MAX` clients are kept, and series that give at most `SERIES_BYTES_MAX` bytes of text; one text is built at
-//! a time; a client that is silent for three of its intervals, and at least for a minute, is forgotten; what a client pushes is decoded
+//! Invariants: at most `CLIENTS_MAX` clients are kept, and series that give at most `SERIES_BYTES_MAX` bytes of text; a client that is silent for three of its intervals, and at least for a minute, is forgotten; what a client pushes is decoded
 //! without a lock held.
 
 mod clients;
@@ -19,6 +18,7 @@ use std::time::Duration;
 use model::ErrorCode;
 use model::batch::Codec;
 use replication::metadata::Image;
+use replication::metadata::client_metrics::ALL_METRICS;
 use storage::codec::{DecompressLimits, decompress};
 
 use crate::metrics::{add, counter, gauge};
@@ -27,7 +27,7 @@ pub use subscriptions::About;
 
 /// Clients that are remembered: as many as Kafka remembers.
 pub const CLIENTS_MAX: usize = 16_384;
-/// Text that the series of all clients give, each with a head of its own.
+/// Text that the series of all clients give, with a head for each name of each client.
 pub const SERIES_BYTES_MAX: usize = 16 << 20;
 /// What one push may give when it is decompressed: its sender may send a mebibyte (`telemetry.max.bytes`).
 const PUSH_BYTES_MAX: u64 = 8 << 20;
@@ -46,6 +46,14 @@ pub struct Wanted {
     /// Beginnings of names; `*` alone for everything, empty for nothing.
     pub metrics: Arc<[String]>,
     pub interval_ms: i32,
+}
+
+impl Wanted {
+    /// Whether all that the other one asks for is asked for.
+    fn covers(&self, other: &Wanted) -> bool {
+        let is_in = |metric: &String| self.metrics.iter().any(|own| own == ALL_METRICS || metric.starts_with(own));
+        !self.metrics.is_empty() && other.metrics.iter().all(is_in)
+    }
 }
 
 /// One push, as it came.
@@ -94,8 +102,6 @@ impl Refused {
 pub struct Telemetry {
     bytes_max: u32,
     clients: Mutex<Clients>,
-    /// Held by whoever builds the text.
-    building: tokio::sync::Mutex<()>,
     pushes: AtomicU64,
     refused: AtomicU64,
 }
@@ -104,7 +110,7 @@ impl Telemetry {
     /// `bytes_max`: of one push, as it is sent.
     pub fn new(bytes_max: u32) -> Telemetry {
         let (pushes, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Telemetry { bytes_max, clients: Mutex::default(), building: tokio::sync::Mutex::default(), pushes, refused }
+        Telemetry { bytes_max, clients: Mutex::default(), pushes, refused }
     }
 
     pub fn bytes_max(&self) -> u32 {
@@ -151,7 +157,7 @@ impl Telemetry {
         let mut clients = self.clients();
         match read {
             Some(pushed) => {
-                clients.keep(push.instance, pushed);
+                clients.keep(push.instance, push.subscription_id, pushed);
                 Ok(())
             }
             None => {
@@ -161,29 +167,22 @@ impl Telemetry {
         }
     }
 
-    /// For `/metrics`. Many may ask at once, and each text keeps all series until it is built: they wait for each other.
-    pub async fn scraped(&self, clock: impl Fn() -> Duration) -> String {
-        let _alone = self.building.lock().await;
-        self.text(clock())
-    }
-
-    fn text(&self, now: Duration) -> String {
+    /// Puts all of it to the text of `/metrics`.
+    pub fn put(&self, now: Duration, text: &mut String) {
         let (shown, left_out, count, bytes) = {
             let mut clients = self.clients();
             clients.forget_silent(now);
             (clients.shown(), clients.left_out(), clients.count(), clients.bytes())
         };
-        let mut text = String::new();
         let (pushes, refused) = (self.pushes.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed));
-        gauge(&mut text, "weir_telemetry_clients", "Clients that asked what to push.", count as u64);
-        let help = "Bytes of text that the series of clients are counted as, each with a head of its own.";
-        gauge(&mut text, "weir_telemetry_series_bytes", help, bytes as u64);
-        counter(&mut text, "weir_telemetry_pushes_total", "Pushes of clients that were taken.", pushes);
-        counter(&mut text, "weir_telemetry_pushes_refused_total", "Pushes of clients that were refused.", refused);
+        gauge(text, "weir_telemetry_clients", "Clients that asked what to push.", count as u64);
+        let help = "Bytes of text that the series of clients are counted as, with a head for each name of each client.";
+        gauge(text, "weir_telemetry_series_bytes", help, bytes as u64);
+        counter(text, "weir_telemetry_pushes_total", "Pushes of clients that were taken.", pushes);
+        counter(text, "weir_telemetry_pushes_refused_total", "Pushes of clients that were refused.", refused);
         let help = "Points that clients pushed and that are too many, too long or of a kind that is not shown.";
-        counter(&mut text, "weir_telemetry_points_left_out_total", help, left_out);
-        series::put(&mut text, shown);
-        text
+        counter(text, "weir_telemetry_points_left_out_total", help, left_out);
+        series::put(text, shown);
     }
 }
 

@@ -78,11 +78,14 @@ pub(super) fn info_bytes(who: &str, about: &About, attributes: &str) -> usize {
     text.len()
 }
 
-/// Bytes of text that a client is charged for one series: its line, and a head, which it may share. That is more than it takes in memory.
+/// Bytes of text that a client is charged for each name of its series; other clients may have that head as well.
+pub(super) fn head_bytes(series: &Series) -> usize {
+    "# HELP  \n# TYPE  \n".len() + 2 * series.name.len() + HELP.len() + series.kind.name().len()
+}
+
+/// And for one series. That is more than it takes in memory.
 pub(super) fn line_bytes(who: &str, series: &Series) -> usize {
-    let name = series.name.len();
-    let head = "# HELP  \n# TYPE  \n".len() + 2 * name + HELP.len() + series.kind.name().len();
-    head + name + "{} \n".len() + who.len() + series.labels.len() + VALUE_BYTES_MAX
+    series.name.len() + "{} \n".len() + who.len() + series.labels.len() + VALUE_BYTES_MAX
 }
 
 /// As Prometheus reads it.

@@ -1,9 +1,6 @@
 //! Who may push when, what is kept, and what is shown.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use model::ErrorCode;
@@ -52,8 +49,14 @@ impl Bed {
         taken.map_or_else(Refused::code, |()| ErrorCode::None)
     }
 
+    fn text(&self, ms: u64) -> String {
+        let mut text = String::new();
+        self.telemetry.put(at(ms), &mut text);
+        text
+    }
+
     fn shown(&self, ms: u64) -> Vec<String> {
-        let text = self.telemetry.text(at(ms));
+        let text = self.text(ms);
         text.lines().filter(|line| line.starts_with("weir_client_")).map(str::to_owned).collect()
     }
 }
@@ -145,7 +148,7 @@ fn what_is_pushed_is_shown_until_its_client_is_silent() {
         send(ms, codec, &[gauge("a.b", "t", f64::INFINITY), sum("added", "t", 3, 1), sum("counted", "t", 5, 2)]);
     }
     assert_eq!(bed.shown(4000), expected(["+Inf", "14", "5"]));
-    let text = bed.telemetry.text(at(4000));
+    let text = bed.text(4000);
     for line in [
         "# TYPE weir_client_a_b gauge",
         "# TYPE weir_client_added_total counter",
@@ -171,7 +174,7 @@ fn nothing_is_shown_of_a_client_that_nothing_is_wanted_of() {
     assert_eq!((bed.shown(100), bed.telemetry.clients().bytes()), (Vec::new(), 0));
     // What was pushed before that, and has been read only now.
     let pushed = otlp::read(&metrics_data(&[gauge("a", "t", 1.0)])).expect("it is a message");
-    bed.telemetry.clients().keep(ID, pushed);
+    bed.telemetry.clients().keep(ID, id, pushed);
     assert_eq!((bed.shown(100), bed.telemetry.clients().bytes()), (Vec::new(), 0));
     bed.image = subscribed(&EVERY_SECOND);
     assert_eq!(bed.push(200, push(id, &metrics_data(&[gauge("a", "t", 2.0)]))), ErrorCode::None);
@@ -179,14 +182,23 @@ fn nothing_is_shown_of_a_client_that_nothing_is_wanted_of() {
 }
 
 #[test]
-fn one_text_is_built_at_a_time() {
-    let telemetry = Telemetry::new(1000);
-    let building = telemetry.building.try_lock().expect("nobody builds");
-    let mut scraped = pin!(telemetry.scraped(|| at(0)));
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(scraped.as_mut().poll(&mut context).is_pending());
-    drop(building);
-    assert!(scraped.as_mut().poll(&mut context).is_ready());
+fn of_a_client_of_which_less_is_wanted_the_counters_of_before_are_not_shown() {
+    let mut bed = Bed::new(&EVERY_SECOND);
+    let push_all = |bed: &Bed, ms, metrics: &[Vec<u8>]| {
+        let id = bed.ask(ms).expect("it has changed").subscription_id;
+        assert_eq!(bed.push(ms, push(id, &metrics_data(metrics))), ErrorCode::None);
+    };
+    let counters = ["a.added", "b.added"].map(|name| sum(name, "t", 2, 1));
+    push_all(&bed, 0, &counters);
+    // More is wanted: they go on.
+    bed.image = subscribed(&[("m", "metrics", "a.,b.,c."), ("m", "interval.ms", "1000")]);
+    push_all(&bed, 100, &counters[..1]);
+    let values: Vec<f64> =
+        bed.shown(100).iter().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(values, [4.0, 2.0]);
+    bed.image = subscribed(&[("m", "metrics", "a."), ("m", "interval.ms", "1000")]);
+    push_all(&bed, 200, &counters[..1]);
+    assert_eq!(bed.shown(200).len(), 1, "{:?}", bed.shown(200));
 }
 
 /// The figures of `Telemetry` itself, and the head of what is known of the clients.
@@ -215,11 +227,11 @@ fn clients_and_their_series_are_bounded() {
     assert_eq!(count, CLIENTS_MAX);
     assert!(left_out > 0);
     assert!((SERIES_BYTES_MAX - 10_000..=SERIES_BYTES_MAX).contains(&bytes), "{bytes}: it is full");
-    let text = bed.telemetry.text(at(0));
+    let text = bed.text(0);
     assert!(text.len() <= bytes + OWN_TEXT_BYTES, "{} bytes are shown, {bytes} are counted", text.len());
     assert!(text.len() > bytes / 2, "{} bytes are shown, {bytes} are counted", text.len());
     // A client that goes takes what it was charged along.
     bed.telemetry.clients().forget_silent(at(60_000));
     assert_eq!(bed.telemetry.clients().bytes(), 0);
-    assert!(bed.telemetry.text(at(60_000)).len() <= OWN_TEXT_BYTES);
+    assert!(bed.text(60_000).len() <= OWN_TEXT_BYTES);
 }
