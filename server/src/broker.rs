@@ -57,7 +57,7 @@ pub struct Broker {
     pub settings: Settings,
     /// For frames that were read and are not answered.
     pub request_memory: Allowance,
-    /// For records read for answers.
+    /// For records read for answers, and for answers that are large without.
     pub answer_memory: Allowance,
     pub sessions: FetchSessions,
     pub cold: ColdReads,

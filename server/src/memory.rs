@@ -1,7 +1,7 @@
 //! The memory that requests and answers may take, and how much this process may use at all.
 //!
-//! Owns the two allowances that the edge counts: frames that were read and are not answered, and records read for
-//! answers. Does not own appends and tails: `node::budget` counts those.
+//! Owns the two allowances that the edge counts: frames that were read and are not answered, and answers: records read for them, and
+//! those that are large without records. Does not own appends and tails: `node::budget` counts those.
 //! Invariant: what is taken is given back when the `Charge` is dropped.
 
 use std::fs;
@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What one permit stands for.
 const PAGE: u64 = 4096;
+/// An answer of so many bytes needs no leave to be built.
+const ANSWER_BYTES_FREE: usize = 256 * 1024;
 /// Below this the limits of single requests would not fit.
 pub const MEMORY_BYTES_MIN: u64 = 64 * MIB;
 
@@ -30,6 +32,15 @@ impl Charge {
     /// What it allows to be held.
     pub fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |permit| permit.num_permits() as u64 * PAGE)
+    }
+
+    /// Gives back what is more than so many bytes.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let pages = bytes.div_ceil(PAGE as usize);
+        let has = self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if let Some(permit) = self.0.as_mut().filter(|_| has > pages) {
+            drop(permit.split(has - pages));
+        }
     }
 
     /// Puts another charge of the same allowance to this one.
@@ -72,13 +83,18 @@ impl Allowance {
         Charge(Some(permit.expect("the semaphore is never closed")))
     }
 
+    /// For an answer that is built whole, about so large: waits, in turn, until that is free. A small one is not counted.
+    pub async fn take_for_answer(&self, bytes: usize) -> Charge {
+        if bytes <= ANSWER_BYTES_FREE { Charge::default() } else { self.take(bytes).await }
+    }
+
     /// A charge for exactly so many bytes, made of one that is held: the rest of that is given back, what is missing taken. `None`, and
     /// nothing is held any more, when so much is not free.
     pub fn adjust(&self, mut held: Charge, bytes: usize) -> Option<Charge> {
         let wanted = self.pages_for(bytes) as usize;
         let has = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if has > wanted {
-            drop(held.0.as_mut().and_then(|permit| permit.split(has - wanted)));
+            held.shrink_to(bytes);
         } else if has < wanted {
             let missing = u32::try_from(wanted - has).unwrap_or(u32::MAX);
             let more = self.pages.clone().try_acquire_many_owned(missing).ok()?;
@@ -109,6 +125,9 @@ fn mem_total(meminfo: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     #[test]
@@ -146,6 +165,24 @@ mod tests {
         assert_eq!((all.bytes(), allowance.free()), (64 * 4096, 0));
         assert_eq!(allowance.adjust(all, 0).expect("nothing").bytes(), 0);
         assert_eq!(allowance.free(), 64 * 4096);
+    }
+
+    #[test]
+    fn a_large_answer_waits_until_there_is_memory_for_it_and_a_small_one_does_not() {
+        let allowance = Allowance::new(4 * MIB);
+        let mut others = allowance.try_take(4 * MIB as usize).expect("free");
+        let mut context = Context::from_waker(Waker::noop());
+        let small = pin!(allowance.take_for_answer(ANSWER_BYTES_FREE));
+        assert!(small.poll(&mut context).is_ready());
+        let mut large = pin!(allowance.take_for_answer(MIB as usize));
+        assert!(large.as_mut().poll(&mut context).is_pending());
+        others.shrink_to(3 * MIB as usize);
+        let Poll::Ready(mut charge) = large.poll(&mut context) else { panic!("it is free now") };
+        assert_eq!((charge.bytes(), allowance.free()), (MIB, 0));
+        charge.shrink_to(5000);
+        assert_eq!((charge.bytes(), allowance.free()), (8192, MIB - 8192));
+        charge.shrink_to(9000);
+        assert_eq!(charge.bytes(), 8192);
     }
 
     #[test]

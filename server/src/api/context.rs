@@ -39,6 +39,11 @@ pub enum Reply<R> {
         splices: Splices,
         charge: Charge,
     },
+    /// One that may be large, and the memory that was taken for it before it was built.
+    Large {
+        response: R,
+        charge: Charge,
+    },
     /// Produce with acks=0.
     Silent,
     /// It failed and has no answer to say so.

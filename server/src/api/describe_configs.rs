@@ -1,17 +1,20 @@
 //! DescribeConfigs (API key 32), versions 1..=4.
 //!
 //! Owns which resources have a configuration here: topics, nodes, groups and subscriptions to clients' metrics. Does not own the values.
+//! Invariant: an answer has room for half of the memory for answers, counted in what it takes while it is built; the resources behind
+//! that are refused.
 //! Versions: 3 has types and documentation.
 
 use std::ops::RangeInclusive;
 
 use model::{ErrorCode, NodeId, TopicName};
-use replication::metadata::Image;
+use replication::metadata::broker_config::BrokerKey;
 use replication::metadata::config_value::Kind;
 use replication::metadata::image::Duty;
 use replication::metadata::resolve::{
     Described, Source, describe_client_metrics, describe_group, describe_node, describe_topic,
 };
+use replication::metadata::{Image, client_metrics, group_keys, topic_keys};
 
 use super::config_resources::{CLIENT_METRICS, DUTY_KEY, GROUP, NODE, TOPIC, duty_name};
 use super::context::{Api, Reply, RequestContext};
@@ -25,8 +28,12 @@ use crate::wire::messages::describe_configs_response::{
 };
 use crate::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
-/// Values of one answer, which is built in memory: those of more than 10,000 topics.
-const ENTRIES_MAX: usize = 500_000;
+/// A value in memory and encoded, without its text.
+const VALUE_BYTES: usize = 288;
+/// One place where it is set.
+const SYNONYM_BYTES: usize = 192;
+/// What its documentation has, mostly.
+const DOCUMENTATION_BYTES: usize = 128;
 
 pub struct DescribeConfigs;
 
@@ -36,16 +43,23 @@ impl Api for DescribeConfigs {
     const VERSIONS: RangeInclusive<i16> = 1..=4;
 
     async fn handle(ctx: RequestContext, request: DescribeConfigsRequest) -> Reply<DescribeConfigsResponse> {
-        let mut left = ENTRIES_MAX;
+        let limit = usize::try_from(ctx.broker.answer_memory.limit() / 2).unwrap_or(usize::MAX);
+        let mut room = Room { limit, left: limit };
         let named = |resource: &'_ DescribeConfigsResource| (resource.resource_type, resource.resource_name.clone());
+        let expected = once(&request.resources, named).map(|resource| bytes_expected(&request, resource)).sum();
+        let charge = ctx.broker.answer_memory.take_for_answer(limit.min(expected)).await;
         let results = once(&request.resources, named).map(|resource| {
             let mut result = DescribeConfigsResult::default()
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());
-            match describe(&ctx, resource).and_then(|described| within(&mut left, described)) {
+            let described = describe(&ctx, resource).and_then(|mut described| {
+                described.retain(|one| is_wanted(resource, one.name));
+                room.take(described.iter().map(|one| bytes_of(&request, one)).sum())?;
+                Ok(described)
+            });
+            match described {
                 Ok(described) => {
-                    let wanted = described.into_iter().filter(|one| is_wanted(resource, one.name));
-                    result.configs = wanted.map(|one| show(&ctx, &request, one)).collect();
+                    result.configs = described.into_iter().map(|one| show(&ctx, &request, one)).collect();
                 }
                 Err((code, message)) => {
                     result.error_code = code.to_wire();
@@ -54,18 +68,50 @@ impl Api for DescribeConfigs {
             }
             result
         });
-        DescribeConfigsResponse::default().with_results(results.collect()).into()
+        Reply::Large { response: DescribeConfigsResponse::default().with_results(results.collect()), charge }
     }
 }
 
-/// Takes what is told off what may still be told.
-fn within(left: &mut usize, described: Vec<Described>) -> Result<Vec<Described>, (ErrorCode, String)> {
-    let too_many = || {
-        let message = format!("one answer has room for {ENTRIES_MAX} values: ask for fewer resources at once");
-        (ErrorCode::InvalidRequest, message)
+/// What an answer may take, and what is left of it.
+struct Room {
+    limit: usize,
+    left: usize,
+}
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> Result<(), (ErrorCode, String)> {
+        let limit = self.limit;
+        let too_much = || {
+            let message = format!("one answer has room for {limit} bytes of memory: ask for fewer resources at once");
+            (ErrorCode::InvalidRequest, message)
+        };
+        self.left = self.left.checked_sub(bytes).ok_or_else(too_much)?;
+        Ok(())
+    }
+}
+
+/// What a resource takes in the answer where its values are short, as nearly all are.
+fn bytes_expected(request: &DescribeConfigsRequest, resource: &DescribeConfigsResource) -> usize {
+    let known = match resource.resource_type {
+        TOPIC => topic_keys::KEYS.len(),
+        NODE => BrokerKey::all().len(),
+        GROUP => group_keys::KEYS.len(),
+        CLIENT_METRICS => client_metrics::KEYS.len(),
+        _ => 1,
     };
-    *left = left.checked_sub(described.len()).ok_or_else(too_many)?;
-    Ok(described)
+    let wanted = resource.configuration_keys.as_ref().map_or(known, |keys| keys.len().min(known));
+    let synonyms = if request.include_synonyms { 2 * SYNONYM_BYTES } else { 0 };
+    let documentation = if request.include_documentation { DOCUMENTATION_BYTES } else { 0 };
+    wanted * (VALUE_BYTES + synonyms + documentation)
+}
+
+fn bytes_of(request: &DescribeConfigsRequest, one: &Described) -> usize {
+    // In memory and encoded.
+    let text = |value: &Option<String>| 2 * value.as_ref().map_or(0, String::len);
+    let synonym = |(_, value, _): &(_, Option<String>, _)| SYNONYM_BYTES + text(value);
+    let synonyms = if request.include_synonyms { one.synonyms.iter().map(synonym).sum() } else { 0 };
+    let documentation = if request.include_documentation { one.doc.len() } else { 0 };
+    VALUE_BYTES + text(&one.value) + synonyms + documentation
 }
 
 fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
@@ -150,4 +196,33 @@ fn show(ctx: &RequestContext, request: &DescribeConfigsRequest, one: Described) 
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_room_for_is_refused_with_the_limit_and_what_is_smaller_goes_in() {
+        let mut room = Room { limit: 1000, left: 1000 };
+        assert_eq!(room.take(900), Ok(()));
+        let (code, message) = room.take(101).expect_err("no room");
+        assert!(code == ErrorCode::InvalidRequest && message.contains("1000 bytes"), "{message}");
+        assert_eq!(room.take(100), Ok(()));
+    }
+
+    #[test]
+    fn a_topic_takes_about_what_is_expected_of_it() {
+        let image = Image::empty(std::sync::Arc::default());
+        let described = describe_node(&image, Some(NodeId(1)));
+        for (synonyms, documentation) in [(false, false), (true, false), (true, true)] {
+            let request = DescribeConfigsRequest::default()
+                .with_include_synonyms(synonyms)
+                .with_include_documentation(documentation);
+            let resource = DescribeConfigsResource::default().with_resource_type(NODE).with_configuration_keys(None);
+            let expected = bytes_expected(&request, &resource);
+            let takes: usize = described.iter().map(|one| bytes_of(&request, one)).sum();
+            assert!((expected / 2..=expected * 2).contains(&takes), "{takes} of {expected}");
+        }
+    }
 }

@@ -202,14 +202,18 @@ fn start_one<A: Api>(ctx: RequestContext, body: Bytes) -> Result<Started, Refuse
 }
 
 fn finish<A: Api>(version: i16, correlation_id: i32, reply: Reply<<A::Request as Request>::Response>) -> Answered {
-    let (response, splices, charge) = match reply {
+    let (response, splices, mut charge) = match reply {
         Reply::Response(response) => (response, Splices::new(), Charge::default()),
         Reply::Records { response, splices, charge } => (response, splices, charge),
+        Reply::Large { response, charge } => (response, Splices::new(), charge),
         Reply::Silent => return Answered::Silent,
         Reply::Close { reason } => return Answered::Close { reason },
     };
     match wire::encode_response::<A::Request>(version, correlation_id, &response, splices) {
-        Ok(frame) => Answered::Frame { frame, charge },
+        Ok(frame) => {
+            charge.shrink_to(frame.bytes());
+            Answered::Frame { frame, charge }
+        }
         Err(error) => {
             error!("{} version {version}: the answer could not be written: {error}", A::NAME);
             Answered::Close { reason: error.to_string() }

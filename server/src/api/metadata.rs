@@ -36,6 +36,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(4);
 /// A client may see that a node's connections broke before the nodes see it whose links to that one broke at the same moment.
 const SEEN_BY_ALL: Duration = Duration::from_millis(10);
 
+/// A partition or a topic, in memory and encoded.
+const SHOWN_BYTES: usize = 256;
+
 pub struct Metadata;
 
 impl Api for Metadata {
@@ -54,6 +57,8 @@ impl Api for Metadata {
             _ => BTreeSet::new(),
         };
         until_leaders_are_certain(&ctx, topics.as_deref()).await;
+        let charge =
+            ctx.broker.answer_memory.take_for_answer(answer_bytes(&ctx.broker.image(), topics.as_deref())).await;
         let image = ctx.broker.image();
         let show = |topic: &Topic| show_topic(&ctx, &image, topic, request.include_topic_authorized_operations);
         let shown: Vec<_> = match &topics {
@@ -70,8 +75,18 @@ impl Api for Metadata {
         if (8..=10).contains(&ctx.version) && request.include_cluster_authorized_operations {
             response.cluster_authorized_operations = CLUSTER_OPERATIONS;
         }
-        response.into()
+        Reply::Large { response, charge }
     }
+}
+
+/// About what the answer takes while it is built.
+fn answer_bytes(image: &Image, topics: Option<&[MetadataRequestTopic]>) -> usize {
+    let partitions_of = |named| named_topic(image, named).map_or(0, |topic| topic.partitions.len());
+    let shown = match topics {
+        None => image.topic_count() + image.partition_count(),
+        Some(named) => named.iter().map(|named| 1 + partitions_of(named)).sum(),
+    };
+    shown * SHOWN_BYTES
 }
 
 /// Waits while a leader may have died a moment ago and nobody has decided that yet. A client whose connection broke asks at once, and
