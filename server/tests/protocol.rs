@@ -151,6 +151,15 @@ fn a_fetch_for_which_no_memory_is_free_gets_no_records_and_goes_on_when_some_is(
     let all = memory.try_take(limit).expect("nothing else is asked");
     assert_eq!(records(client.call(11, &fetch("scarce", 0, 0))), 0);
     assert_eq!(records(client.call(11, &fetch("scarce", 0, 50))), 0, "when its wait is over");
+    // Also beside a partition that fails each time, which is told of at once where there is memory.
+    let mut with_failing = fetch("scarce", 0, 50);
+    with_failing.topics.extend(fetch("scarce-no-more", 9, 50).topics);
+    client.create_topic("scarce-no-more", 1);
+    let began = Instant::now();
+    let response = client.call(11, &with_failing);
+    assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
+    assert_eq!(response.responses[1].partitions[0].error_code, 1);
+    assert_eq!(records(response), 0);
     client.send(11, &fetch("scarce", 0, LONG_MS));
     drop(all);
     assert!(records(client.receive::<FetchRequest>(11).1) > 0);

@@ -181,10 +181,8 @@ impl Wait {
                     return look;
                 }
                 // Others hold the memory. Before anything is waited for, the records go.
+                // What else there is to tell waits as well: a partition that always fails would be told of again and again, at once.
                 look.drop_records();
-                if look.must_answer {
-                    return look;
-                }
                 let Some(charge) = self.turn(&ctx.broker.answer_memory, needed).await else { return look };
                 held = charge;
                 continue;
