@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use model::{ErrorCode, NodeId, PartitionIndex, TopicName};
-use node::requests::{NamedPartition, Refusal};
+use node::requests::{ControllerAnswer, ControllerRequest, NamedPartition, Refusal};
 
+use super::context::RequestContext;
 use super::topics::text;
 use crate::wire::StrBytes;
 use crate::wire::messages::BrokerId;
@@ -45,6 +46,14 @@ pub fn nodes(ids: &[BrokerId]) -> Vec<NodeId> {
 
 pub fn ids(nodes: &[NodeId]) -> Vec<BrokerId> {
     nodes.iter().map(|node| node.0.into()).collect()
+}
+
+/// Asks the controller for what is either done or refused.
+pub async fn order(ctx: &RequestContext, request: ControllerRequest, wait: Duration) -> Result<(), Refusal> {
+    match ctx.controller(request, wait).await? {
+        ControllerAnswer::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// An answer of the controller that does not belong to its request: a fault of ours, told as one.

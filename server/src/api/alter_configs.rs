@@ -7,9 +7,8 @@ use std::ops::RangeInclusive;
 use node::requests::{ConfigOperation, Refusal};
 
 use super::admin::shown;
-use super::config_resources::{Asked, alter, invalid};
+use super::config_resources::{Asked, alter, required};
 use super::context::{Api, Reply, RequestContext};
-use crate::net::shown::Shown;
 use crate::wire::messages::alter_configs_request::AlterableConfig;
 use crate::wire::messages::alter_configs_response::AlterConfigsResourceResponse;
 use crate::wire::messages::{AlterConfigsRequest, AlterConfigsResponse};
@@ -42,7 +41,6 @@ impl Api for AlterConfigs {
 }
 
 fn operation(config: &AlterableConfig) -> Result<ConfigOperation, Refusal> {
-    let none = || invalid(format!("configuration {} has no value", Shown(&config.name)));
-    let value = config.value.as_ref().ok_or_else(none)?;
-    Ok(ConfigOperation::Set { key: config.name.to_string(), value: value.to_string() })
+    let value = required(&config.name, config.value.as_ref())?;
+    Ok(ConfigOperation::Set { key: config.name.to_string(), value })
 }

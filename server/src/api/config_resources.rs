@@ -11,9 +11,10 @@ use node::requests::{ConfigAlteration, ConfigOperation, ConfigTarget, Controller
 
 use replication::metadata::image::Duty;
 
-use super::admin::{WAIT, merge, unexpected};
+use super::admin::{WAIT, merge, order, unexpected};
 use super::context::RequestContext;
 use crate::net::shown::Shown;
+use crate::wire::StrBytes;
 
 pub const TOPIC: i8 = 2;
 pub const NODE: i8 = 4;
@@ -44,6 +45,12 @@ pub fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new(ErrorCode::InvalidRequest, message)
 }
 
+/// The value of a key that is to be set.
+pub fn required(key: &str, value: Option<&StrBytes>) -> Result<String, Refusal> {
+    let none = || invalid(format!("configuration {} has no value", Shown(key)));
+    value.map(ToString::to_string).ok_or_else(none)
+}
+
 /// A change that makes sense so far.
 #[derive(Clone, PartialEq, Debug)]
 enum Change {
@@ -67,7 +74,7 @@ pub async fn alter(ctx: &RequestContext, asked: Vec<Asked<'_>>, validate_only: b
                 None
             }
             Ok(Change::Order(_)) if validate_only => Some(Ok(())),
-            Ok(Change::Order(request)) => Some(order(ctx, request).await),
+            Ok(Change::Order(request)) => Some(order(ctx, request, WAIT).await),
             Err(refusal) => Some(Err(refusal)),
         });
     }
@@ -116,13 +123,6 @@ fn duty(node: NodeId, operations: &[ConfigOperation]) -> Result<ControllerReques
         Refusal::new(ErrorCode::InvalidConfig, message)
     };
     found.map(|duty| ControllerRequest::SetDuty { node, duty }).ok_or_else(refuse)
-}
-
-async fn order(ctx: &RequestContext, request: ControllerRequest) -> Result<(), Refusal> {
-    match ctx.controller(request, WAIT).await? {
-        ControllerAnswer::Done => Ok(()),
-        other => Err(unexpected(&other)),
-    }
 }
 
 fn target(kind: i8, name: &str) -> Result<ConfigTarget, Refusal> {

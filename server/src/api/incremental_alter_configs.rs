@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use node::requests::{ConfigOperation, Refusal};
 
 use super::admin::shown;
-use super::config_resources::{Asked, alter, invalid};
+use super::config_resources::{Asked, alter, invalid, required};
 use super::context::{Api, Reply, RequestContext};
 use crate::net::shown::Shown;
 use crate::wire::messages::incremental_alter_configs_request::AlterableConfig;
@@ -46,10 +46,7 @@ impl Api for IncrementalAlterConfigs {
 
 fn operation(config: &AlterableConfig) -> Result<ConfigOperation, Refusal> {
     let key = config.name.to_string();
-    let value = || {
-        let none = || invalid(format!("configuration {} has no value", Shown(&config.name)));
-        config.value.as_ref().map(ToString::to_string).ok_or_else(none)
-    };
+    let value = || required(&config.name, config.value.as_ref());
     Ok(match config.config_operation {
         0 => ConfigOperation::Set { key, value: value()? },
         1 => ConfigOperation::Delete { key },

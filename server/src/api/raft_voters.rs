@@ -4,11 +4,12 @@
 //! Versions: AddRaftVoter 1 can be answered before the change is committed.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use model::{ErrorCode, NodeId};
-use node::requests::{ControllerAnswer, ControllerRequest, Refusal};
+use node::requests::{ControllerRequest, Refusal};
 
-use super::admin::{WAIT, shown, unexpected, wait};
+use super::admin::{WAIT, order, shown, wait};
 use super::context::{Api, Reply, RequestContext};
 use crate::wire::messages::{AddRaftVoterResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 use crate::wire::{AddRaftVoterRequest, Uuid};
@@ -22,14 +23,9 @@ impl Api for AddRaftVoter {
 
     async fn handle(ctx: RequestContext, request: AddRaftVoterRequest) -> Reply<AddRaftVoterResponse> {
         let node = NodeId(request.voter_id);
-        let added = match check_cluster(&ctx, request.cluster_id.as_deref()) {
-            Ok(()) => {
-                let asked = ControllerRequest::AddVoter { node, directory: directory(request.voter_directory_id) };
-                change(&ctx, asked, wait(request.timeout_ms)).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        let (code, message) = shown(&added);
+        let asked = ControllerRequest::AddVoter { node, directory: directory(request.voter_directory_id) };
+        let added = change(&ctx, request.cluster_id.as_deref(), asked, wait(request.timeout_ms));
+        let (code, message) = shown(&added.await);
         AddRaftVoterResponse::default().with_error_code(code).with_error_message(message).into()
     }
 }
@@ -43,14 +39,9 @@ impl Api for RemoveRaftVoter {
 
     async fn handle(ctx: RequestContext, request: RemoveRaftVoterRequest) -> Reply<RemoveRaftVoterResponse> {
         let node = NodeId(request.voter_id);
-        let removed = match check_cluster(&ctx, request.cluster_id.as_deref()) {
-            Ok(()) => {
-                let asked = ControllerRequest::RemoveVoter { node, directory: directory(request.voter_directory_id) };
-                change(&ctx, asked, WAIT).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        let (code, message) = shown(&removed);
+        let asked = ControllerRequest::RemoveVoter { node, directory: directory(request.voter_directory_id) };
+        let removed = change(&ctx, request.cluster_id.as_deref(), asked, WAIT);
+        let (code, message) = shown(&removed.await);
         RemoveRaftVoterResponse::default().with_error_code(code).with_error_message(message).into()
     }
 }
@@ -72,9 +63,12 @@ fn directory(id: Uuid) -> Option<[u8; 16]> {
     (!id.is_nil()).then(|| id.into_bytes())
 }
 
-async fn change(ctx: &RequestContext, asked: ControllerRequest, wait: std::time::Duration) -> Result<(), Refusal> {
-    match ctx.controller(asked, wait).await? {
-        ControllerAnswer::Done => Ok(()),
-        other => Err(unexpected(&other)),
-    }
+async fn change(
+    ctx: &RequestContext,
+    cluster: Option<&str>,
+    asked: ControllerRequest,
+    wait: Duration,
+) -> Result<(), Refusal> {
+    check_cluster(ctx, cluster)?;
+    order(ctx, asked, wait).await
 }

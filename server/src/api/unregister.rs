@@ -6,9 +6,9 @@
 use std::ops::RangeInclusive;
 
 use model::{ErrorCode, NodeId};
-use node::requests::{ControllerAnswer, ControllerRequest, Refusal};
+use node::requests::{ControllerRequest, Refusal};
 
-use super::admin::{WAIT, shown, unexpected};
+use super::admin::{WAIT, order, shown};
 use super::context::{Api, Reply, RequestContext};
 use crate::wire::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use crate::wire::{UnregisterControllerRequest, UnregisterControllerResponse};
@@ -49,8 +49,5 @@ fn as_controller(refusal: Refusal) -> Refusal {
 }
 
 async fn unregister(ctx: &RequestContext, node: NodeId) -> Result<(), Refusal> {
-    match ctx.controller(ControllerRequest::UnregisterNode { node }, WAIT).await? {
-        ControllerAnswer::Done => Ok(()),
-        other => Err(unexpected(&other)),
-    }
+    order(ctx, ControllerRequest::UnregisterNode { node }, WAIT).await
 }

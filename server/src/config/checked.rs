@@ -187,14 +187,9 @@ impl<'a> Settings<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::check;
     use super::super::network::Endpoint;
     use super::*;
-
-    fn check(pairs: &[&str]) -> Result<Config, ConfigRefused> {
-        let mut raw = Raw::default();
-        pairs.iter().for_each(|pair| raw.add_set(pair).expect("key=value"));
-        Config::check(&raw)
-    }
 
     #[test]
     fn without_settings_only_this_machine_is_served() {

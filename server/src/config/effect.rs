@@ -204,15 +204,8 @@ fn is_of_kafka(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
-    use super::super::raw::Raw;
+    use super::super::check;
     use super::*;
-
-    fn check(pairs: &[&str]) -> Result<Config, ConfigRefused> {
-        let mut raw = Raw::default();
-        pairs.iter().for_each(|pair| raw.add_set(pair).expect("key=value"));
-        Config::check(&raw)
-    }
 
     #[test]
     fn the_lists_hold_names_of_kafka_only() {

@@ -11,3 +11,11 @@ pub mod words;
 
 pub use checked::Config;
 pub use network::Endpoint;
+
+/// What these settings give, for tests of each part.
+#[cfg(test)]
+fn check(pairs: &[&str]) -> Result<Config, checked::ConfigRefused> {
+    let mut raw = raw::Raw::default();
+    pairs.iter().for_each(|pair| raw.add_set(pair).expect("key=value"));
+    Config::check(&raw)
+}

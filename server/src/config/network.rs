@@ -278,15 +278,8 @@ pub fn machine_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
-    use super::super::raw::Raw;
+    use super::super::check;
     use super::*;
-
-    fn check(pairs: &[&str]) -> Result<Config, ConfigRefused> {
-        let mut raw = Raw::default();
-        pairs.iter().for_each(|pair| raw.add_set(pair).expect("key=value"));
-        Config::check(&raw)
-    }
 
     #[test]
     fn addresses_that_cannot_work_are_refused_with_key_value_and_example() {
