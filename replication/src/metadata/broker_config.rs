@@ -2,8 +2,9 @@
 //!
 //! Owns names, types, bounds and defaults. Does not own where settings come from: `server` reads files and the environment.
 //! Invariants: the table is sorted by name; a `BrokerConfig` holds only values that passed their bounds. Some defaults depart
-//! from Kafka's: `log.flush.interval.messages` is 1, `group.initial.rebalance.delay.ms` 100, and `default.replication.factor`,
-//! `offsets.topic.replication.factor` and `min.insync.replicas` follow the size of the cluster.
+//! from Kafka's: `log.flush.interval.messages` is 1, `group.initial.rebalance.delay.ms` 100, `group.coordinator.rebalance.protocols` is
+//! without streams, and `default.replication.factor`, `offsets.topic.replication.factor` and `min.insync.replicas` follow the size of the
+//! cluster.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

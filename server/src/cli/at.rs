@@ -15,7 +15,7 @@ pub const BOOTSTRAP: &str = "127.0.0.1:9092";
 
 #[derive(Clone, Debug, Args)]
 pub struct At {
-    /// One or more nodes of the cluster, with commas between them
+    /// The cluster: one or more of its nodes, with commas between them
     #[arg(long, value_name = "HOST:PORT", default_value = BOOTSTRAP)]
     pub bootstrap: String,
 }

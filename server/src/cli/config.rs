@@ -19,13 +19,13 @@ use crate::config::{defaults, effect};
 
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// The settings of a topic, a node, all nodes or a group
+    /// Show the settings of a topic, a node, all nodes, a group or a subscription to clients' metrics
     Get(Get),
-    /// Changes settings while the cluster runs
+    /// Change settings while the cluster runs
     Set(Set),
-    /// What a setting is now, where that comes from, and what it does; works without a cluster
+    /// Say what a setting is now, where that comes from, and what it does; needs no cluster
     Explain(Explain),
-    /// What differs: from the defaults, between two resources, or what a server.properties changes
+    /// Show what differs: from the defaults, between two resources, or what a server.properties changes
     Diff(Diff),
 }
 
@@ -68,15 +68,16 @@ impl std::fmt::Display for Resource {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
+    /// Whose: topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
     #[arg(value_name = "RESOURCE", value_parser = resource)]
     resource: Resource,
-    /// Only these [default: all that are not the default]
+    /// Only these settings [default: all that somebody set]
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
-    /// Also those that nobody set
+    /// Also settings that nobody set, with their defaults
     #[arg(long)]
     all: bool,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -85,12 +86,13 @@ pub struct Get {
 
 #[derive(Debug, Args)]
 pub struct Set {
-    /// topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
+    /// Whose: topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
     #[arg(value_name = "RESOURCE", value_parser = resource)]
     resource: Resource,
+    /// What to set, for example retention.ms=3600000
     #[arg(value_name = "KEY=VALUE", value_parser = properties::pair)]
     set: Vec<(String, String)>,
-    /// Take a setting back, so that the default holds; may be given many times
+    /// Remove a setting, so that the default holds; may be given many times
     #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
     /// Only say whether it could be done
@@ -102,7 +104,7 @@ pub struct Set {
 
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
+    /// Whose: topic/NAME, node/NUMBER, nodes (all of them), group/NAME or client-metrics/NAME
     #[arg(value_name = "RESOURCE", value_parser = resource, required_unless_present = "config")]
     resource: Option<Resource>,
     /// Compare with this one [default: with the defaults]
@@ -111,6 +113,7 @@ pub struct Diff {
     /// A server.properties: what a node that starts with it does otherwise than by default; needs no cluster
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resource", "other"])]
     config: Option<PathBuf>,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]

@@ -29,23 +29,24 @@ const COMMIT_RECORDS: u64 = 10_000;
 
 #[derive(Debug, Args)]
 pub struct Consume {
+    /// Topics to read
     #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(at::topics))]
     topics: Vec<String>,
     /// Where to begin: start, end, 7 (an offset), +7 (behind the start), -7 (before the end), @TIME (@-1h, @2026-11-21T10:00:00Z)
-    /// [default: start; with --group: where the group stands, else start]; with --group it holds for the partitions that this member gets
-    /// first, whatever the group has committed
+    /// [default: start; with --group: what the group has committed, else start]. With --group it holds for the partitions that this member
+    /// gets first, whatever the group has committed
     #[arg(short, long, value_name = "POSITION", allow_hyphen_values = true, value_parser = position::parse)]
     from: Option<Position>,
-    /// Where to end, the record there not included; written as --from [default: the end as it is now]
+    /// Where to end, the record there not included; written as --from [default: where the topic ends now]
     #[arg(short, long, value_name = "POSITION", allow_hyphen_values = true, value_parser = position::parse)]
     to: Option<Position>,
     /// Only these partitions, with commas between them
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', conflicts_with = "group")]
     partitions: Vec<i32>,
-    /// At most so many records
+    /// End after so many records
     #[arg(short = 'n', long, value_name = "N")]
     max: Option<u64>,
-    /// Go on with what is written later, until Ctrl-C
+    /// Do not end: go on with what is written later, until Ctrl-C
     #[arg(long, conflicts_with = "to")]
     follow: bool,
     /// Read as a member of this group, and commit what was read
@@ -61,7 +62,7 @@ pub struct Consume {
     /// sizes, \n, \t
     #[arg(long, value_name = "FORMAT", value_parser = Format::parse, conflicts_with = "output")]
     format: Option<Format>,
-    /// The value alone, a line with everything, or a JSON object for each record
+    /// How a record is written: its value alone, a line with everything, or a JSON object
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]

@@ -31,9 +31,10 @@ const NAMED: usize = 5;
 
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// A group is told when it is so many records behind
+    /// Report groups that are more than so many records behind
     #[arg(long, value_name = "RECORDS", default_value_t = 10_000)]
     lag_max: i64,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]

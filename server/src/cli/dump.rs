@@ -24,17 +24,19 @@ use crate::client::consumed::Consumed;
 
 #[derive(Debug, Subcommand)]
 pub enum Log {
-    /// The batches of a segment (.log), or the entries of its indexes (.index, .timeindex)
+    /// Show the batches of a segment (.log), or the entries of its indexes (.index, .timeindex)
     Dump(Dump),
 }
 
 #[derive(Debug, Args)]
 pub struct Dump {
+    /// A file of a data directory; no node need run
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
     /// Also the records of each batch
     #[arg(long)]
     records: bool,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }

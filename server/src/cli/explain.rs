@@ -24,18 +24,19 @@ use crate::near::{did_you_mean, near};
 
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// [default: all that is given to a node here and on which nothing acts]
+    /// The setting [default: all that a node that is started here would be given and not act on]
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(keys))]
     key: Option<String>,
-    /// Whose: topic/NAME, node/NUMBER, nodes or group/NAME; asks the cluster
+    /// Whose: topic/NAME, node/NUMBER, nodes (all of them) or group/NAME; asks the cluster
     #[arg(long = "for", value_name = "RESOURCE", value_parser = resource)]
     resource: Option<Resource>,
-    /// As a node would be started: with this server.properties
+    /// What it is for a node that is started with this server.properties
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// As a node would be started: with this setting
+    /// What it is for a node that is started with this setting; may be given many times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]

@@ -22,18 +22,19 @@ const GROUP_ID_NOT_FOUND: i16 = 69;
 
 #[derive(Debug, Subcommand)]
 pub enum Group {
-    /// The consumer groups of the cluster
+    /// List the consumer groups of the cluster
     List(List),
-    /// Members, offsets and lag of groups
+    /// Show members, committed offsets and lag of groups
     Describe(Describe),
-    /// Moves a group that has no members to another position
+    /// Move the committed offsets of a group that has no members
     Seek(Seek),
-    /// Deletes groups that have no members, and their offsets
+    /// Delete groups that have no members, and their offsets
     Delete(Delete),
 }
 
 #[derive(Debug, Args)]
 pub struct List {
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -42,8 +43,10 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Describe {
+    /// Ids of groups
     #[arg(value_name = "GROUP", required = true, add = ArgValueCompleter::new(at::groups))]
     groups: Vec<String>,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -52,12 +55,13 @@ pub struct Describe {
 
 #[derive(Debug, Args)]
 pub struct Seek {
+    /// Id of the group
     #[arg(value_name = "GROUP", add = ArgValueCompleter::new(at::groups))]
     group: String,
-    /// start, end, 7 (an offset), +7 (behind the start), -7 (before the end), @TIME (@-1h, @2026-11-21T10:00:00Z)
+    /// Where to: start, end, 7 (an offset), +7 (behind the start), -7 (before the end), @TIME (@-1h, @2026-11-21T10:00:00Z)
     #[arg(long, value_name = "POSITION", allow_hyphen_values = true, value_parser = position::parse)]
     to: Position,
-    /// Only these topics [default: all that the group has offsets of]
+    /// Only this topic; may be given many times [default: all that the group has offsets of]
     #[arg(long, value_name = "TOPIC", add = ArgValueCompleter::new(at::topics))]
     topic: Vec<String>,
     /// Only these partitions, with commas between them
@@ -66,6 +70,7 @@ pub struct Seek {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -74,6 +79,7 @@ pub struct Seek {
 
 #[derive(Debug, Args)]
 pub struct Delete {
+    /// Ids of groups
     #[arg(value_name = "GROUP", required = true, add = ArgValueCompleter::new(at::groups))]
     groups: Vec<String>,
     #[command(flatten)]

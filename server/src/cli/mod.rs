@@ -35,9 +35,23 @@ use crate::config::Config;
 use crate::config::raw::Raw;
 use crate::run::{self, DataDir};
 
+const FIRST_STEPS: &str = "\
+First steps:
+  weir dev                            a node that serves 127.0.0.1:9092, until Ctrl-C
+  weir topic create orders -p 3       (in another terminal)
+  echo hello | weir produce orders
+  weir consume orders --follow
+Commands but dev, serve, log and config explain ask the cluster at --bootstrap.
+Completion in bash: source <(COMPLETE=bash weir)";
+
+const SOURCES: &str = "\
+Every setting that has no flag here is given with --set, in the environment (log.retention.ms as
+WEIR_LOG_RETENTION_MS or KAFKA_LOG_RETENTION_MS) or in the file. A flag wins over --set, that over the
+environment, and that over the file. `weir config explain KEY` says what a setting does.";
+
 /// A partitioned log server that Kafka's clients speak to.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, max_term_width = 100)]
+#[command(name = "weir", version, max_term_width = 100, after_help = FIRST_STEPS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,42 +59,42 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A node for this machine, with nothing to configure.
+    /// Run a node on this machine, with nothing to configure
     Dev(Dev),
-    /// A node with Kafka's configuration file.
+    /// Run a node, alone or in a cluster, with Kafka's settings
     Serve(Serve),
-    /// Topics: make, see, change and delete them
+    /// Topics: create, list, describe, alter and delete them
     #[command(subcommand)]
     Topic(topic::Topic),
-    /// Write records
+    /// Write records to a topic
     Produce(Box<produce::Produce>),
-    /// Read records
+    /// Read records of topics
     Consume(Box<consume::Consume>),
-    /// Consumer groups: see, move and delete them
+    /// Consumer groups: list, describe, move and delete them
     #[command(subcommand)]
     Group(group::Group),
-    /// Settings: see, change, compare and explain them
+    /// Settings of topics, nodes and groups: show, change, compare and explain them
     #[command(subcommand)]
     Config(config::Config),
-    /// Files of a log
+    /// Files of a partition's log: show what is in one
     #[command(subcommand)]
     Log(dump::Log),
-    /// Looks at a cluster and says what is wrong and what to do; exit code 10 where something is
+    /// Check a cluster: what is wrong, and what to do; the exit code is 10 where something is
     Doctor(doctor::Doctor),
-    /// The nodes of a cluster: see them, add, drain and remove them
+    /// Nodes of a cluster: list, add, drain, decommission and remove them
     #[command(subcommand)]
     Node(node::Node),
 }
 
 #[derive(Debug, Args)]
 struct Dev {
-    /// Where the data lies [default: weir/ in the user's state directory]
+    /// The data directory [default: weir/ in the user's state directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    /// The address at which Kafka clients are served [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Where /live, /ready and /metrics are [default: 127.0.0.1:9644]
+    /// The address of /live, /ready and /metrics [default: 127.0.0.1:9644]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
     /// Keep the data in a temporary directory that is removed at exit
@@ -89,8 +103,9 @@ struct Dev {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = SOURCES)]
 struct Serve {
-    /// A server.properties as Kafka has it
+    /// Kafka's configuration file, server.properties
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, for example --set log.retention.hours=24; may be given many times
@@ -99,25 +114,25 @@ struct Serve {
     /// This node's number in its cluster [default: 1]
     #[arg(long, value_name = "N")]
     node_id: Option<String>,
-    /// Where the data lies [default: weir/ in the user's state directory]
+    /// The data directory [default: weir/ in the user's state directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    /// The address at which Kafka clients are served [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// What clients are told to connect to [default: the address that they reached]
+    /// The address that clients are told to connect to [default: the one that they reached]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Where other nodes connect (a cluster of one needs none)
+    /// The address at which other nodes connect; a cluster of one needs none
     #[arg(long, value_name = "HOST:PORT")]
     peer_listen: Option<String>,
-    /// What other nodes are told to connect to [default: the address of --peer-listen]
+    /// The address that other nodes are told to connect to [default: the one of --peer-listen]
     #[arg(long, value_name = "HOST:PORT")]
     peer_advertise: Option<String>,
-    /// The peer addresses of all nodes that begin a cluster, this one's included; or of some that belong to one
+    /// A new cluster: the peer addresses of all its nodes, this one's included. One that is there: those of some of its nodes
     #[arg(long, value_name = "HOST:PORT,…")]
     join: Option<String>,
-    /// Where /live, /ready and /metrics are [default: 127.0.0.1:9644]
+    /// The address of /live, /ready and /metrics [default: 127.0.0.1:9644]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
 }

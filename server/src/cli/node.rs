@@ -19,15 +19,15 @@ const POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Subcommand)]
 pub enum Node {
-    /// The nodes of the cluster: state, role, what they lead and hold
+    /// List the nodes of the cluster: state, role, what they lead and hold
     List(List),
-    /// Lets a node take its share: undoes drain and decommission, and moves replicas to a node that is new
+    /// Let a node take its share: undoes drain and decommission, and moves replicas to a node that is new
     Add(Change),
-    /// Moves all leaderships away from a node that is to be worked on; its replicas stay
+    /// Move all leaderships away from a node that is to be worked on; its replicas stay
     Drain(Change),
-    /// Moves everything away from a node, so that it can be removed for good
+    /// Move everything away from a node, so that it can be removed for good
     Decommission(Change),
-    /// Makes the cluster forget a node that is stopped and holds nothing
+    /// Make the cluster forget a node that is stopped and holds nothing
     Remove(Change),
 }
 
@@ -35,14 +35,14 @@ pub enum Node {
 pub struct List {
     #[command(flatten)]
     at: At,
-    /// How the nodes are shown
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Debug, Args)]
 pub struct Change {
-    /// The node's number
+    /// The node's number, as `weir node list` shows it
     #[arg(value_name = "NODE")]
     node: i32,
     #[command(flatten)]

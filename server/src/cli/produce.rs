@@ -28,6 +28,7 @@ const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct Produce {
+    /// The topic to write to
     #[arg(value_name = "TOPIC", add = ArgValueCompleter::new(at::topics))]
     topic: String,
     /// Records to write, one for each VALUE [default: one for each line of stdin]
@@ -36,7 +37,7 @@ pub struct Produce {
     /// The key of every record
     #[arg(short, long, conflicts_with = "key_separator")]
     key: Option<String>,
-    /// What stands between key and value in each line
+    /// What stands between key and value in each line [default: lines are values]
     #[arg(long, value_name = "TEXT")]
     key_separator: Option<String>,
     /// A header of every record; may be given many times
@@ -51,18 +52,19 @@ pub struct Produce {
     /// A record without a value: deletes its key from a compacted topic
     #[arg(long, requires = "key", conflicts_with_all = ["values", "input"])]
     tombstone: bool,
-    /// How stdin is read: text lines, or JSON as `weir consume -o json` writes it
+    /// How stdin is read: a value in each line, or JSON as `weir consume -o json` writes it
     #[arg(short, long, value_enum, default_value_t = Input::Lines)]
     input: Input,
-    /// Keep the partitions that the JSON names
+    /// Write to the partitions that the JSON names [default: by the key]
     #[arg(long)]
     keep_partitions: bool,
-    /// How batches are compressed
+    /// How records are compressed
     #[arg(short = 'z', long, value_enum, default_value_t = Compression::None)]
     compression: Compression,
-    /// Who must have a record before it counts: all replicas in sync, the leader, or nobody
+    /// Who must have a record before it counts as written: all replicas in sync, the leader, or nobody
     #[arg(long, value_enum, default_value_t = AcksChoice::All)]
     acks: AcksChoice,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]

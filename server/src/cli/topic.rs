@@ -31,35 +31,36 @@ const DELETE_STATES: i16 = 6;
 
 #[derive(Debug, Subcommand)]
 pub enum Topic {
-    /// Makes topics
+    /// Create topics
     Create(Create),
-    /// The topics of the cluster
+    /// List the topics of the cluster
     List(List),
-    /// Partitions, leaders, replicas, offsets and settings of topics, and what losing a node, a rack or power would cost
+    /// Show partitions, leaders, replicas, offsets and settings of topics, and what losing a node, a rack or power would cost
     Describe(Describe),
-    /// Adds partitions, changes settings
+    /// Add partitions to a topic, or change its settings
     Alter(Alter),
-    /// Deletes topics and all their records
+    /// Delete topics and all their records
     Delete(Delete),
 }
 
 #[derive(Debug, Args)]
 pub struct Create {
+    /// Names of the new topics
     #[arg(value_name = "TOPIC", required = true)]
     topics: Vec<String>,
-    /// [default: what the cluster is set to]
+    /// Partitions of each topic [default: num.partitions of the cluster]
     #[arg(short, long, value_name = "N")]
     partitions: Option<i32>,
-    /// Replicas of each partition [default: what the cluster is set to]
+    /// Replicas of each partition [default: default.replication.factor of the cluster]
     #[arg(short, long, value_name = "N")]
     replicas: Option<i16>,
-    /// A setting, for example --set retention.ms=3600000; may be given many times
+    /// A setting of the topic, for example --set retention.ms=3600000; may be given many times
     #[arg(long, value_name = "KEY=VALUE", value_parser = properties::pair)]
     set: Vec<(String, String)>,
-    /// A topic that is there already is no error, and stays as it is
+    /// A topic that exists already is no error, and stays as it is
     #[arg(long)]
     if_not_exists: bool,
-    /// Only say whether it could be made
+    /// Only say whether they could be created
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -68,9 +69,10 @@ pub struct Create {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// Also those that the cluster keeps for itself
+    /// Also topics that the cluster keeps for itself, such as __consumer_offsets
     #[arg(long)]
     internal: bool,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -79,8 +81,10 @@ pub struct List {
 
 #[derive(Debug, Args)]
 pub struct Describe {
+    /// Names of topics
     #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(at::topics))]
     topics: Vec<String>,
+    /// How the result is shown: for people, with more columns, or as JSON
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -89,15 +93,16 @@ pub struct Describe {
 
 #[derive(Debug, Args)]
 pub struct Alter {
+    /// Name of the topic
     #[arg(value_name = "TOPIC", add = ArgValueCompleter::new(at::topics))]
     topic: String,
-    /// How many there shall be; there are never fewer than before
+    /// The new number of partitions; it can only grow
     #[arg(short, long, value_name = "N")]
     partitions: Option<i32>,
-    /// A setting, for example --set retention.ms=3600000; may be given many times
+    /// A setting of the topic, for example --set retention.ms=3600000; may be given many times
     #[arg(long, value_name = "KEY=VALUE", value_parser = properties::pair)]
     set: Vec<(String, String)>,
-    /// Take a setting back, so that the cluster's default holds; may be given many times
+    /// Remove a setting, so that the cluster's default holds; may be given many times
     #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
     /// Only say whether it could be done
@@ -109,9 +114,10 @@ pub struct Alter {
 
 #[derive(Debug, Args)]
 pub struct Delete {
+    /// Names of topics
     #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(at::topics))]
     topics: Vec<String>,
-    /// A topic that is not there is no error
+    /// A topic that does not exist is no error
     #[arg(long)]
     if_exists: bool,
     #[command(flatten)]

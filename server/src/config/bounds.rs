@@ -59,8 +59,10 @@ impl Settings<'_> {
                 found.push(self.says(key, &format!("at most {most} {of_what}")));
             }
         }
-        if self.items(PROTOCOLS).any(|protocol| protocol == "share") {
-            found.push(self.says(PROTOCOLS, "this version serves no share groups"));
+        for protocol in ["share", "streams"] {
+            if self.items(PROTOCOLS).any(|one| one == protocol) {
+                found.push(self.says(PROTOCOLS, &format!("this version serves no {protocol} groups")));
+            }
         }
         found
     }
@@ -73,15 +75,7 @@ impl Settings<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
-    use super::super::raw::Raw;
-    use super::*;
-
-    fn check(pair: &str) -> Result<Config, ConfigRefused> {
-        let mut raw = Raw::default();
-        raw.add_set(pair).expect("key=value");
-        Config::check(&raw)
-    }
+    use super::super::check;
 
     #[test]
     fn numbers_beyond_a_bound_are_told_with_key_value_and_bound() {
@@ -90,14 +84,15 @@ mod tests {
             ("group.max.size=10001", "10000"),
             ("group.consumer.max.size=2147483647", "10000"),
             ("group.coordinator.rebalance.protocols=classic,share", "no share groups"),
+            ("group.coordinator.rebalance.protocols=classic,consumer,streams", "no streams groups"),
         ] {
-            let [said] = &check(pair).expect(pair).bounded[..] else { panic!("{pair}: one bound") };
+            let [said] = &check(&[pair]).expect(pair).bounded[..] else { panic!("{pair}: one bound") };
             assert!(said.starts_with(&format!("{pair} (--set): ")) && said.contains(bound), "{said}");
         }
         for pair in
             ["fetch.max.bytes=16777216", "group.max.size=10000", "group.coordinator.rebalance.protocols=classic"]
         {
-            assert_eq!(check(pair).expect(pair).bounded, Vec::<String>::new());
+            assert_eq!(check(&[pair]).expect(pair).bounded, Vec::<String>::new());
         }
     }
 
@@ -113,7 +108,7 @@ mod tests {
             ("replica.selector.class=com.example.MineRackAwareReplicaSelector", "RackAwareReplicaSelector"),
             ("group.coordinator.rebalance.protocols=consumer", "classic"),
         ] {
-            let refused = check(pair).expect_err(pair).to_string();
+            let refused = check(&[pair]).expect_err(pair).to_string();
             assert!(refused.starts_with(pair) && refused.contains(says), "{refused}");
         }
         for pair in [
@@ -124,7 +119,7 @@ mod tests {
             "replica.selector.class=",
             "group.coordinator.rebalance.protocols=classic,consumer,streams",
         ] {
-            assert!(check(pair).is_ok(), "{pair}");
+            assert!(check(&[pair]).is_ok(), "{pair}");
         }
     }
 }
