@@ -240,3 +240,27 @@ fn a_node_starts_on_a_disk_that_another_program_has_filled_up() {
     world.pass(Duration::from_secs(2));
     assert_eq!(world.produce(first, Acks::All, batch(&["b"])), 1);
 }
+
+#[test]
+fn a_full_disk_refuses_appends_and_heals_by_itself() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 1, &[("flush.messages", "5")]);
+    let partition = world.partition("t", 0);
+    world.produce(partition, Acks::All, batch(&["a"]));
+    world.fail = Some(|step| match step {
+        Step::Write { .. } => Some(DiskError::Full { path: "/full".into(), what: "write" }),
+        _ => None,
+    });
+    let waiting = world.send(partition, Acks::All, batch(&["b"]));
+    world.run();
+    assert!(world.answer(waiting).is_none());
+    let refused = world.send(partition, Acks::All, batch(&["c"]));
+    assert!(matches!(world.answer(refused), Some(Err(AppendError::Disk { .. }))));
+    world.fail = None;
+    world.pass(Duration::from_secs(2));
+    assert!(world.answer(waiting).expect("answered").is_ok());
+    assert_eq!(world.produce(partition, Acks::All, batch(&["d"])), 2);
+    let values: Vec<String> = world.read_all(partition, 0).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, ["a", "b", "d"]);
+}

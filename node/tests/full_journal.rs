@@ -9,7 +9,7 @@ use std::time::Duration;
 use node::requests::Acks;
 use storage::disk::Disk;
 use world::fault_disk::FaultDisk;
-use world::{World, config, sequenced};
+use world::{World, batch, config, sequenced};
 
 const PARTITIONS: u32 = 40;
 
@@ -88,5 +88,28 @@ fn a_growth_that_fails_leaves_nothing_and_is_tried_again_later() {
     world.pass(Duration::from_secs(5));
     for request in requests {
         assert!(world.answer(request).expect("answered").is_ok());
+    }
+}
+
+#[test]
+fn a_burst_larger_than_the_journal_is_taken_in_as_room_is_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 40, &[]);
+    let value = "z".repeat(200_000);
+    let mut requests = Vec::new();
+    // Not enough for one log to go beside the journal, together several times what the first file holds.
+    for count in 0..80 {
+        let partition = world.partition("t", count % 40);
+        requests.push(world.send(partition, Acks::All, batch(&[&value])));
+    }
+    world.run();
+    for request in requests {
+        assert!(world.answer(request).expect("answered").is_ok());
+    }
+    drop(world);
+    let world = World::open(dir.path(), 2);
+    for partition in 0..40 {
+        assert_eq!(world.read_all(world.partition("t", partition), 0).len(), 2);
     }
 }

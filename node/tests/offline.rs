@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use model::units::MIB;
 use model::{Now, TopicPartition};
-use node::requests::{Acks, Answer, FetchError, TopicRef};
-use storage::disk::Disk;
+use node::requests::{Acks, Answer, AppendError, FetchError, TopicRef};
+use storage::disk::{Disk, DiskError, Step};
 use world::fault_disk::FaultDisk;
 use world::{World, batch, config, sequenced};
 
@@ -196,4 +196,23 @@ fn logs_that_go_offline_one_after_the_other_are_all_kept() {
     drop(world);
     let (world, _) = open(dir.path(), 2);
     assert_eq!((values(&world, bad), values(&world, worse)), (vec!["a".to_owned()], vec!["w".to_owned()]));
+}
+
+#[test]
+fn a_write_error_takes_one_partition_offline_and_the_others_go_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 2, &[("flush.messages", "5")]);
+    let (bad, good) = (world.partition("t", 0), world.partition("t", 1));
+    world.fail = Some(|step| match step {
+        Step::Write { .. } => Some(DiskError::Io { path: "/bad".into(), what: "write", message: "EIO".into() }),
+        _ => None,
+    });
+    let waiting = world.send(bad, Acks::All, batch(&["a"]));
+    world.run();
+    world.fail = None;
+    assert!(matches!(world.answer(waiting), Some(Err(AppendError::Disk { .. }))));
+    assert!(matches!(world.fetch(bad, 0).error, Some(FetchError::Disk { .. })));
+    assert_eq!(world.produce(good, Acks::All, batch(&["b"])), 0);
+    assert_eq!(world.node.stats().partitions_offline, 1);
 }

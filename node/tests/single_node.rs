@@ -278,48 +278,6 @@ fn an_idle_node_does_nothing_and_makes_no_checkpoints() {
 }
 
 #[test]
-fn a_full_disk_refuses_appends_and_heals_by_itself() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut world = World::open(dir.path(), 1);
-    world.create_topic("t", 1, &[("flush.messages", "5")]);
-    let partition = world.partition("t", 0);
-    world.produce(partition, Acks::All, batch(&["a"]));
-    world.fail = Some(|step| match step {
-        Step::Write { .. } => Some(DiskError::Full { path: "/full".into(), what: "write" }),
-        _ => None,
-    });
-    let waiting = world.send(partition, Acks::All, batch(&["b"]));
-    world.run();
-    assert!(world.answer(waiting).is_none());
-    let refused = world.send(partition, Acks::All, batch(&["c"]));
-    assert!(matches!(world.answer(refused), Some(Err(AppendError::Disk { .. }))));
-    world.fail = None;
-    world.pass(Duration::from_secs(2));
-    assert!(world.answer(waiting).expect("answered").is_ok());
-    assert_eq!(world.produce(partition, Acks::All, batch(&["d"])), 2);
-    assert_eq!(values(&world.read_all(partition, 0)), ["a", "b", "d"]);
-}
-
-#[test]
-fn a_write_error_takes_one_partition_offline_and_the_others_go_on() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut world = World::open(dir.path(), 1);
-    world.create_topic("t", 2, &[("flush.messages", "5")]);
-    let (bad, good) = (world.partition("t", 0), world.partition("t", 1));
-    world.fail = Some(|step| match step {
-        Step::Write { .. } => Some(DiskError::Io { path: "/bad".into(), what: "write", message: "EIO".into() }),
-        _ => None,
-    });
-    let waiting = world.send(bad, Acks::All, batch(&["a"]));
-    world.run();
-    world.fail = None;
-    assert!(matches!(world.answer(waiting), Some(Err(AppendError::Disk { .. }))));
-    assert!(matches!(world.fetch(bad, 0).error, Some(FetchError::Disk { .. })));
-    assert_eq!(world.produce(good, Acks::All, batch(&["b"])), 0);
-    assert_eq!(world.node.stats().partitions_offline, 1);
-}
-
-#[test]
 fn a_journal_error_ends_the_process() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut world = World::open(dir.path(), 1);
@@ -489,29 +447,6 @@ fn ask(world: &mut World, group: &model::GroupId, request: GroupRequest) -> Grou
     match world.answers.remove(&number) {
         Some(Answer::Group(answer)) => answer,
         other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_burst_larger_than_the_journal_is_taken_in_as_room_is_made() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let mut world = World::open(dir.path(), 1);
-    world.create_topic("t", 40, &[]);
-    let value = "z".repeat(200_000);
-    let mut requests = Vec::new();
-    // Not enough for one log to go beside the journal, together several times what the first file holds.
-    for count in 0..80 {
-        let partition = world.partition("t", count % 40);
-        requests.push(world.send(partition, Acks::All, batch(&[&value])));
-    }
-    world.run();
-    for request in requests {
-        assert!(world.answer(request).expect("answered").is_ok());
-    }
-    drop(world);
-    let world = World::open(dir.path(), 2);
-    for partition in 0..40 {
-        assert_eq!(world.read_all(world.partition("t", partition), 0).len(), 2);
     }
 }
 

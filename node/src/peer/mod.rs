@@ -7,8 +7,10 @@
 //! Invariant: what arrives is checked where it is decoded; bytes of another node never end this one.
 
 mod frame;
+mod greeting;
 mod hello;
 mod peers;
+mod wanted;
 mod wire;
 
 use bytes::Bytes;
@@ -17,9 +19,10 @@ use model::{NodeId, Now};
 use crate::effects::Effects;
 use crate::node::Node;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, HEAD_BYTES_MAX, HELLO_BYTES_MAX, PREFIX_BYTES, Prefix, split};
+pub use greeting::Refused;
 pub use hello::{Founder, Founding, Greeting, Hello, HelloError, PROTOCOL_VERSION, Verdict};
-pub use peers::Refused;
-pub(crate) use peers::{Peers, peer_address};
+pub(crate) use peers::Peers;
+pub(crate) use wanted::peer_address;
 pub use wire::proto;
 
 /// The connections between two nodes in one direction. What is in one never waits for what is in another.

@@ -1,9 +1,8 @@
-//! What a node knows of the others through its links, and who may have one.
+//! What a node knows of the others through its links.
 //!
-//! Owns this node's own hello, the birth of an empty node, the links that are wanted, and the checks of the handshake. Does not own
-//! liveness, nor what frames mean.
-//! Invariants: two clusters never have a link; a process that was replaced by a newer start of its node never gets one again; until
-//! this node belongs to a cluster it says who it is, and nothing else.
+//! Owns this node's own hello, the birth of an empty node, and the account of links and starts. Does not own who may have a link
+//! (`greeting`), which links are wanted (`wanted`), liveness, nor what frames mean.
+//! Invariant: until this node belongs to a cluster it says who it is, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,8 +11,9 @@ use std::time::Duration;
 use model::{NodeId, Now};
 use replication::controller::Random;
 use replication::metadata::record::LEVEL_FEATURE;
-use replication::metadata::{Image, Incarnation, Listener, PEER_LISTENER};
+use replication::metadata::{Image, Incarnation};
 
+use super::greeting::Refused;
 use super::{Founding, Frame, Hello, Origin, PeerAddress, PeerEvent, PeerLane, proto};
 use crate::birth::{Birth, Unborn, Waiting};
 use crate::effects::{Effect, Effects};
@@ -33,43 +33,20 @@ const _: () = {
     assert!(SILENT.as_millis() < SILENCE_MAX.as_millis());
 };
 
-/// Why a node gets no link: for the logs of both.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refused {
-    #[error(
-        "node {node} belongs to cluster {theirs}, node {me} to cluster {ours}; clusters never merge: correct the addresses, or start \
-         one of them with an empty data directory"
-    )]
-    OtherCluster { node: NodeId, theirs: String, me: NodeId, ours: String },
-    #[error("node {wanted} was expected at this address, but node {me} is there: correct the address, or the node id")]
-    OtherNode { wanted: NodeId, me: NodeId },
-    #[error("node id {node} is used by two processes: give each an id of its own")]
-    SameId { node: NodeId },
-    #[error(
-        "node id {node} is used by another process, with another data directory, that is alive: stop that one, or take another id"
-    )]
-    Alive { node: NodeId },
-    #[error("a newer start of node {node} is registered: this process is stale, stop it")]
-    Stale { node: NodeId },
-    #[error(
-        "the cluster works at metadata level {cluster}, node {node} knows {min} to {max}: start it with a version that knows that level"
-    )]
-    Level { node: NodeId, min: i16, max: i16, cluster: i16 },
-}
-
 pub(crate) struct Peers {
     state: Mutex<State>,
 }
 
-struct State {
-    me: Hello,
+pub(super) struct State {
+    pub(super) me: Hello,
     /// `None`: this node belongs to a cluster.
     unborn: Option<Unborn>,
     /// What was last said about it.
     waiting: Option<Waiting>,
     random: Random,
-    level: i16,
-    incoming: BTreeMap<(NodeId, PeerLane), Incoming>,
+    /// At which the cluster works; 0: not known yet.
+    pub(super) level: i16,
+    pub(super) incoming: BTreeMap<(NodeId, PeerLane), Incoming>,
     /// Nodes to which a link of lane `Control` stands.
     outgoing: BTreeSet<NodeId>,
     /// When that link was lost, for those that had one.
@@ -78,15 +55,15 @@ struct State {
     heard_at: BTreeMap<NodeId, Duration>,
     linked: Option<Vec<PeerAddress>>,
     registered: BTreeMap<NodeId, Incarnation>,
-    retired: BTreeMap<NodeId, Vec<Incarnation>>,
+    pub(super) retired: BTreeMap<NodeId, Vec<Incarnation>>,
 }
 
-struct Incoming {
+pub(super) struct Incoming {
     session: u64,
-    incarnation: Incarnation,
-    directory: [u8; 16],
-    cluster_id: Option<String>,
-    address: Option<String>,
+    pub(super) incarnation: Incarnation,
+    pub(super) directory: [u8; 16],
+    pub(super) cluster_id: Option<String>,
+    pub(super) address: Option<String>,
 }
 
 impl Peers {
@@ -215,36 +192,6 @@ impl Node {
 }
 
 impl State {
-    fn greet(&self, hello: &Hello, to: Option<NodeId>) -> Result<(), Refused> {
-        let (node, me) = (hello.node, self.me.node);
-        if let (Some(theirs), Some(ours)) = (&hello.cluster_id, &self.me.cluster_id)
-            && theirs != ours
-        {
-            return Err(Refused::OtherCluster { node, theirs: theirs.clone(), me, ours: ours.clone() });
-        }
-        if let Some(wanted) = to.filter(|wanted| *wanted != me) {
-            return Err(Refused::OtherNode { wanted, me });
-        }
-        if node == me {
-            let same = hello.incarnation == self.me.incarnation;
-            return if same { Ok(()) } else { Err(Refused::SameId { node }) };
-        }
-        if self.retired.get(&node).is_some_and(|retired| retired.contains(&hello.incarnation)) {
-            return Err(Refused::Stale { node });
-        }
-        // A restart has the same directory. With another one, and the one before still there, somebody gave an id twice.
-        let alive =
-            |incoming: &Incoming| incoming.incarnation != hello.incarnation && incoming.directory != hello.directory;
-        if self.incoming.get(&(node, PeerLane::Control)).is_some_and(alive) {
-            return Err(Refused::Alive { node });
-        }
-        let (min, max) = hello.levels;
-        if self.level > 0 && !(min..=max).contains(&self.level) {
-            return Err(Refused::Level { node, min, max, cluster: self.level });
-        }
-        Ok(())
-    }
-
     /// Before `note`: that a link broke is told once, that it cannot be made again comes after each try.
     fn doubt(&mut self, now: Now, event: &PeerEvent) {
         match event {
@@ -343,41 +290,6 @@ impl State {
             }
         }
     }
-
-    /// The registered listeners of the others, and the join list: after a restart the image may be behind. Who is in neither and has a
-    /// link here is reached back: the controller may be such a node, and nobody comes to an image without answering it.
-    fn wanted(&self, image: &Image) -> Vec<PeerAddress> {
-        let others = image.nodes().iter().filter(|(node, _)| **node != self.me.node);
-        let registered = others.filter_map(|(node, info)| {
-            Some(PeerAddress { node: Some(*node), address: peer_address(&info.listeners)? })
-        });
-        let mut wanted: Vec<PeerAddress> = registered.collect();
-        let own = image.node(self.me.node).and_then(|info| peer_address(&info.listeners));
-        for address in &self.me.join {
-            let known = wanted.iter().any(|peer| peer.address == *address);
-            if !known && own.as_ref() != Some(address) {
-                wanted.push(PeerAddress { node: None, address: address.clone() });
-            }
-        }
-        let strangers = self.incoming.iter().filter(|((node, lane), incoming)| {
-            let is_member = incoming.cluster_id.is_some() && incoming.cluster_id == self.me.cluster_id;
-            *lane == PeerLane::Control && *node != self.me.node && image.node(*node).is_none() && is_member
-        });
-        for ((node, _), incoming) in strangers {
-            let Some(address) = &incoming.address else { continue };
-            if !wanted.iter().any(|peer| peer.address == *address) {
-                wanted.push(PeerAddress { node: Some(*node), address: address.clone() });
-            }
-        }
-        wanted
-    }
-}
-
-/// Where other nodes reach the node with these listeners.
-pub(crate) fn peer_address(listeners: &[Listener]) -> Option<String> {
-    let listener = listeners.iter().find(|listener| listener.name == PEER_LISTENER)?;
-    let host = if listener.host.contains(':') { format!("[{}]", listener.host) } else { listener.host.clone() };
-    Some(format!("{host}:{}", listener.port))
 }
 
 fn say(birth: &Birth) {
@@ -404,7 +316,7 @@ impl Frame {
 mod tests {
     use std::sync::Arc;
 
-    use replication::metadata::{BrokerConfig, Fact, Listener, NodeInfo};
+    use replication::metadata::{BrokerConfig, Fact, Listener, NodeInfo, PEER_LISTENER};
 
     use super::super::Lost;
     use super::*;

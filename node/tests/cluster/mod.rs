@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod bed;
 mod net;
 #[path = "../world/small_disk.rs"]
 mod small_disk;
