@@ -4,11 +4,15 @@
 //! Invariants: a batch that needs a newer level, or holds a fact this version does not know, is refused whole; what was decoded is
 //! checked (ids of 16 bytes, names that are names, numbers in range).
 
+mod numbers;
+
 use bytes::Bytes;
-use model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
+use model::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use prost::Message;
 
 use super::image::{Duty, Listener, NodeInfo, NodeOrders, PartitionInfo, Resource, UncleanElection, Voting};
+
+pub(crate) use numbers::{id_bytes, id16, incarnation, leader_epoch, node_id, node_numbers, partition_index, topic_id};
 
 /// The generated shapes of `proto/metadata.proto`.
 pub mod proto {
@@ -435,15 +439,6 @@ pub(super) fn partition_from_proto(
     Ok((topic_id(&fact.topic_id)?, partition_index(fact.partition)?, state))
 }
 
-pub(crate) fn partition_index(raw: u32) -> Result<PartitionIndex, FactError> {
-    let index = i32::try_from(raw).ok().and_then(PartitionIndex::from_wire);
-    index.ok_or(FactError::Number { field: "partition", value: i64::from(raw) })
-}
-
-pub(crate) fn leader_epoch(raw: i32) -> Result<LeaderEpoch, FactError> {
-    LeaderEpoch::from_wire(raw).ok_or(FactError::Number { field: "leader epoch", value: i64::from(raw) })
-}
-
 pub(super) fn config_to_proto(resource: &Resource, key: String, value: Option<String>) -> proto::ConfigChanged {
     use proto::config_changed::Resource as Kind;
     let (kind, name) = match resource {
@@ -473,31 +468,4 @@ pub(super) fn config_from_proto(fact: proto::ConfigChanged) -> Result<Fact, Fact
 fn topic_from_hex(text: &str) -> Option<TopicId> {
     let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
     Some(TopicId(number.to_be_bytes()))
-}
-
-pub(crate) fn node_numbers(nodes: &[NodeId]) -> Vec<i32> {
-    nodes.iter().map(|node| node.0).collect()
-}
-
-pub(crate) fn node_id(raw: i32) -> Result<NodeId, FactError> {
-    match raw {
-        0.. => Ok(NodeId(raw)),
-        _ => Err(FactError::Number { field: "node id", value: i64::from(raw) }),
-    }
-}
-
-pub(crate) fn id_bytes(id: &[u8; 16]) -> Bytes {
-    Bytes::copy_from_slice(id)
-}
-
-pub(crate) fn id16(field: &'static str, raw: &Bytes) -> Result<[u8; 16], FactError> {
-    raw.as_ref().try_into().map_err(|_| FactError::Id { field, length: raw.len() })
-}
-
-pub(crate) fn topic_id(raw: &Bytes) -> Result<TopicId, FactError> {
-    id16("topic id", raw).map(TopicId)
-}
-
-pub(crate) fn incarnation(raw: &Bytes) -> Result<Incarnation, FactError> {
-    id16("incarnation", raw).map(Incarnation)
 }

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{LeaderEpoch, PartitionIndex};
+use model::{LeaderEpoch, PartitionIndex, TopicId, TopicName, TopicPartition};
 
 use super::*;
+use crate::controller::requests::{
+    ConfigAlteration, ConfigOperation, ConfigTarget, CreatedTopic, FeatureUpdate, HandOver, IsrChange, LevelChange,
+    MorePartitions, NewTopic, Reassignment, TopicRef,
+};
 use crate::metadata::Duty;
 
 fn name(raw: &str) -> TopicName {
