@@ -43,6 +43,8 @@ pub(super) struct Layout {
     pub(super) pieces: Vec<Piece>,
     /// What the files hold of a segment by the checkpoint's word: base and bytes.
     pub(super) trusted: BTreeMap<Offset, u32>,
+    /// The data files in its folder, and their lengths, where that was looked at.
+    pub(super) files: Vec<(SegmentName, u64)>,
     pub(super) damage: Option<Damage>,
 }
 
@@ -116,7 +118,7 @@ impl Folded {
 impl Layout {
     fn new(log: LogCheckpoint) -> Layout {
         let trusted = log.segments.iter().map(|(facts, _)| (facts.base, facts.size)).collect();
-        Layout { log, pieces: Vec::new(), trusted, damage: None }
+        Layout { log, pieces: Vec::new(), trusted, files: Vec::new(), damage: None }
     }
 
     /// The files of the segment with this base.

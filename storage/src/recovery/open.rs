@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use model::LogId;
-use model::batch::StoredBatch;
+use model::batch::{BatchHeader, StoredBatch};
+use model::{LogId, Offset};
 
 use super::fold::{Folded, Layout, Source, fold};
-use super::rewrite::{Dirty, check_trusted, direct_batch, rewrite};
+use super::rewrite::{Dirty, check_listed, check_trusted, direct_batch, list, rewrite};
 use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::{Checkpoint, LogCheckpoint};
 use crate::disk::{Disk, DiskError, Step};
@@ -61,7 +61,7 @@ pub(super) fn open(
     let salt = next_salt(checkpoint.salt, options.salt);
     let store = Store::new(Arc::clone(&shared), known.map_or(options.directory_id, |known| known.id));
     let Settled { all, kept, damaged, notes, operations } = settled;
-    let known_logs = all.iter().map(|(log, _)| log.clone()).chain(kept).collect();
+    let known_logs = all.iter().map(|settled| settled.log.clone()).chain(kept).collect();
     let mut next = Checkpoint { salt, from_sequence: 1, operations, notes, logs: known_logs, ..Checkpoint::default() };
     let (logs, damaged) = open_logs(&*disk, &shared, all, damaged)?;
     let mut lost = lost::read(&next.notes)?;
@@ -119,13 +119,13 @@ type OpenedLogs = BTreeMap<LogId, RecoveredLog>;
 fn open_logs(
     disk: &dyn Disk,
     shared: &Arc<Shared>,
-    all: Vec<(LogCheckpoint, Vec<SegmentIndex>)>,
+    all: Vec<SettledLog>,
     mut damaged: BTreeMap<LogId, Damage>,
 ) -> Result<(OpenedLogs, BTreeMap<LogId, Damage>), OpenError> {
     let mut logs = BTreeMap::new();
-    for (log, indexes) in all {
-        let id = log.id;
-        let damage = match recovered_log(disk, shared, log, indexes) {
+    for settled in all {
+        let id = settled.log.id;
+        let damage = match recovered_log(disk, shared, settled) {
             Ok(log) => {
                 logs.insert(id, log);
                 continue;
@@ -265,8 +265,15 @@ fn decide(
     }
 }
 
+struct SettledLog {
+    log: LogCheckpoint,
+    indexes: Vec<SegmentIndex>,
+    /// Headers behind the producers' snapshot, where the journal has all of these batches.
+    since: Option<Vec<BatchHeader>>,
+}
+
 struct Settled {
-    all: Vec<(LogCheckpoint, Vec<SegmentIndex>)>,
+    all: Vec<SettledLog>,
     /// Logs that are damaged, as the checkpoint had them.
     kept: Vec<LogCheckpoint>,
     damaged: BTreeMap<LogId, Damage>,
@@ -274,7 +281,8 @@ struct Settled {
     operations: u64,
 }
 
-/// Notes which logs' files do not hold what the checkpoint covers. Reads no bytes of them.
+/// Notes which logs' files do not hold what the checkpoint covers. Reads no bytes of them. After a crash the folders are listed, since
+/// more may lie in them than the layouts say.
 fn find_damage(
     disk: &dyn Disk,
     root: &Path,
@@ -283,9 +291,15 @@ fn find_damage(
 ) -> Result<(), DiskError> {
     for layout in logs.values_mut().filter(|layout| layout.damage.is_none()) {
         let dir = root.join(&layout.log.folder);
-        if checkpoint.clean || layout.log.journalled {
+        if checkpoint.clean {
             layout.damage = check_trusted(disk, &dir, layout)?;
+            continue;
         }
+        let files = list(disk, &dir)?;
+        if layout.log.journalled {
+            layout.damage = check_listed(&files, layout);
+        }
+        layout.files = files;
     }
     Ok(())
 }
@@ -311,14 +325,16 @@ fn settle_all(
         }
         // After a clean stop the files are what the checkpoint says.
         if !checkpoint.clean {
+            let files = std::mem::take(&mut layout.files);
             if !layout.log.journalled {
-                scan::scan_tail(disk, root, &mut layout, &mut dirty)?;
+                scan::scan_tail(disk, root, &files, &mut layout, &mut dirty)?;
             }
-            rewrite(disk, root, &layout, batches, &mut dirty, report)?;
+            rewrite(disk, root, &layout, files, batches, &mut dirty, report)?;
         }
         let indexes = layout.settle(batches);
         layout.log.high_watermark = layout.log.high_watermark.clamp(layout.log.log_start, layout.log.log_end);
-        settled.all.push((layout.log, indexes));
+        let since = since_snapshot(&layout.log, batches);
+        settled.all.push(SettledLog { log: layout.log, indexes, since });
     }
     // Before the checkpoint says so, all of it must be on the disk.
     dirty.sync(disk)?;
@@ -375,19 +391,33 @@ fn set_journal_aside(disk: &dyn Disk, root: &Path, used: &[JournalFile]) -> Resu
     Ok(())
 }
 
-fn recovered_log(
-    disk: &dyn Disk,
-    shared: &Arc<Shared>,
-    log: LogCheckpoint,
-    indexes: Vec<SegmentIndex>,
-) -> Result<RecoveredLog, ReadError> {
+/// Headers of the batches behind the producers' snapshot, without a look at a file. `None`: the journal has not all of them.
+fn since_snapshot(log: &LogCheckpoint, batches: &[StoredBatch]) -> Option<Vec<BatchHeader>> {
+    let from = producers_from(log);
+    // Only records have producers.
+    if log.id.kind != model::LogKind::RECORDS || from >= log.log_end {
+        return Some(Vec::new());
+    }
+    let follows = batches.windows(2).all(|pair| matches!(pair, [a, b] if a.next_offset() == b.base_offset()));
+    let reaches = batches.first()?.base_offset() <= from && batches.last()?.next_offset() == log.log_end;
+    let behind = || batches.iter().filter(|batch| batch.next_offset() > from);
+    (follows && reaches).then(|| behind().map(|batch| *batch.header()).collect())
+}
+
+fn producers_from(log: &LogCheckpoint) -> Offset {
+    log.producers.as_ref().map_or(log.log_start, |producers| producers.offset)
+}
+
+fn recovered_log(disk: &dyn Disk, shared: &Arc<Shared>, settled: SettledLog) -> Result<RecoveredLog, ReadError> {
+    let SettledLog { log, indexes, since } = settled;
+    let from = producers_from(&log);
     let base = Log::new(log.id, Arc::clone(shared), &log.folder, log.journalled, log.log_start);
     let segments =
         log.segments.into_iter().zip(indexes).map(|((facts, _), index)| Segment::recovered(facts, index)).collect();
     let open = Log::recovered(base, log.operation, log.cleaned, segments, log.epochs, log.log_end);
-    // Only records have producers.
-    let is_records = log.id.kind == model::LogKind::RECORDS;
-    let from = log.producers.as_ref().map_or(log.log_start, |producers| producers.offset);
-    let since = if is_records && from < log.log_end { scan::headers(disk, &open, from)? } else { Vec::new() };
+    let since = match since {
+        Some(since) => since,
+        None => scan::headers(disk, &open, from)?,
+    };
     Ok(RecoveredLog { log: open, high_watermark: log.high_watermark, producers: log.producers, since })
 }

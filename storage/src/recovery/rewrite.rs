@@ -93,6 +93,17 @@ pub(super) fn check_trusted(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Res
     Ok(None)
 }
 
+/// The same check on a folder that was listed.
+pub(super) fn check_listed(files: &[(SegmentName, u64)], layout: &Layout) -> Option<Damage> {
+    layout.trusted.iter().filter(|(_, says)| **says > 0).find_map(|(segment, says)| {
+        let (segment, says) = (*segment, u64::from(*says));
+        match files.iter().find(|(name, _)| *name == layout.name(segment)) {
+            None => Some(Damage::Missing { segment }),
+            Some((_, has)) => (*has < says).then_some(Damage::Short { segment, has: *has, says }),
+        }
+    })
+}
+
 /// Names and lengths of the data files.
 pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(SegmentName, u64)>, DiskError> {
     let entries = match disk.list(dir) {
@@ -105,17 +116,17 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(SegmentName, u64)
         .collect())
 }
 
-/// Writes what the journal has, cuts what nobody vouches for.
+/// Writes what the journal has, cuts what nobody vouches for. `files`: what the folder has.
 pub(super) fn rewrite(
     disk: &dyn Disk,
     root: &Path,
     layout: &Layout,
+    files: Vec<(SegmentName, u64)>,
     batches: &[StoredBatch],
     dirty: &mut Dirty,
     report: &mut Report,
 ) -> Result<(), DiskError> {
     let dir = root.join(&layout.log.folder);
-    let files = list(disk, &dir)?;
     if files.is_empty() && layout.log.segments.is_empty() {
         return Ok(());
     }

@@ -9,17 +9,23 @@ use model::batch::{BatchHeader, HEADER_BYTES, StoredBatch, peek};
 use model::{Offset, limits};
 
 use super::fold::Layout;
-use super::rewrite::{Dirty, list};
+use super::rewrite::Dirty;
 use crate::disk::{Disk, DiskError, FileId, ReadMode};
 use crate::log::Log;
 use crate::offset_index::IndexFiles;
 use crate::reader::ReadError;
-use crate::segment::{FileKind, SegmentFacts};
+use crate::segment::{FileKind, SegmentFacts, SegmentName};
 
 /// Takes in what an unjournalled log's files hold behind the checkpoint, up to the last valid batch.
-pub(super) fn scan_tail(disk: &dyn Disk, root: &Path, layout: &mut Layout, dirty: &mut Dirty) -> Result<(), DiskError> {
+/// `files`: what its folder has.
+pub(super) fn scan_tail(
+    disk: &dyn Disk,
+    root: &Path,
+    files: &[(SegmentName, u64)],
+    layout: &mut Layout,
+    dirty: &mut Dirty,
+) -> Result<(), DiskError> {
     let dir = root.join(&layout.log.folder);
-    let files = list(disk, &dir)?;
     // The file may have been cut and not synced since: then the checkpoint says too much.
     let short = layout.log.segments.iter().position(|(facts, _)| {
         files.iter().find(|(name, _)| *name == facts.name()).is_none_or(|(_, len)| *len < u64::from(facts.size))
@@ -35,7 +41,7 @@ pub(super) fn scan_tail(disk: &dyn Disk, root: &Path, layout: &mut Layout, dirty
         }
     }
     let from = layout.log.segments.last().map_or(layout.log.log_start, |(last, _)| last.base);
-    for (name, len) in files.into_iter().filter(|(name, _)| name.base >= from) {
+    for (name, len) in files.iter().copied().filter(|(name, _)| name.base >= from) {
         let base = name.base;
         let known = layout.log.segments.last().is_some_and(|(last, _)| last.name() == name);
         if !known && name.generation > 0 {

@@ -13,7 +13,7 @@ use crate::journal::GroupPart;
 use crate::journal::entry::{Entry, Unit};
 use crate::log::{Log, LogConfig};
 use crate::reader::ReadError;
-use crate::recovery::{Damage, OpenError, Recovered, Report};
+use crate::recovery::{Damage, OpenError, Recovered, RecoveredLog, Report};
 use crate::store::Options;
 use crate::{Journal, Store};
 
@@ -69,7 +69,7 @@ fn open_with(disk: Arc<dyn Disk>, root: &Path, only_copy: bool) -> Result<Node, 
     let options = Options { salt: 42, directory_id: [7; 16], only_copy };
     let recovered = Store::open(Arc::clone(&disk), root, options)?;
     let Recovered { store, journal, logs, damaged, lost, clean, report, .. } = recovered;
-    let logs = logs.into_iter().map(|(id, log)| (id, log.log)).collect();
+    let logs = logs.into_iter().map(|(id, found)| (id, checked(&*disk, found))).collect();
     Ok(Node {
         disk,
         store,
@@ -83,6 +83,18 @@ fn open_with(disk: Arc<dyn Disk>, root: &Path, only_copy: bool) -> Result<Node, 
         acked: BTreeMap::new(),
         dead: false,
     })
+}
+
+/// What a start says of the batches behind the producers' snapshot is what the log has there; one that is damaged says nothing.
+fn checked(disk: &dyn Disk, found: RecoveredLog) -> Log {
+    let RecoveredLog { mut log, producers, since, .. } = found;
+    let from = producers.map_or(log.log_start(), |producers| producers.offset);
+    let Ok(batches) = try_read_all(disk, &mut log) else { return log };
+    let behind = batches.into_iter().filter(|batch| batch.next_offset() > from);
+    let expected: Vec<_> = behind.map(|batch| *batch.header()).collect();
+    let known: Vec<_> = since.into_iter().filter(|header| header.next_offset() > log.log_start().get()).collect();
+    assert_eq!(known, expected, "headers of {}, the producers are known up to {from}", log.id());
+    log
 }
 
 pub(crate) fn open(root: &Path) -> Node {
@@ -249,10 +261,14 @@ impl Node {
 }
 
 pub(crate) fn read_all(disk: &dyn Disk, log: &mut Log) -> Vec<StoredBatch> {
+    try_read_all(disk, log).unwrap()
+}
+
+fn try_read_all(disk: &dyn Disk, log: &mut Log) -> Result<Vec<StoredBatch>, ReadError> {
     let mut at = log.log_start();
     let mut batches = Vec::new();
     while at < log.log_end() {
-        let read = log.plan_read(at, log.log_end(), 3_000).unwrap().run(disk, ReadMode::Blocking).unwrap();
+        let read = log.plan_read(at, log.log_end(), 3_000)?.run(disk, ReadMode::Blocking)?;
         let bytes: Vec<u8> = read.pieces.iter().flat_map(|piece| piece.to_vec()).collect();
         assert_eq!(bytes.len(), read.bytes);
         let cut = model::batch::split_stored(bytes.into()).collect::<Result<Vec<_>, _>>().unwrap();
@@ -263,7 +279,7 @@ pub(crate) fn read_all(disk: &dyn Disk, log: &mut Log) -> Vec<StoredBatch> {
             log.learn(learned);
         }
     }
-    batches
+    Ok(batches)
 }
 
 /// A data directory as a process left it that died when one record of topic 1 was committed.

@@ -28,6 +28,7 @@ struct State {
     full: bool,
     effects: u64,
     lists: u64,
+    segment_reads: u64,
     random: u64,
 }
 
@@ -57,6 +58,7 @@ impl MemDisk {
             full: false,
             effects: 0,
             lists: 0,
+            segment_reads: 0,
             random: random | 1,
         };
         MemDisk { state: Mutex::new(state) }
@@ -73,6 +75,11 @@ impl MemDisk {
     /// How often a folder was listed.
     pub(crate) fn lists(&self) -> u64 {
         self.state().lists
+    }
+
+    /// How often bytes of a segment were asked for.
+    pub(crate) fn segment_reads(&self) -> u64 {
+        self.state().segment_reads
     }
 
     /// The power goes with the effect after `effects` more.
@@ -117,6 +124,7 @@ impl MemDisk {
             full: false,
             effects: 0,
             lists: 0,
+            segment_reads: 0,
             random,
         };
         MemDisk { state: Mutex::new(next) }
@@ -252,6 +260,8 @@ impl Disk for MemDisk {
 
     fn read_at(&self, file: FileId, at: u64, into: &mut [u8], _mode: ReadMode) -> Result<usize, DiskError> {
         let mut state = self.state();
+        let path = state.paths.get(usize::try_from(file.0).unwrap()).cloned().flatten();
+        state.segment_reads += u64::from(path.is_some_and(|path| path.extension().is_some_and(|kind| kind == "log")));
         let content = state.content(file)?.0;
         let rest = content.get(usize::try_from(at).unwrap()..).unwrap_or_default();
         let len = rest.len().min(into.len());

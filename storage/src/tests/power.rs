@@ -12,6 +12,7 @@ use super::harness::*;
 use super::mem_disk::{Crash, MemDisk};
 use crate::disk::Disk;
 use crate::log::{Log, LogConfig};
+use crate::store::{Options, Store};
 
 /// Per log: start, end, and the batches as (base, next, size, crc).
 type State = BTreeMap<LogId, (Offset, Offset, Vec<(i64, i64, usize, u32)>)>;
@@ -277,4 +278,27 @@ fn a_start_after_a_crash_lists_each_folder_once() {
     let lists = disk.lists() - before;
     // The directory itself, its journal and such are listed too.
     assert!(lists < 2 * u64::from(LOGS), "{lists} folders were listed for {LOGS} logs");
+}
+
+#[test]
+fn a_start_after_a_crash_reads_no_segment_of_what_the_journal_has() {
+    let disk = Arc::new(MemDisk::new(1));
+    let mut node = open_on(disk.clone(), Path::new("/d")).unwrap();
+    node.create(1, &Arc::default());
+    for _ in 0..30 {
+        node.push(1, 5_000);
+    }
+    node.commit();
+    node.checkpoint(false);
+    for _ in 0..30 {
+        node.push(1, 5_000);
+    }
+    node.commit();
+    let disk = Arc::new(disk.crashed(Crash::Nothing));
+    let recovered = {
+        let options = Options { salt: 42, directory_id: [7; 16], only_copy: true };
+        Store::open(disk.clone(), Path::new("/d"), options).unwrap()
+    };
+    assert_eq!(disk.segment_reads(), 0);
+    assert_eq!(recovered.logs[&id(1)].since.len(), 30, "the batches behind the snapshot of the producers");
 }
