@@ -30,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::broker::{Broker, ServedListener, Settings};
 use crate::config::Config;
 use crate::config::network::{ClientListener, machine_name};
+use crate::disk::turns::GiveWay;
 use crate::disk::writers::{Executor, Threads};
 use crate::metrics::Metrics;
 use crate::net::listener::{self, bind};
@@ -153,7 +154,8 @@ pub fn open(
     seed: u64,
 ) -> anyhow::Result<Opened> {
     let lock = DirLock::acquire(dir)?;
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(dir, OPEN_FILES_MAX));
+    let disk = RealDisk::new(dir, OPEN_FILES_MAX).with_turns(Arc::new(GiveWay::default()));
+    let disk: Arc<dyn Disk> = Arc::new(disk);
     let metrics = Arc::new(Metrics::default());
     let executor = Executor::new(disk.clone(), metrics.clone());
     let mut fx = Effects::new();
@@ -237,6 +239,7 @@ async fn serve(config: &Config, dir: &Path, broker: Arc<Broker>, sockets: Socket
             let accepting = sockets.kafka.into_iter().map(TcpListener::from_std).collect::<Result<Vec<_>, _>>()?;
             say_ready(&line)?;
             service::ready(&line);
+            give_back_freed();
             info!(cluster = node.image().cluster_id(), "{line}");
             tokio::select! {
                 biased;
@@ -362,6 +365,21 @@ fn tune_malloc() {
 
 #[cfg(not(target_env = "gnu"))]
 fn tune_malloc() {}
+
+/// What a start held of the journal lies freed between what stays: nothing of it goes back to the system by itself.
+#[cfg(target_env = "gnu")]
+fn give_back_freed() {
+    let trim = || {
+        // SAFETY: the allocator locks itself, and touches free memory only.
+        unsafe { libc::malloc_trim(0) };
+    };
+    if let Err(error) = std::thread::Builder::new().name("weir-trim".to_owned()).spawn(trim) {
+        warn!("what the start has freed stays with this process: {error}");
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_back_freed() {}
 
 /// As many descriptors as the system allows this process.
 fn raise_descriptors() {

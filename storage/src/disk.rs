@@ -4,8 +4,12 @@
 //! `DiskOp` and handed out as an effect: `server` runs it on a thread, `sim` step by step, with a crash between any two.
 //! Invariant: a `FileId` is a registered path, not an open descriptor; descriptors are opened on use, under a budget.
 
+mod ahead;
 mod calls;
 mod real;
+#[cfg(test)]
+mod tests;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +19,7 @@ use bytes::Bytes;
 use crate::journal::carry::Carry;
 
 pub use real::{OPEN_FILES_MAX, RealDisk};
+pub use turns::Turns;
 
 /// A registered path. Registering makes no system call; the file is opened when it is first used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -76,3 +76,22 @@ pub(super) fn read_spare(file: &File, at: u64, len: usize, into: &mut Vec<u8>, m
     unsafe { into.set_len(filled) };
     Ok(read)
 }
+
+/// Whether the page cache has all of a range; `None` where the kernel does not tell. To be asked before `RWF_NOWAIT`: what that does not
+/// find it asks the device for, in front of everybody else.
+pub(super) fn is_cached(file: &File, at: u64, len: usize) -> Option<bool> {
+    const PAGE: u64 = 4096;
+    let wanted = (at + len as u64).div_ceil(PAGE) - at / PAGE;
+    Some(cached_pages(file, at, len)? >= wanted)
+}
+
+/// Pages of a range that the page cache has, or waits for (`cachestat`, Linux 6.5).
+pub(super) fn cached_pages(file: &File, at: u64, len: usize) -> Option<u64> {
+    /// Of all architectures.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [at, len as u64];
+    let mut pages = [0u64; 5];
+    // SAFETY: both arrays have the layout of the call's structures, and live until it is over; it writes into the second alone.
+    let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), pages.as_mut_ptr(), 0) };
+    (result == 0).then_some(pages[0])
+}

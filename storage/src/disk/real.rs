@@ -4,6 +4,8 @@
 //! Invariant: no system call is made with the table of files locked. What a call leaves is
 //! asked for again; a failed sync never is.
 
+mod reads;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::ahead::ReadAhead;
 use super::calls::{DONT_CACHE, read_spare, retry, write_parts};
+use super::turns::{AllAtOnce, Turns, Writing};
 use super::{AlignedBuf, DirEntry, Disk, DiskError, FileId, ReadMode};
 
 /// A smaller write stays in the page cache until a sync: sent to the device at once, it would be written page by page.
@@ -29,6 +33,7 @@ pub struct RealDisk {
     table: Mutex<Table>,
     open_max: usize,
     clock: AtomicU64,
+    turns: Arc<dyn Turns>,
     /// Direct I/O was refused once: the file system cannot.
     no_direct: AtomicBool,
     /// `RWF_NOWAIT` is not known here.
@@ -47,10 +52,17 @@ struct Table {
 
 struct Entry {
     path: Arc<Path>,
-    buffered: Option<Arc<File>>,
+    buffered: Option<Arc<Buffered>>,
     through: Option<Arc<Through>>,
     map: Option<Bytes>,
     used: u64,
+}
+
+/// A descriptor for everything else. The kernel reads nothing ahead on it: it would ask for megabytes at once, in front of writes that
+/// somebody waits for. Where nobody does, we say what is read next.
+struct Buffered {
+    file: File,
+    ahead: ReadAhead,
 }
 
 /// A descriptor for writes that are durable when they return.
@@ -68,10 +80,17 @@ impl RealDisk {
             table: Mutex::default(),
             open_max: open_max.max(16),
             clock: AtomicU64::new(0),
+            turns: Arc::new(AllAtOnce),
             no_direct: AtomicBool::new(false),
             no_nowait: AtomicBool::new(false),
             no_uncached: AtomicBool::new(false),
         }
+    }
+
+    /// Reads and writes that wait for the device take turns.
+    #[must_use]
+    pub fn with_turns(self, turns: Arc<dyn Turns>) -> RealDisk {
+        RealDisk { turns, ..self }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -84,7 +103,7 @@ impl RealDisk {
         path.ok_or_else(|| DiskError::NotFound { path: PathBuf::from(format!("file {}, forgotten", file.0)) })
     }
 
-    fn buffered(&self, file: FileId, create: bool) -> Result<Arc<File>, DiskError> {
+    fn buffered(&self, file: FileId, create: bool) -> Result<Arc<Buffered>, DiskError> {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
         if let Some(entry) = self.table().files.get_mut(&file) {
             entry.used = used;
@@ -94,7 +113,8 @@ impl RealDisk {
         }
         let path = self.path(file)?;
         let opened = retry(|| OpenOptions::new().read(true).write(true).create(create).truncate(false).open(&path));
-        let opened = Arc::new(opened.map_err(|error| error_of(&path, "open", &error))?);
+        let opened = opened.map_err(|error| error_of(&path, "open", &error))?;
+        let opened = Arc::new(Buffered { file: opened, ahead: ReadAhead::default() });
         let mut table = self.table();
         let Some(entry) = table.files.get_mut(&file) else { return Ok(opened) };
         if entry.buffered.replace(Arc::clone(&opened)).is_none() {
@@ -131,28 +151,6 @@ impl RealDisk {
             entry.through = Some(Arc::clone(&through));
         }
         Ok(through)
-    }
-
-    /// Where the kernel cannot tell, a cached read is no different from one that waits.
-    fn may_wait(&self, mode: ReadMode) -> bool {
-        mode == ReadMode::Blocking || self.no_nowait.load(Ordering::Relaxed)
-    }
-
-    /// Of a read that might wait or not. `None`: to be tried again, perhaps in another way.
-    fn read_result(&self, file: FileId, may_wait: bool, read: io::Result<usize>) -> Result<Option<usize>, DiskError> {
-        let error = match read {
-            Ok(read) => return Ok(Some(read)),
-            Err(error) => error,
-        };
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::INTR) => Ok(None),
-            Some(Errno::AGAIN) if !may_wait => Err(DiskError::NotCached),
-            Some(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) if !may_wait => {
-                self.no_nowait.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            _ => Err(error_of(&self.path(file)?, "read", &error)),
-        }
     }
 
     /// Closes what is open of one path; its id stays.
@@ -209,7 +207,7 @@ impl RealDisk {
 
 impl Table {
     /// Takes the descriptors that were not used for longest out of the table; they close when the last user lets go.
-    fn close_idle(&mut self, open_max: usize, keep: FileId) -> Vec<Arc<File>> {
+    fn close_idle(&mut self, open_max: usize, keep: FileId) -> Vec<Arc<Buffered>> {
         if self.open <= open_max {
             return Vec::new();
         }
@@ -286,13 +284,18 @@ impl Disk for RealDisk {
         while got < into.len() {
             let from = at + got as u64;
             let rest = &mut into[got..];
-            let may_wait = self.may_wait(mode);
-            let read = match may_wait {
-                true => open.read_at(rest, from),
-                false => rustix::io::preadv2(&*open, &mut [io::IoSliceMut::new(rest)], from, ReadWriteFlags::NOWAIT)
-                    .map_err(io::Error::from),
-            };
-            match self.read_result(file, may_wait, read)? {
+            let left = rest.len();
+            let read = self.read_once((file, &open), (from, left), mode, &mut |len, may_wait| {
+                let part = &mut rest[..len];
+                match may_wait {
+                    true => open.file.read_at(part, from),
+                    false => {
+                        let into = &mut [io::IoSliceMut::new(part)];
+                        rustix::io::preadv2(&open.file, into, from, ReadWriteFlags::NOWAIT).map_err(io::Error::from)
+                    }
+                }
+            })?;
+            match read {
                 Some(0) => break,
                 Some(read) => got += read,
                 None => {}
@@ -313,9 +316,11 @@ impl Disk for RealDisk {
         into.reserve(len);
         let mut got = 0;
         while got < len {
-            let may_wait = self.may_wait(mode);
-            let read = read_spare(&open, at + got as u64, len - got, into, may_wait);
-            match self.read_result(file, may_wait, read)? {
+            let (from, left) = (at + got as u64, len - got);
+            let read = self.read_once((file, &open), (from, left), mode, &mut |len, may_wait| {
+                read_spare(&open.file, from, len, into, may_wait)
+            })?;
+            match read {
                 Some(0) => break,
                 Some(read) => got += read,
                 None => {}
@@ -326,7 +331,7 @@ impl Disk for RealDisk {
 
     fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
-        let written = write_parts(&open, at, parts, ReadWriteFlags::empty());
+        let written = write_parts(&open.file, at, parts, ReadWriteFlags::empty());
         written.or_else(|error| Err(error_of(&self.path(file)?, "write", &error.into())))
     }
 
@@ -336,7 +341,7 @@ impl Disk for RealDisk {
             return self.write_at(file, at, parts);
         }
         let open = self.buffered(file, false)?;
-        match write_parts(&open, at, parts, DONT_CACHE) {
+        match write_parts(&open.file, at, parts, DONT_CACHE) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.no_uncached.store(true, Ordering::Relaxed);
                 self.write_at(file, at, parts)
@@ -349,6 +354,7 @@ impl Disk for RealDisk {
         assert!(at.is_multiple_of(AlignedBuf::ALIGN as u64));
         assert!(data.len().is_multiple_of(AlignedBuf::ALIGN));
         let open = self.through(file)?;
+        let _turn = Writing::begin(&*self.turns);
         let mut written = 0;
         let bytes = data.as_ref();
         while written < bytes.len() {
@@ -375,7 +381,7 @@ impl Disk for RealDisk {
 
     fn reserve(&self, file: FileId, len: u64) -> Result<(), DiskError> {
         let open = self.buffered(file, true)?;
-        match rustix::fs::fallocate(&*open, rustix::fs::FallocateFlags::empty(), 0, len) {
+        match rustix::fs::fallocate(&open.file, rustix::fs::FallocateFlags::empty(), 0, len) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error_of(&self.path(file)?, "reserve", &error.into())),
         }
@@ -383,13 +389,14 @@ impl Disk for RealDisk {
 
     fn set_len(&self, file: FileId, len: u64) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
-        retry(|| open.set_len(len)).or_else(|error| Err(error_of(&self.path(file)?, "set the length", &error)))
+        retry(|| open.file.set_len(len)).or_else(|error| Err(error_of(&self.path(file)?, "set the length", &error)))
     }
 
     fn sync(&self, file: FileId) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
+        let _turn = Writing::begin(&*self.turns);
         // Not repeated: after a failure the kernel may have marked the pages clean.
-        open.sync_data().or_else(|error| Err(error_of(&self.path(file)?, "sync", &error)))
+        open.file.sync_data().or_else(|error| Err(error_of(&self.path(file)?, "sync", &error)))
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
@@ -413,7 +420,7 @@ impl Disk for RealDisk {
         }
         // SAFETY: index files are written only at their end or replaced while nobody maps them; a reader checks the CRC of what it
         // uses, and another process that cuts the file breaks the lock on the data directory.
-        let map = unsafe { memmap2::Mmap::map(&*open) }.map_err(|error| error_of(&path, "map", &error))?;
+        let map = unsafe { memmap2::Mmap::map(&open.file) }.map_err(|error| error_of(&path, "map", &error))?;
         Ok(Bytes::from_owner(map))
     }
 
