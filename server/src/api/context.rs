@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::memory::Charge;
 use crate::net::connection::Connection;
 use crate::net::reply::ReplyCell;
-use crate::wire::{self, Splices};
+use crate::wire::{self, Frame, Splices, WireError};
 
 /// One API of the Kafka protocol.
 pub trait Api {
@@ -42,6 +42,11 @@ pub enum Reply<R> {
     /// One that may be large, and the memory that was taken for it before it was built.
     Large {
         response: R,
+        charge: Charge,
+    },
+    /// The same, in bytes already.
+    Encoded {
+        frame: Result<Frame, WireError>,
         charge: Charge,
     },
     /// Produce with acks=0.

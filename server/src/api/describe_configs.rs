@@ -1,8 +1,8 @@
 //! DescribeConfigs (API key 32), versions 1..=4.
 //!
 //! Owns which resources have a configuration here: topics, nodes, groups and subscriptions to clients' metrics. Does not own the values.
-//! Invariant: an answer has room for half of the memory for answers, counted in what it takes while it is built; the resources behind
-//! that are refused.
+//! Invariant: an answer has at most half of the memory for answers; what goes beyond is refused, resource by resource. What describes a
+//! resource is in bytes before the next one is looked at.
 //! Versions: 3 has types and documentation.
 
 use std::ops::RangeInclusive;
@@ -21,18 +21,17 @@ use super::context::{Api, Reply, RequestContext};
 use super::once::once;
 use super::topics::text;
 use crate::net::shown::Shown;
-use crate::wire::StrBytes;
 use crate::wire::messages::describe_configs_request::DescribeConfigsResource;
 use crate::wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use crate::wire::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use crate::wire::{ConfigsFrame, Frame, StrBytes, WireError};
 
-/// A value in memory and encoded, without its text.
-const VALUE_BYTES: usize = 288;
-/// One place where it is set.
-const SYNONYM_BYTES: usize = 192;
-/// What its documentation has, mostly.
+/// A value and a place where it is set, encoded, without their texts.
+const VALUE_BYTES: usize = 16;
+/// What the texts of each have, mostly, and documentation.
+const TEXT_BYTES: usize = 32;
 const DOCUMENTATION_BYTES: usize = 128;
 
 pub struct DescribeConfigs;
@@ -44,32 +43,39 @@ impl Api for DescribeConfigs {
 
     async fn handle(ctx: RequestContext, request: DescribeConfigsRequest) -> Reply<DescribeConfigsResponse> {
         let limit = usize::try_from(ctx.broker.answer_memory.limit() / 2).unwrap_or(usize::MAX);
-        let mut room = Room { limit, left: limit };
-        let named = |resource: &'_ DescribeConfigsResource| (resource.resource_type, resource.resource_name.clone());
-        let expected = once(&request.resources, named).map(|resource| bytes_expected(&request, resource)).sum();
+        let expected = named_once(&request).map(|resource| bytes_expected(&request, resource)).sum();
         let charge = ctx.broker.answer_memory.take_for_answer(limit.min(expected)).await;
-        let results = once(&request.resources, named).map(|resource| {
-            let mut result = DescribeConfigsResult::default()
-                .with_resource_type(resource.resource_type)
-                .with_resource_name(resource.resource_name.clone());
-            let described = describe(&ctx, resource).and_then(|mut described| {
-                described.retain(|one| is_wanted(resource, one.name));
-                room.take(described.iter().map(|one| bytes_of(&request, one)).sum())?;
-                Ok(described)
-            });
-            match described {
-                Ok(described) => {
-                    result.configs = described.into_iter().map(|one| show(&ctx, &request, one)).collect();
-                }
-                Err((code, message)) => {
-                    result.error_code = code.to_wire();
-                    result.error_message = Some(text(&message));
-                }
-            }
-            result
-        });
-        Reply::Large { response: DescribeConfigsResponse::default().with_results(results.collect()), charge }
+        Reply::Encoded { frame: encoded(&ctx, &request, limit), charge }
     }
+}
+
+fn named_once(request: &DescribeConfigsRequest) -> impl Iterator<Item = &DescribeConfigsResource> {
+    once(&request.resources, |resource| (resource.resource_type, resource.resource_name.clone()))
+}
+
+fn encoded(ctx: &RequestContext, request: &DescribeConfigsRequest, limit: usize) -> Result<Frame, WireError> {
+    let (mut frame, mut room) = (ConfigsFrame::new(ctx.version), Room { limit, left: limit });
+    for resource in named_once(request) {
+        let mut result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        let described = describe(ctx, resource).and_then(|mut described| {
+            described.retain(|one| is_wanted(resource, one.name));
+            room.take(described.iter().map(|one| bytes_of(request, one)).sum())?;
+            Ok(described)
+        });
+        match described {
+            Ok(described) => {
+                result.configs = described.into_iter().map(|one| show(ctx, request, one)).collect();
+            }
+            Err((code, message)) => {
+                result.error_code = code.to_wire();
+                result.error_message = Some(text(&message));
+            }
+        }
+        frame.push(&result)?;
+    }
+    frame.finish(ctx.correlation_id)
 }
 
 /// What an answer may take, and what is left of it.
@@ -82,7 +88,7 @@ impl Room {
     fn take(&mut self, bytes: usize) -> Result<(), (ErrorCode, String)> {
         let limit = self.limit;
         let too_much = || {
-            let message = format!("one answer has room for {limit} bytes of memory: ask for fewer resources at once");
+            let message = format!("one answer has room for {limit} bytes: ask for fewer resources at once");
             (ErrorCode::InvalidRequest, message)
         };
         self.left = self.left.checked_sub(bytes).ok_or_else(too_much)?;
@@ -90,7 +96,7 @@ impl Room {
     }
 }
 
-/// What a resource takes in the answer where its values are short, as nearly all are.
+/// What a resource takes in the answer where its texts are short, as nearly all are.
 fn bytes_expected(request: &DescribeConfigsRequest, resource: &DescribeConfigsResource) -> usize {
     let known = match resource.resource_type {
         TOPIC => topic_keys::KEYS.len(),
@@ -100,18 +106,17 @@ fn bytes_expected(request: &DescribeConfigsRequest, resource: &DescribeConfigsRe
         _ => 1,
     };
     let wanted = resource.configuration_keys.as_ref().map_or(known, |keys| keys.len().min(known));
-    let synonyms = if request.include_synonyms { 2 * SYNONYM_BYTES } else { 0 };
+    let synonyms = if request.include_synonyms { 2 } else { 0 };
     let documentation = if request.include_documentation { DOCUMENTATION_BYTES } else { 0 };
-    wanted * (VALUE_BYTES + synonyms + documentation)
+    wanted * ((1 + synonyms) * (VALUE_BYTES + TEXT_BYTES) + documentation)
 }
 
 fn bytes_of(request: &DescribeConfigsRequest, one: &Described) -> usize {
-    // In memory and encoded.
-    let text = |value: &Option<String>| 2 * value.as_ref().map_or(0, String::len);
-    let synonym = |(_, value, _): &(_, Option<String>, _)| SYNONYM_BYTES + text(value);
+    let set = |name: &str, value: &Option<String>| VALUE_BYTES + name.len() + value.as_ref().map_or(0, String::len);
+    let synonym = |(name, value, _): &(&str, Option<String>, _)| set(name, value);
     let synonyms = if request.include_synonyms { one.synonyms.iter().map(synonym).sum() } else { 0 };
     let documentation = if request.include_documentation { one.doc.len() } else { 0 };
-    VALUE_BYTES + text(&one.value) + synonyms + documentation
+    set(one.name, &one.value) + synonyms + documentation
 }
 
 fn is_wanted(resource: &DescribeConfigsResource, name: &str) -> bool {
@@ -170,7 +175,7 @@ fn of_node(ctx: &RequestContext, image: &Image, node: NodeId) -> Vec<Described> 
 }
 
 fn show(ctx: &RequestContext, request: &DescribeConfigsRequest, one: Described) -> DescribeConfigsResourceResult {
-    // An answer may hold these of ten thousands of topics: names are not copied, and a value stands in memory once.
+    // Names are not copied, and a value stands in memory once.
     let own = one.value.as_deref().map(text);
     let mut shown = DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(one.name))
@@ -200,6 +205,8 @@ fn show(ctx: &RequestContext, request: &DescribeConfigsRequest, one: Described) 
 
 #[cfg(test)]
 mod tests {
+    use replication::metadata::Fact;
+
     use super::*;
 
     #[test]
@@ -213,13 +220,20 @@ mod tests {
 
     #[test]
     fn a_topic_takes_about_what_is_expected_of_it() {
-        let image = Image::empty(std::sync::Arc::default());
-        let described = describe_node(&image, Some(NodeId(1)));
+        let name = TopicName::new("t").expect("a name");
+        let created = Fact::TopicCreated {
+            id: model::TopicId([1; 16]),
+            name: name.clone(),
+            configs: Vec::new(),
+            default_replication: false,
+        };
+        let image = Image::empty(std::sync::Arc::default()).with(&[created]).expect("it applies");
+        let described = describe_topic(&image, image.topic(&name).expect("created"));
         for (synonyms, documentation) in [(false, false), (true, false), (true, true)] {
             let request = DescribeConfigsRequest::default()
                 .with_include_synonyms(synonyms)
                 .with_include_documentation(documentation);
-            let resource = DescribeConfigsResource::default().with_resource_type(NODE).with_configuration_keys(None);
+            let resource = DescribeConfigsResource::default().with_resource_type(TOPIC).with_configuration_keys(None);
             let expected = bytes_expected(&request, &resource);
             let takes: usize = described.iter().map(|one| bytes_of(&request, one)).sum();
             assert!((expected / 2..=expected * 2).contains(&takes), "{takes} of {expected}");

@@ -202,14 +202,16 @@ fn start_one<A: Api>(ctx: RequestContext, body: Bytes) -> Result<Started, Refuse
 }
 
 fn finish<A: Api>(version: i16, correlation_id: i32, reply: Reply<<A::Request as Request>::Response>) -> Answered {
-    let (response, splices, mut charge) = match reply {
-        Reply::Response(response) => (response, Splices::new(), Charge::default()),
-        Reply::Records { response, splices, charge } => (response, splices, charge),
-        Reply::Large { response, charge } => (response, Splices::new(), charge),
+    let encode = |response, splices| wire::encode_response::<A::Request>(version, correlation_id, &response, splices);
+    let (frame, mut charge) = match reply {
+        Reply::Response(response) => (encode(response, Splices::new()), Charge::default()),
+        Reply::Records { response, splices, charge } => (encode(response, splices), charge),
+        Reply::Large { response, charge } => (encode(response, Splices::new()), charge),
+        Reply::Encoded { frame, charge } => (frame, charge),
         Reply::Silent => return Answered::Silent,
         Reply::Close { reason } => return Answered::Close { reason },
     };
-    match wire::encode_response::<A::Request>(version, correlation_id, &response, splices) {
+    match frame {
         Ok(frame) => {
             charge.shrink_to(frame.bytes());
             Answered::Frame { frame, charge }

@@ -33,7 +33,7 @@ pub struct Consume {
     #[arg(value_name = "TOPIC", required = true, add = ArgValueCompleter::new(at::topics))]
     topics: Vec<String>,
     /// Where to begin: start, end, 7 (an offset), +7 (behind the start), -7 (before the end), @TIME (@-1h, @2026-11-21T10:00:00Z)
-    /// [default: start; with --group: what the group has committed, else start]. With --group it holds for the partitions that this member
+    /// [default: start; with --group: what the group has committed, else start]. Given with --group, it holds for the partitions that this member
     /// gets first, whatever the group has committed
     #[arg(short, long, value_name = "POSITION", allow_hyphen_values = true, value_parser = position::parse)]
     from: Option<Position>,

@@ -11,6 +11,7 @@ mod api_versions;
 mod check;
 pub mod codec;
 mod compact;
+mod configs_frame;
 mod facade;
 mod header;
 mod newer;
@@ -29,6 +30,7 @@ pub use check::{
     ARRAY_ELEMENTS_MAX, CheckError, REQUEST_ELEMENTS_MAX, RESPONSE_ELEMENTS_MAX, STRING_BYTES_MAX, TAGGED_FIELDS_MAX,
     check,
 };
+pub use configs_frame::ConfigsFrame;
 pub use facade::{
     Body, Request, RequestVisitor, WireError, decode_request, decode_response, encode_request, encode_response,
     visit_request,
