@@ -51,14 +51,15 @@ impl Api for Metadata {
             Some(topics) if ctx.version == 0 && topics.is_empty() => None,
             topics => topics.map(by_id),
         };
+        // Before anything is waited for: fetches behind this request in the same connection hold theirs until it is answered.
+        let expected = answer_bytes(&ctx.broker.image(), topics.as_deref());
+        let charge = ctx.broker.answer_memory.take_for_answer(expected).await;
         let may_create = ctx.version < 4 || request.allow_auto_topic_creation;
         let made = match &topics {
             Some(topics) if may_create => create_missing(&ctx, topics).await,
             _ => BTreeSet::new(),
         };
         until_leaders_are_certain(&ctx, topics.as_deref()).await;
-        let charge =
-            ctx.broker.answer_memory.take_for_answer(answer_bytes(&ctx.broker.image(), topics.as_deref())).await;
         let image = ctx.broker.image();
         let show = |topic: &Topic| show_topic(&ctx, &image, topic, request.include_topic_authorized_operations);
         let shown: Vec<_> = match &topics {
