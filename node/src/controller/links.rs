@@ -2,11 +2,13 @@
 //!
 //! Owns the translation of links into signs of life. Does not own the rules (`liveness`), nor what the active controller makes of a
 //! death (`members`).
-//! Invariant: nothing counts that came from a node with another data directory than the one that the image knows: that one has lost
-//! what it promised.
+//! Invariant: no promise counts that came from a node with another data directory than the one that the image knows: that one has lost
+//! what it promised. Nor is it asked for any. What it asks itself is heard and answered: where the others know it by now, and even made it
+//! their leader, this image is behind, and nobody else might bring it up to date.
 
 use bytes::Bytes;
 use model::{NodeId, Now};
+use replication::controller::raft_node;
 
 use super::contacts::Process;
 use super::driver::{ControllerDriver, ControllerOut};
@@ -117,7 +119,7 @@ impl ControllerDriver {
 
     fn raft_arrived(&mut self, now: Now, origin: Origin, message: &Bytes, out: &mut ControllerOut) {
         let Some(process) = self.heard(now, origin) else { return };
-        if !self.is_born() || !self.is_known(origin.from, process) {
+        if !self.is_born() || !(self.is_known(origin.from, process) || raft_node::asks(message)) {
             return;
         }
         if let Err(error) = self.controller.step(message) {
@@ -147,7 +149,8 @@ impl ControllerDriver {
 
     /// A message of the group. It is lost where no link stands: Raft sends again what matters.
     pub(super) fn send_raft(&mut self, now: Now, to: NodeId, message: Bytes, out: &mut ControllerOut) {
-        if self.contacts.listener(to).is_some_and(|process| self.is_known(to, process)) {
+        let may_hear = |process| self.is_known(to, process) || !raft_node::asks(&message);
+        if self.contacts.listener(to).is_some_and(may_hear) {
             self.send(now, to, Frame::raft(message), out);
         }
     }

@@ -353,6 +353,16 @@ impl RaftNode {
     }
 }
 
+/// Whether a message of the group is one that a leader or a candidate sends, and not the answer to one. What cannot be read asks for nothing.
+pub fn asks(message: &Bytes) -> bool {
+    use MessageType::{MsgAppend, MsgHeartbeat, MsgRequestPreVote, MsgRequestVote, MsgSnapshot, MsgTimeoutNow};
+    let Ok(message) = Message::parse_from_carllerche_bytes(message) else { return false };
+    matches!(
+        message.get_msg_type(),
+        MsgAppend | MsgHeartbeat | MsgSnapshot | MsgRequestVote | MsgRequestPreVote | MsgTimeoutNow
+    )
+}
+
 fn asks_for_a_vote(message: &Message) -> bool {
     use MessageType::{MsgRequestPreVote, MsgRequestVote, MsgTimeoutNow};
     matches!(message.get_msg_type(), MsgRequestVote | MsgRequestPreVote | MsgTimeoutNow)
