@@ -238,7 +238,7 @@ impl ControllerDriver {
     }
 
     /// `None`: the group takes no entries from this node any more (it was removed from it a moment ago).
-    fn propose(&mut self, groups: &[Vec<Fact>]) -> Option<Token> {
+    pub(super) fn propose(&mut self, groups: &[Vec<Fact>]) -> Option<Token> {
         let token = self.asks.token();
         self.controller.propose(groups, token).ok()?;
         self.asks.waiting.insert(token, Vec::new());

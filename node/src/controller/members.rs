@@ -87,16 +87,20 @@ impl ControllerDriver {
         if !image.is_founded() {
             return self.found();
         }
-        let mut due: Vec<ControllerRequest> = Vec::new();
+        let (mut dead, mut due) = (Vec::new(), Vec::new());
         for (node, info) in image.nodes() {
             let (node, incarnation) = (*node, info.incarnation);
             let own = node == self.node && incarnation == self.registration.info.incarnation;
             if !info.fenced && self.liveness.is_dead(node, incarnation) {
-                due.push(ControllerRequest::Fence { node, incarnation });
+                dead.push((node, incarnation));
             } else if info.fenced && !image.is_stopping(node) {
                 let alive = own || self.liveness.is_alive(now.mono, node, incarnation);
                 due.extend(alive.then_some(ControllerRequest::Unfence { node, incarnation }));
             }
+        }
+        let fences = if dead.is_empty() { Vec::new() } else { nodes::fence(image, &dead) };
+        if !fences.is_empty() && self.propose(&fences).is_some() {
+            tracing::info!(?dead, "the controller fences nodes");
         }
         for request in &due {
             if self.decide_own(now, request) {

@@ -13,11 +13,12 @@ use model::{NodeId, PartitionIndex, TopicId};
 
 use crate::metadata::{Duty, Fact, Image, PartitionInfo, Topic};
 
-/// The nodes as they are once the decision holds: the image, and what is about to be different in one of them.
+/// The nodes as they are once the decision holds: the image, what is about to be different in one of them, and who is dead by then.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     image: &'a Image,
     changed: Option<(NodeId, Seen)>,
+    dead: &'a [NodeId],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,21 @@ pub(super) enum Seen {
 
 impl<'a> View<'a> {
     pub(super) fn of(image: &'a Image) -> View<'a> {
-        View { image, changed: None }
+        View { image, changed: None, dead: &[] }
+    }
+
+    pub(super) fn without(image: &'a Image, dead: &'a [NodeId]) -> View<'a> {
+        View { image, changed: None, dead }
     }
 
     pub(super) fn with(image: &'a Image, node: NodeId, seen: Seen) -> View<'a> {
-        View { image, changed: Some((node, seen)) }
+        View { image, changed: Some((node, seen)), dead: &[] }
     }
 
     pub(super) fn is_live(&self, node: NodeId) -> bool {
         match self.changed {
             Some((changed, seen)) if changed == node => seen != Seen::Dead,
-            _ => self.image.is_live(node),
+            _ => self.image.is_live(node) && !self.dead.contains(&node),
         }
     }
 
@@ -50,7 +55,7 @@ impl<'a> View<'a> {
         match self.changed {
             Some((changed, Seen::Back)) if changed == node => self.image.duty(node) < Duty::Drained,
             Some((changed, Seen::Dead | Seen::Unwilling)) if changed == node => false,
-            _ => self.image.may_lead(node),
+            _ => self.image.may_lead(node) && !self.dead.contains(&node),
         }
     }
 }

@@ -141,21 +141,26 @@ fn started(
     draft.finish()
 }
 
-/// A node that is dead to the cluster: it leads nothing and is in no ISR. Nothing where another incarnation is registered.
-pub fn fence(image: &Image, node: NodeId, incarnation: Incarnation) -> Vec<Vec<Fact>> {
-    let Some(info) = image.node(node).filter(|info| info.incarnation == incarnation) else { return Vec::new() };
-    let view = View::with(image, node, Seen::Dead);
+/// Nodes that are dead to the cluster: they lead nothing and are in no ISR. Nothing for one of which another incarnation is registered.
+/// Who is found dead at the same time is fenced at once: one after the other, the last of them would lead, and alone be known to have all.
+pub fn fence(image: &Image, dead: &[(NodeId, Incarnation)]) -> Vec<Vec<Fact>> {
+    let registered = |(node, incarnation): &(NodeId, Incarnation)| {
+        image.node(*node).is_some_and(|info| info.incarnation == *incarnation)
+    };
+    let dead: Vec<(NodeId, Incarnation)> = dead.iter().copied().filter(registered).collect();
+    let nodes: Vec<NodeId> = dead.iter().map(|(node, _)| *node).collect();
+    let view = View::without(image, &nodes);
     let mut groups = for_all(image, |topic, before| {
-        if !before.isr.contains(&node) && before.leader != Some(node) {
+        let concerns = |node: &NodeId| before.isr.contains(node) || before.leader == Some(*node);
+        if !nodes.iter().any(concerns) {
             return None;
         }
         let mut draft = Draft::new(view, topic, before);
-        draft.leave_isr(node);
+        nodes.iter().for_each(|node| draft.leave_isr(*node));
         draft.finish()
     });
-    if !info.fenced {
-        groups.push(vec![Fact::NodeFenced { node, incarnation }]);
-    }
+    let unfenced = dead.into_iter().filter(|(node, _)| image.node(*node).is_some_and(|info| !info.fenced));
+    groups.extend(unfenced.map(|(node, incarnation)| vec![Fact::NodeFenced { node, incarnation }]));
     groups
 }
 

@@ -81,8 +81,8 @@ fn a_dead_node_hands_its_leaderships_to_the_isr_and_is_remembered_below_the_mini
     let mut seen = Vec::new();
     for node in [1, 2, 3] {
         let incarnation = Incarnation([u8::try_from(node).expect("small"); 16]);
-        assert!(nodes::fence(&image, NodeId(node), Incarnation::default()).is_empty(), "another incarnation");
-        image = image.with(&nodes::fence(&image, NodeId(node), incarnation).concat()).expect("the facts apply");
+        assert!(nodes::fence(&image, &[(NodeId(node), Incarnation::default())]).is_empty(), "another incarnation");
+        image = image.with(&nodes::fence(&image, &[(NodeId(node), incarnation)]).concat()).expect("the facts apply");
         let partition = &image.topic(&name("t")).expect("it was created").partitions[0];
         seen.push((partition.leader.map(|node| node.0), partition.isr.clone(), partition.elr.clone()));
     }

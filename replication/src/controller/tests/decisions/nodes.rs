@@ -129,6 +129,19 @@ fn a_later_start_cannot_be_fenced_or_unfenced_in_the_name_of_an_earlier_one() {
 }
 
 #[test]
+fn all_who_are_found_dead_at_the_same_time_are_known_to_have_all() {
+    let table = [("1", "12 isr 12 led 1", "12 elr 12"), ("2", "123 isr 123 led 1", "123 isr 3 elr 12 led 3")];
+    for (min, before, expected) in table {
+        let mut world = World::new(3).topic("t", &[("min.insync.replicas", min)], &[before]);
+        let dead = [1, 2].map(|node| (NodeId(node), World::info(node).incarnation));
+        let groups = node_decisions::fence(&world.image, &dead);
+        world.apply(&groups);
+        assert_eq!(world.show("t"), [expected], "{before}");
+        assert!(node_decisions::fence(&world.image, &dead).is_empty(), "they are fenced");
+    }
+}
+
+#[test]
 fn a_decision_that_was_cut_by_the_death_of_the_controller_is_repaired() {
     let table = [
         ("3", "123 isr 123 led 1", "123 isr 12 led 1"),

@@ -20,7 +20,7 @@ fn large(topics: usize) -> World {
 fn the_death_of_one_of_three_nodes_gives_every_partition_a_leader_in_a_few_entries() {
     let mut world = large(10);
     let incarnation = world.image.node(NodeId(1)).expect("it is registered").incarnation;
-    let groups = node_decisions::fence(&world.image, NodeId(1), incarnation);
+    let groups = node_decisions::fence(&world.image, &[(NodeId(1), incarnation)]);
     let facts: usize = groups.iter().map(Vec::len).sum();
     assert_eq!(facts, 10_001, "each partition lost a replica");
     let entries = batches(&groups);
