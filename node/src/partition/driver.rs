@@ -124,10 +124,16 @@ impl Partition {
         mut actions: Vec<Action<Waiter>>,
         fx: &mut Effects,
     ) {
+        let before = state.log.log_end();
         for action in actions.drain(..) {
             self.carry_out(core, now, state, action, fx);
         }
         state.actions = actions;
+        // A journalled log is written behind the journal's sync: the bug takes for written what the journal was only given.
+        let end = state.log.log_end();
+        if planted::is(Bug::WatermarkFromWritten) && end > before {
+            self.step_locked(core, now, state, Event::Written { end }, fx);
+        }
         self.published.set_fresh(state.replica.is_fresh());
         self.settle_deletions(now, state, fx);
         self.report_start(core, state);
