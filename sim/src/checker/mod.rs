@@ -25,7 +25,11 @@ mod i19_times;
 #[cfg(test)]
 mod mutations;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use by_offset::ByOffset;
+use model::TopicPartition;
 
 pub use event::{BatchDigest, ClientId, Event, FoundTime, Keyed, ProducerIdentity, Read, Record, Sent, Value};
 
@@ -33,7 +37,8 @@ pub use event::{BatchDigest, ClientId, Event, FoundTime, Keyed, ProducerIdentity
 trait Invariant {
     /// Its number and what it is about.
     fn name(&self) -> &'static str;
-    /// Takes in what happened at `at`; `told`: the offsets and values that the event tells of, in order. `Err` says what is wrong.
+    /// Takes in what happened at `at`; `told`: the offsets and values that the event tells of, in order. A read tells of those alone that
+    /// nobody was told of before. `Err` says what is wrong.
     fn observe(&mut self, at: Duration, event: &Event, told: &[(i64, Value)]) -> Result<(), String>;
     /// The history is over.
     fn finish(&mut self) -> Result<(), String> {
@@ -51,6 +56,8 @@ pub struct Violation {
 
 pub struct Checker {
     invariants: Vec<Box<dyn Invariant>>,
+    /// What all of them have found right. Most of what is read was read before.
+    known: BTreeMap<TopicPartition, ByOffset<Value>>,
     now: Duration,
 }
 
@@ -78,28 +85,32 @@ impl Checker {
             Box::<i18_metadata::Metadata>::default(),
             Box::<i19_times::Times>::default(),
         ];
-        Checker { invariants, now: Duration::ZERO }
+        Checker { invariants, known: BTreeMap::new(), now: Duration::ZERO }
     }
 
     /// Takes in one event. The times of a history never go back.
     pub fn observe(&mut self, at: Duration, event: &Event) -> Result<(), Violation> {
         self.now = self.now.max(at);
-        let told = told(event);
+        let told = self.told(event);
         for invariant in &mut self.invariants {
             let name = invariant.name();
             invariant.observe(at, event, &told).map_err(|what| Violation { invariant: name, at, what })?;
         }
+        self.found_right(event, &told);
         Ok(())
     }
 
     /// As `observe`, and goes on behind what is wrong: for the report on a history that is there as a whole.
     pub fn observe_all(&mut self, at: Duration, event: &Event, found: &mut Vec<Violation>) {
         self.now = self.now.max(at);
-        let told = told(event);
+        let (told, before) = (self.told(event), found.len());
         for invariant in &mut self.invariants {
             if let Err(what) = invariant.observe(at, event, &told) {
                 found.push(Violation { invariant: invariant.name(), at, what });
             }
+        }
+        if found.len() == before {
+            self.found_right(event, &told);
         }
     }
 
@@ -119,6 +130,24 @@ impl Checker {
             invariant.finish().map_err(|what| Violation { invariant: name, at, what })?;
         }
         Ok(())
+    }
+
+    /// What an event tells of; of a read what is new.
+    fn told(&self, event: &Event) -> Vec<(i64, Value)> {
+        let mut told = told(event);
+        if let Event::Read(read) = event
+            && let Some(known) = self.known.get(&read.place)
+        {
+            told.retain(|(offset, value)| known.get(*offset) != Some(*value));
+        }
+        told
+    }
+
+    fn found_right(&mut self, event: &Event, told: &[(i64, Value)]) {
+        if let (Event::Acked { .. } | Event::Read(_), Some(place)) = (event, place_of(event)) {
+            let known = self.known.entry(place).or_default();
+            told.iter().for_each(|(offset, value)| known.set(*offset, *value));
+        }
     }
 }
 
