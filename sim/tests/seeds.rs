@@ -62,3 +62,33 @@ fn a_topic_made_while_its_only_machine_gets_an_empty_disk_waits_for_the_operator
 fn a_voter_that_is_retired_leaves_the_voters_before_another_one_does() {
     check(904, None);
 }
+
+#[test]
+fn news_of_another_partition_take_no_proposal_of_a_leader_back() {
+    check(459, None);
+}
+
+#[test]
+fn a_checkpoint_does_not_forget_the_logs_that_no_topic_has_claimed_yet() {
+    check(126, None);
+}
+
+#[test]
+fn no_voter_forgets_while_a_topic_is_about_to_come() {
+    check(129, None);
+}
+
+#[test]
+fn who_was_away_while_the_controller_got_another_disk_follows_it_all_the_same() {
+    check(675, None);
+}
+
+#[test]
+fn who_held_all_is_not_forgotten_because_it_was_fenced_first() {
+    check(359, None);
+}
+
+#[test]
+fn a_link_to_a_process_that_ended_while_it_was_made_does_not_stand() {
+    check(594, None);
+}

@@ -7,78 +7,31 @@
 use std::collections::BTreeMap;
 
 use super::host::Ending;
+use super::kinds::{KINDS, Kind};
 use super::lying;
 use super::net::{HostIndex, Weather};
 use super::queue::{At, MILLISECOND, SECOND};
+use super::voters::Voters;
 use super::world::World;
 use crate::disk::Survival;
 use crate::rng::Rng;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Kind {
-    Kill,
-    PowerCut,
-    /// Of a machine whose disk was slow: its followers have what it lost, and it is back before anybody misses it.
-    LostTail,
-    /// Of all machines at once.
-    Blackout,
-    Stop,
-    Pause,
-    /// Two sides that do not reach each other.
-    Split,
-    /// One host is heard, or hears, no more.
-    OneWay,
-    /// Two hosts do not reach each other, the others reach both.
-    Partial,
-    /// A split that comes and goes.
-    Flap,
-    SlowWay,
-    CutLinks,
-    CutOffClients,
-    JumpClock,
-    DriftClock,
-    FullDisk,
-    SlowDisk,
-    FailingSyncs,
-    Wipe,
-    DamagedIndex,
-    LossyRaft,
-    /// Only where the plan says so: see `lying`.
-    LyingDisk,
-}
-
-const KINDS: [Kind; 21] = [
-    Kind::Kill,
-    Kind::PowerCut,
-    Kind::LostTail,
-    Kind::Blackout,
-    Kind::Stop,
-    Kind::Pause,
-    Kind::Split,
-    Kind::OneWay,
-    Kind::Partial,
-    Kind::Flap,
-    Kind::SlowWay,
-    Kind::CutLinks,
-    Kind::CutOffClients,
-    Kind::JumpClock,
-    Kind::DriftClock,
-    Kind::FullDisk,
-    Kind::SlowDisk,
-    Kind::FailingSyncs,
-    Kind::Wipe,
-    Kind::DamagedIndex,
-    Kind::LossyRaft,
-];
+/// How slow a disk is that hangs, and how long all may hang before the power goes: not so long that anybody gives a leader up.
+const HANGING_PERCENT: u64 = 100_000;
+const HANGS_MAX: At = 1_200 * MILLISECOND;
 
 /// The number of the event that brings the next fault; others are cures.
 const NEXT: u64 = 0;
+/// And of the one that brings the next step of `voters`.
+const VOTERS: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
 enum Cure {
     Start(HostIndex),
     /// The power goes, and is back after so long.
     PowerCut(HostIndex, At),
+    /// The power of all goes.
+    Blackout,
     Resume(HostIndex),
     Network,
     /// The other half of a flap: the split again, so many times.
@@ -98,6 +51,8 @@ enum Cure {
 
 pub struct Faults {
     rng: Rng,
+    /// For what was added later, so that the seeds without it stay what they were.
+    beside: Rng,
     kinds: Vec<Kind>,
     gap: At,
     lasts: At,
@@ -108,11 +63,14 @@ pub struct Faults {
     disks_lie: bool,
     /// Whose disk lies.
     liar: Option<HostIndex>,
+    /// In some seeds voters forget.
+    voters: Option<Voters>,
 }
 
 impl Faults {
     /// Draws what this seed's faults are.
     pub fn draw(mut rng: Rng, disks_lie: bool) -> Faults {
+        let beside = Rng::new(!rng.clone().next_u64());
         let share = 1 + rng.below(4);
         let mut kinds: Vec<Kind> = KINDS.into_iter().filter(|_| rng.chance(share, 5)).collect();
         if kinds.is_empty() {
@@ -128,8 +86,16 @@ impl Faults {
             over: false,
             disks_lie,
             liar: None,
+            voters: None,
+            beside,
             rng,
         }
+    }
+
+    /// From now on voters forget now and then, beside all else.
+    pub fn let_voters_forget(&mut self, world: &mut World, rng: Rng) {
+        self.voters = Some(Voters::new(rng));
+        self.voters_go_on(world);
     }
 
     pub fn count(&self) -> u64 {
@@ -144,6 +110,16 @@ impl Faults {
         }
     }
 
+    fn voters_go_on(&mut self, world: &mut World) {
+        let quiet = self.cures.is_empty() && self.liar.is_none();
+        let Some(voters) = &mut self.voters else { return };
+        let (struck, pause) = voters.go_on(world, quiet);
+        if struck {
+            *self.struck.entry(Kind::ForgetfulVoter).or_default() += 1;
+        }
+        world.fault_after(pause, VOTERS);
+    }
+
     fn cure_after(&mut self, world: &mut World, after: At, cure: Cure) {
         let number = self.next_cure;
         self.next_cure += 1;
@@ -155,6 +131,9 @@ impl Faults {
     pub fn happen(&mut self, world: &mut World, number: u64) {
         if self.over {
             return;
+        }
+        if number == VOTERS {
+            return self.voters_go_on(world);
         }
         if number != NEXT {
             if let Some(cure) = self.cures.remove(&number) {
@@ -179,7 +158,8 @@ impl Faults {
         let drawn = self.rng.index(world.hosts.len());
         let host = self.liar.unwrap_or(drawn);
         let ends_one = matches!(kind, Kind::Kill | Kind::PowerCut | Kind::Stop | Kind::Pause);
-        if self.liar.is_some() && !ends_one {
+        let forgetting = self.voters.as_ref().is_some_and(Voters::is_busy);
+        if forgetting || (self.liar.is_some() && !ends_one) {
             return false;
         }
         match kind {
@@ -218,13 +198,14 @@ impl Faults {
                 if !world.hosts[host].is_up() {
                     return false;
                 }
-                world.hosts[host].disk_percent = 100_000;
+                world.hosts[host].disk_percent = HANGING_PERCENT;
                 let (lasts, off) = (self.rng.below(800) * MILLISECOND, (5 + self.rng.below(400)) * MILLISECOND);
                 self.cure_after(world, lasts, Cure::PowerCut(host, off));
                 true
             }
             Kind::FullDisk | Kind::SlowDisk | Kind::FailingSyncs => self.disturb_disk(world, kind, host),
             Kind::LyingDisk => self.lie(world, host),
+            Kind::ForgetfulVoter => unreachable!("`voters` has a schedule of its own"),
         }
     }
 
@@ -258,20 +239,29 @@ impl Faults {
             }
             Kind::DamagedIndex => {
                 world.crash(host, Ending::Killed);
-                damage_caches(world, host, &mut self.rng);
+                lying::damage_caches(world, host, &mut self.rng);
             }
             _ => {
-                for host in 0..world.hosts.len() {
-                    let survival = self.survival();
-                    world.crash(host, Ending::PowerCut(survival));
-                    let lasts = self.duration();
-                    self.cure_after(world, lasts, Cure::Start(host));
-                }
+                self.black_out(world);
                 return true;
             }
         }
         self.cure_after(world, lasts, Cure::Start(host));
         true
+    }
+
+    fn black_out(&mut self, world: &mut World) {
+        if self.beside.chance(1, 2) {
+            world.hosts.iter_mut().for_each(|host| host.disk_percent = HANGING_PERCENT);
+            let lasts = self.beside.below(HANGS_MAX);
+            return self.cure_after(world, lasts, Cure::Blackout);
+        }
+        for host in 0..world.hosts.len() {
+            let survival = self.survival();
+            world.crash(host, Ending::PowerCut(survival));
+            let lasts = self.duration();
+            self.cure_after(world, lasts, Cure::Start(host));
+        }
     }
 
     fn disturb_network(&mut self, world: &mut World, kind: Kind, host: HostIndex) -> bool {
@@ -399,6 +389,14 @@ impl Faults {
                     self.cure_after(world, off, Cure::Start(host));
                 }
             }
+            Cure::Blackout => {
+                for host in 0..world.hosts.len() {
+                    world.hosts[host].disk_percent = 100;
+                    world.crash(host, Ending::PowerCut(Survival::Nothing));
+                    let lasts = self.duration();
+                    self.cure_after(world, lasts, Cure::Start(host));
+                }
+            }
             Cure::Resume(host) => world.resume(host),
             Cure::Network => world.heal_network(),
             Cure::FlapAgain(times, sides) => {
@@ -463,17 +461,6 @@ fn split(world: &mut World, sides: u64) {
     for one in 0..count {
         for other in (0..count).filter(|other| side_of(sides, one) != side_of(sides, *other)) {
             world.block(one, other);
-        }
-    }
-}
-
-/// Flips a bit in some of the files that can be made again from others.
-fn damage_caches(world: &mut World, host: HostIndex, rng: &mut Rng) {
-    let disk = &world.hosts[host].disk;
-    for (path, length) in disk.files() {
-        let is_cache = path.extension().is_some_and(|extension| extension == "index" || extension == "timeindex");
-        if is_cache && length > 0 && rng.chance(1, 2) {
-            disk.flip_bit(&path, rng.below(length));
         }
     }
 }

@@ -74,11 +74,15 @@ impl World {
         let Some(node) = &self.hosts[key.to].node else { return };
         let welcome = match node.greet(hello, to) {
             Ok(()) => Ok(Box::new(node.hello())),
-            Err(refused) => Err(refused.to_string()),
+            Err(refused) => {
+                tracing::debug!(ms = self.at / MILLISECOND, ?key, %refused, "a link is refused");
+                Err(refused.to_string())
+            }
         };
         let back = self.net.delay(key.to, key.from, 200);
         if !self.net.is_blocked(key.to, key.from) {
-            self.schedule(back, Happening::Answered { key, session, welcome });
+            let start = self.hosts[key.to].start;
+            self.schedule(back, Happening::Answered { key, session, start, welcome });
         }
     }
 

@@ -103,7 +103,9 @@ pub fn run(plan: Plan) -> Outcome {
     let mut run = Run::new((nodes, spares), plan.disks_lie, rng);
     // Drawn beside the others, which stay what they were before there was this one.
     run.world.voters_by_hand = nodes > 1 && !plan.disks_lie && Rng::new(!plan.seed).chance(1, 4);
-    run.safety_phase(plan.seconds * SECOND);
+    let mut beside = Rng::new(plan.seed.rotate_left(32));
+    let voters = (nodes > 1 && !plan.disks_lie && beside.chance(1, 4)).then_some(beside);
+    run.safety_phase(plan.seconds * SECOND, voters);
     if run.world.failure.is_none() {
         run.liveness_phase();
     }
@@ -140,7 +142,11 @@ impl Run {
                 self.clients[client].told(&mut self.world, &mut self.catalog, number, told);
             }
             Outside::Wake { client } => self.clients[client].wake(&mut self.world, &mut self.catalog),
-            Outside::Fault { number } => self.faults.happen(&mut self.world, number),
+            Outside::Fault { number } => {
+                let (admin, operator) = (self.clients.first(), self.clients.last());
+                self.world.commanded = admin.into_iter().chain(operator).any(|client| !client.is_idle());
+                self.faults.happen(&mut self.world, number);
+            }
         }
     }
 
@@ -159,7 +165,8 @@ impl Run {
         }
     }
 
-    fn safety_phase(&mut self, lasts: At) {
+    /// `voters`: some of them forget.
+    fn safety_phase(&mut self, lasts: At, voters: Option<Rng>) {
         for host in 0..self.world.hosts.len() {
             let after = self.world.rng.below(100 * MILLISECOND);
             self.world.restart_after(host, after);
@@ -177,6 +184,9 @@ impl Run {
             self.world.wake_client(client, after);
         }
         self.faults.schedule(&mut self.world);
+        if let Some(rng) = voters {
+            self.faults.let_voters_forget(&mut self.world, rng);
+        }
         self.pass(lasts);
     }
 

@@ -70,9 +70,11 @@ pub(super) enum Happening {
         hello: Box<Hello>,
         to: Option<model::NodeId>,
     },
+    /// `start`: of the process that answers.
     Answered {
         key: LinkKey,
         session: u64,
+        start: u64,
         welcome: Result<Box<Hello>, String>,
     },
     /// The sender learns that a link ended, or was not made.
@@ -162,8 +164,11 @@ pub struct World {
     second: (u64, u64),
     /// Nobody then keeps a single copy of anything.
     pub disks_lie: bool,
-    /// The administrator says who votes in the metadata group. Then no machine gets an empty disk: two voters are all it may leave.
+    /// The administrator says who votes in the metadata group. Then no machine gets an empty disk, but for one of three voters: two are all
+    /// that may be left.
     pub voters_by_hand: bool,
+    /// An administrator waits for an answer: what was decided may be in no image yet.
+    pub commanded: bool,
     /// The first thing that went wrong; the run ends there.
     pub failure: Option<String>,
     pub(super) net: Net,
@@ -203,6 +208,7 @@ impl World {
             second: (0, 0),
             disks_lie: false,
             voters_by_hand: false,
+            commanded: false,
             failure: None,
             queue: Queue::default(),
             founders,
@@ -327,7 +333,11 @@ impl World {
             }
             Happening::Connect { key, start } => self.connect(key, start),
             Happening::Greeted { key, session, hello, to } => self.greeted(key, session, &hello, to),
-            Happening::Answered { key, session, welcome } => self.answered(key, session, welcome),
+            // Otherwise the attempt comes to nothing: who answered is gone.
+            Happening::Answered { key, session, start, welcome } if self.hosts[key.to].start == start => {
+                self.answered(key, session, welcome);
+            }
+            Happening::Answered { .. } => {}
             Happening::Failed { key, session, why } => self.link_failed(key, session, why),
             Happening::Arrived { key, session, what } => self.arrived(key, session, what),
             Happening::Ended { key, session } => self.link_ended(key, session),

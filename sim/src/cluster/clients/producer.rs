@@ -151,6 +151,7 @@ impl Producer {
             Some(Ok(appended)) => {
                 pending.acked = true;
                 catalog.acked += 1;
+                tracing::trace!(ms = world.at / MILLISECOND, %place, base = %appended.base_offset, "a batch is acknowledged");
                 world.note(&Event::Acked { sent: pending.sent.clone(), base: appended.base_offset.get() });
             }
             // It was appended before, and where is not known any more: as good as an acknowledgement without an offset.
