@@ -69,11 +69,6 @@ fn news_of_another_partition_take_no_proposal_of_a_leader_back() {
 }
 
 #[test]
-fn a_checkpoint_does_not_forget_the_logs_that_no_topic_has_claimed_yet() {
-    check(126, None);
-}
-
-#[test]
 fn no_voter_forgets_while_a_topic_is_about_to_come() {
     check(129, None);
 }

@@ -118,7 +118,7 @@ impl RaftNode {
         let alone = state.conf.voters == [me] && state.conf.voters_outgoing.is_empty();
         // An entry that changes the voters may have taken effect: then the disk alone is no majority.
         let sole = alone && state.entries.iter().all(|entry| entry.get_entry_type() == EntryType::EntryNormal);
-        let (founders, newcomer) = (state.founders, state.newcomer && !planted::is(Bug::WipedNodeVotes));
+        let (founders, newcomer) = (state.founders, state.newcomer);
         let (snapshot_index, last) = (state.snapshot.0, state.snapshot.0 + len(&state.entries));
         let mut hard_state = state.hard_state;
         if hard_state.commit > last {
@@ -184,7 +184,7 @@ impl RaftNode {
     pub fn step(&mut self, message: &Bytes) -> Result<(), RaftError> {
         let damaged = |error: protobuf::ProtobufError| RaftError::Damaged { what: "message", why: error.to_string() };
         let mut message = Message::parse_from_carllerche_bytes(message).map_err(damaged)?;
-        if self.newcomer && asks_for_a_vote(&message) {
+        if self.newcomer && asks_for_a_vote(&message) && !planted::is(Bug::WipedNodeVotes) {
             return Ok(());
         }
         if self.newcomer && message.get_msg_type() == MessageType::MsgHeartbeat {
