@@ -30,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::broker::{Broker, ServedListener, Settings};
 use crate::config::Config;
 use crate::config::network::{ClientListener, machine_name};
+use crate::disk::side_by_side::Cores;
 use crate::disk::turns::GiveWay;
 use crate::disk::writers::{Executor, Threads};
 use crate::metrics::Metrics;
@@ -154,7 +155,8 @@ pub fn open(
     seed: u64,
 ) -> anyhow::Result<Opened> {
     let lock = DirLock::acquire(dir)?;
-    let disk = RealDisk::new(dir, OPEN_FILES_MAX).with_turns(Arc::new(GiveWay::default()));
+    let disk =
+        RealDisk::new(dir, OPEN_FILES_MAX).with_turns(Arc::new(GiveWay::default())).with_threads(Arc::new(Cores));
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let metrics = Arc::new(Metrics::default());
     let executor = Executor::new(disk.clone(), metrics.clone());

@@ -56,6 +56,51 @@ pub struct DirEntry {
     pub len: u64,
 }
 
+/// A part of something larger.
+pub type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Threads of whoever makes the disk, for jobs that do not depend on each other.
+pub trait Threads: Send + Sync + 'static {
+    /// How many jobs are worth it.
+    fn count(&self) -> usize;
+    /// Runs them; all have ended when it returns.
+    fn run_all(&self, jobs: Vec<Job<'_>>);
+}
+
+struct OneByOne;
+
+impl Threads for OneByOne {
+    fn count(&self) -> usize {
+        1
+    }
+    fn run_all(&self, jobs: Vec<Job<'_>>) {
+        jobs.into_iter().for_each(|job| job());
+    }
+}
+
+/// Gives items out to jobs in runs of their order, and what came of the runs back in that order.
+pub(crate) fn in_runs<T: Send, R: Send>(
+    disk: &dyn Disk,
+    items: impl ExactSizeIterator<Item = T>,
+    work: &(dyn Fn(Vec<T>) -> R + Sync),
+) -> Vec<R> {
+    let run_max = items.len().div_ceil(disk.side_by_side().max(1)).max(1);
+    let mut runs: Vec<Vec<T>> = Vec::new();
+    for item in items {
+        match runs.last_mut().filter(|run| run.len() < run_max) {
+            Some(run) => run.push(item),
+            None => runs.push(vec![item]),
+        }
+    }
+    let mut results: Vec<Option<R>> = runs.iter().map(|_| None).collect();
+    let jobs = runs
+        .into_iter()
+        .zip(&mut results)
+        .map(|(run, result)| -> Job<'_> { Box::new(move || *result = Some(work(run))) });
+    disk.run_all(jobs.collect());
+    results.into_iter().map(|result| result.expect("all jobs have ended")).collect()
+}
+
 pub trait Disk: Send + Sync + 'static {
     /// Registers a path; the same path gives the same id. No system call.
     fn file(&self, path: &Path) -> FileId;
@@ -80,6 +125,13 @@ pub trait Disk: Send + Sync + 'static {
         let got = self.read_at(file, at, &mut into[start..], mode)?;
         into.truncate(start + got);
         Ok(())
+    }
+    /// Up to `len` bytes, fewer only at the end of the file, past the page cache where the disk can: for what is read once. `at` is a
+    /// multiple of 4096. May wait for the device.
+    fn read_past_cache(&self, file: FileId, at: u64, len: usize) -> Result<Bytes, DiskError> {
+        let mut bytes = Vec::with_capacity(len);
+        self.read_append(file, at, len, &mut bytes, ReadMode::Blocking)?;
+        Ok(bytes.into())
     }
     /// Writes all parts, one behind the other, from `at` on.
     fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError>;
@@ -114,6 +166,14 @@ pub trait Disk: Send + Sync + 'static {
     /// Removes a folder with all that is in it, and forgets the ids below; an absent one is not an error.
     fn remove_dir(&self, path: &Path) -> Result<(), DiskError>;
     fn free_bytes(&self) -> Result<u64, DiskError>;
+    /// How many jobs of `run_all` are worth it.
+    fn side_by_side(&self) -> usize {
+        1
+    }
+    /// Runs jobs that do not depend on each other, on threads where whoever made the disk has some. All have ended when it returns.
+    fn run_all(&self, jobs: Vec<Job<'_>>) {
+        jobs.into_iter().for_each(|job| job());
+    }
     /// Size of the file system; `u64::MAX` where it has none.
     fn size_bytes(&self) -> Result<u64, DiskError> {
         Ok(u64::MAX)
@@ -177,6 +237,12 @@ impl AlignedBuf {
 
     pub fn with_capacity(bytes: usize) -> AlignedBuf {
         AlignedBuf { storage: Vec::with_capacity(bytes.div_ceil(Self::ALIGN)), len: 0, pool: None }
+    }
+
+    /// Of so many bytes, rounded up to whole pages.
+    pub fn zeroed(bytes: usize) -> AlignedBuf {
+        let storage = vec![Page([0; 4096]); bytes.div_ceil(Self::ALIGN)];
+        AlignedBuf { len: storage.len() * Self::ALIGN, storage, pool: None }
     }
 
     pub fn len(&self) -> usize {

@@ -172,3 +172,4 @@ mod identity;
 mod open;
 mod rewrite;
 mod scan;
+mod settle;

@@ -3,9 +3,11 @@
 //! Owns what is done about calls that end early. Does not own descriptors nor what an error means.
 //! Invariant: a short write is continued and an interrupted call repeated; nothing else is tried again.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -94,4 +96,23 @@ pub(super) fn cached_pages(file: &File, at: u64, len: usize) -> Option<u64> {
     // SAFETY: both arrays have the layout of the call's structures, and live until it is over; it writes into the second alone.
     let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), pages.as_mut_ptr(), 0) };
     (result == 0).then_some(pages[0])
+}
+
+/// Reads past the page cache, up to the end of the file. Place, length and memory are aligned.
+pub(super) fn read_direct(path: &Path, at: u64, into: &mut [u8]) -> io::Result<usize> {
+    let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();
+    let file = retry(|| OpenOptions::new().read(true).custom_flags(direct).open(path))?;
+    let mut got = 0;
+    while got < into.len() {
+        match file.read_at(&mut into[got..], at + got as u64) {
+            Ok(0) => break,
+            Ok(read) => got += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if !got.is_multiple_of(super::AlignedBuf::ALIGN) {
+            break;
+        }
+    }
+    Ok(got)
 }

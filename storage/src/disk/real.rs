@@ -20,7 +20,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::ahead::ReadAhead;
 use super::calls::{DONT_CACHE, read_spare, retry, write_parts};
 use super::turns::{AllAtOnce, Turns, Writing};
-use super::{AlignedBuf, DirEntry, Disk, DiskError, FileId, ReadMode};
+use super::{AlignedBuf, DirEntry, Disk, DiskError, FileId, Job, OneByOne, ReadMode, Threads};
 
 /// A smaller write stays in the page cache until a sync: sent to the device at once, it would be written page by page.
 const UNCACHED_BYTES_MIN: usize = 64 * 1024;
@@ -34,6 +34,7 @@ pub struct RealDisk {
     open_max: usize,
     clock: AtomicU64,
     turns: Arc<dyn Turns>,
+    threads: Arc<dyn Threads>,
     /// Direct I/O was refused once: the file system cannot.
     no_direct: AtomicBool,
     /// `RWF_NOWAIT` is not known here.
@@ -81,6 +82,7 @@ impl RealDisk {
             open_max: open_max.max(16),
             clock: AtomicU64::new(0),
             turns: Arc::new(AllAtOnce),
+            threads: Arc::new(OneByOne),
             no_direct: AtomicBool::new(false),
             no_nowait: AtomicBool::new(false),
             no_uncached: AtomicBool::new(false),
@@ -91,6 +93,12 @@ impl RealDisk {
     #[must_use]
     pub fn with_turns(self, turns: Arc<dyn Turns>) -> RealDisk {
         RealDisk { turns, ..self }
+    }
+
+    /// What a start does for thousands of logs is done on these.
+    #[must_use]
+    pub fn with_threads(self, threads: Arc<dyn Threads>) -> RealDisk {
+        RealDisk { threads, ..self }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -327,6 +335,18 @@ impl Disk for RealDisk {
             }
         }
         Ok(())
+    }
+
+    fn read_past_cache(&self, file: FileId, at: u64, len: usize) -> Result<Bytes, DiskError> {
+        self.read_direct(file, at, len)
+    }
+
+    fn side_by_side(&self) -> usize {
+        self.threads.count()
+    }
+
+    fn run_all(&self, jobs: Vec<Job<'_>>) {
+        self.threads.run_all(jobs);
     }
 
     fn write_at(&self, file: FileId, at: u64, parts: &[Bytes]) -> Result<(), DiskError> {

@@ -15,7 +15,7 @@ use super::entry::Replayed;
 use super::files::{JournalFile, dir, file_path, number_of};
 use super::group::Head;
 use crate::checkpoint::CarriedFile;
-use crate::disk::{AlignedBuf, Disk, DiskError, FileId, ReadMode};
+use crate::disk::{AlignedBuf, Disk, DiskError, FileId, in_runs};
 use crate::recovery::OpenError;
 
 const READ_BYTES: usize = 1 << 20;
@@ -58,12 +58,22 @@ pub(crate) fn list(disk: &dyn Disk, root: &Path) -> Result<Vec<JournalFile>, Dis
 }
 
 pub(crate) fn read(disk: &dyn Disk, files: &[JournalFile], salt: u64, from: u64) -> Result<Replay, OpenError> {
+    let scan_run = |run: Vec<&JournalFile>| {
+        let mut found = Vec::new();
+        for file in run {
+            scan(disk, file, salt, from, &mut |head, bytes| {
+                found.push((head.sequence, (head, bytes)));
+                Ok::<(), OpenError>(())
+            })?;
+        }
+        Ok::<_, OpenError>(found)
+    };
     let mut groups = BTreeMap::new();
-    for file in files {
-        scan(disk, file, salt, from, &mut |head, bytes| {
-            groups.insert(head.sequence, (head, bytes));
-            Ok::<(), OpenError>(())
-        })?;
+    // The first files are small ones: each run gets some of all sizes.
+    let runs = disk.side_by_side().max(1);
+    let mixed: Vec<_> = (0..runs).flat_map(|first| files.iter().skip(first).step_by(runs)).collect();
+    for found in in_runs(disk, mixed.into_iter(), &scan_run) {
+        groups.extend(found?);
     }
     let known_durable = groups.values().map(|(head, _): &(Head, Bytes)| head.known_durable).max().unwrap_or(0);
     let mut replay = Replay { known_durable, ..Replay::default() };
@@ -157,8 +167,8 @@ pub(crate) fn scan<E: From<DiskError>>(
     Ok(())
 }
 
+/// `at` is aligned.
 fn read_bytes(disk: &dyn Disk, file: FileId, at: u64, len: usize) -> Result<Bytes, DiskError> {
-    let mut buffer = Vec::with_capacity(len);
-    disk.read_append(file, at, len, &mut buffer, ReadMode::Blocking)?;
-    Ok(buffer.into())
+    let bytes = disk.read_past_cache(file, at, len.next_multiple_of(AlignedBuf::ALIGN))?;
+    Ok(bytes.slice(..len.min(bytes.len())))
 }

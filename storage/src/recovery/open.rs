@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use model::batch::{BatchHeader, StoredBatch};
-use model::{LogId, Offset};
+use model::LogId;
+use model::batch::StoredBatch;
 
 use super::fold::{Folded, Layout, Source, fold};
-use super::rewrite::{Dirty, check_listed, check_trusted, direct_batch, list, rewrite};
+use super::rewrite::{check_trusted, direct_batch};
+use super::settle::{Settled, SettledLog, find_damage, producers_from, settle_all};
 use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
-use crate::checkpoint::{Checkpoint, LogCheckpoint};
+use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError, Step};
 use crate::durable;
 use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
@@ -24,7 +25,6 @@ use crate::journal::replay::{self, Replay};
 use crate::journal::{Journal, carry};
 use crate::log::{Log, Shared};
 use crate::lost;
-use crate::offset_index::SegmentIndex;
 use crate::reader::ReadError;
 use crate::segment::Segment;
 use crate::store::{DELETED_SUFFIX, METADATA_FOLDER, Options, Store, checkpoint_path};
@@ -205,10 +205,10 @@ fn next_salt(last: u64, random: u64) -> u64 {
     if mixed == last { mixed.wrapping_add(1) } else { mixed }
 }
 
-struct State {
-    folded: Folded,
+pub(super) struct State {
+    pub(super) folded: Folded,
     /// Of each log's pieces, in their order.
-    batches: BTreeMap<LogId, Vec<StoredBatch>>,
+    pub(super) batches: BTreeMap<LogId, Vec<StoredBatch>>,
 }
 
 /// Folds, and checks what went to segments alone. A direct range that is not there ends the journal, unless it was durable.
@@ -265,83 +265,7 @@ fn decide(
     }
 }
 
-struct SettledLog {
-    log: LogCheckpoint,
-    indexes: Vec<SegmentIndex>,
-    /// Headers behind the producers' snapshot, where the journal has all of these batches.
-    since: Option<Vec<BatchHeader>>,
-}
-
-struct Settled {
-    all: Vec<SettledLog>,
-    /// Logs that are damaged, as the checkpoint had them.
-    kept: Vec<LogCheckpoint>,
-    damaged: BTreeMap<LogId, Damage>,
-    notes: BTreeMap<String, bytes::Bytes>,
-    operations: u64,
-}
-
-/// Notes which logs' files do not hold what the checkpoint covers. Reads no bytes of them. After a crash the folders are listed, since
-/// more may lie in them than the layouts say.
-fn find_damage(
-    disk: &dyn Disk,
-    root: &Path,
-    checkpoint: &Checkpoint,
-    logs: &mut BTreeMap<LogId, Layout>,
-) -> Result<(), DiskError> {
-    for layout in logs.values_mut().filter(|layout| layout.damage.is_none()) {
-        let dir = root.join(&layout.log.folder);
-        if checkpoint.clean {
-            layout.damage = check_trusted(disk, &dir, layout)?;
-            continue;
-        }
-        let files = list(disk, &dir)?;
-        if layout.log.journalled {
-            layout.damage = check_listed(&files, layout);
-        }
-        layout.files = files;
-    }
-    Ok(())
-}
-
-/// Makes the files what the layouts say, and syncs them.
-fn settle_all(
-    disk: &dyn Disk,
-    root: &Path,
-    checkpoint: &Checkpoint,
-    state: State,
-    report: &mut Report,
-) -> Result<Settled, OpenError> {
-    let Folded { logs, deleted, notes, operations } = state.folded;
-    remove_deleted(disk, root, &deleted, &logs, report)?;
-    let mut settled = Settled { all: Vec::new(), kept: Vec::new(), damaged: BTreeMap::new(), notes, operations };
-    let mut dirty = Dirty::default();
-    for (id, mut layout) in logs {
-        let batches = state.batches.get(&id).map_or(&[][..], |batches| batches);
-        if let Some(damage) = layout.damage {
-            settled.damaged.insert(id, damage);
-            settled.kept.extend(checkpoint.logs.iter().find(|log| log.id == id).cloned());
-            continue;
-        }
-        // After a clean stop the files are what the checkpoint says.
-        if !checkpoint.clean {
-            let files = std::mem::take(&mut layout.files);
-            if !layout.log.journalled {
-                scan::scan_tail(disk, root, &files, &mut layout, &mut dirty)?;
-            }
-            rewrite(disk, root, &layout, files, batches, &mut dirty, report)?;
-        }
-        let indexes = layout.settle(batches);
-        layout.log.high_watermark = layout.log.high_watermark.clamp(layout.log.log_start, layout.log.log_end);
-        let since = since_snapshot(&layout.log, batches);
-        settled.all.push(SettledLog { log: layout.log, indexes, since });
-    }
-    // Before the checkpoint says so, all of it must be on the disk.
-    dirty.sync(disk)?;
-    Ok(settled)
-}
-
-fn remove_deleted(
+pub(super) fn remove_deleted(
     disk: &dyn Disk,
     root: &Path,
     deleted: &[String],
@@ -389,23 +313,6 @@ fn set_journal_aside(disk: &dyn Disk, root: &Path, used: &[JournalFile]) -> Resu
         disk.sync_dir(&journal_dir(root))?;
     }
     Ok(())
-}
-
-/// Headers of the batches behind the producers' snapshot, without a look at a file. `None`: the journal has not all of them.
-fn since_snapshot(log: &LogCheckpoint, batches: &[StoredBatch]) -> Option<Vec<BatchHeader>> {
-    let from = producers_from(log);
-    // Only records have producers.
-    if log.id.kind != model::LogKind::RECORDS || from >= log.log_end {
-        return Some(Vec::new());
-    }
-    let follows = batches.windows(2).all(|pair| matches!(pair, [a, b] if a.next_offset() == b.base_offset()));
-    let reaches = batches.first()?.base_offset() <= from && batches.last()?.next_offset() == log.log_end;
-    let behind = || batches.iter().filter(|batch| batch.next_offset() > from);
-    (follows && reaches).then(|| behind().map(|batch| *batch.header()).collect())
-}
-
-fn producers_from(log: &LogCheckpoint) -> Offset {
-    log.producers.as_ref().map_or(log.log_start, |producers| producers.offset)
 }
 
 fn recovered_log(disk: &dyn Disk, shared: &Arc<Shared>, settled: SettledLog) -> Result<RecoveredLog, ReadError> {

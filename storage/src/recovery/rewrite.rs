@@ -39,6 +39,11 @@ impl Dirty {
         }
     }
 
+    pub(super) fn merge(&mut self, other: Dirty) {
+        self.files.extend(other.files);
+        self.dirs.extend(other.dirs);
+    }
+
     pub(super) fn sync(self, disk: &dyn Disk) -> Result<(), DiskError> {
         if self.files.len() + self.dirs.len() > SYNC_ALL_FILES {
             return disk.sync_all();

@@ -258,6 +258,11 @@ impl Disk for MemDisk {
         Ok(self.state().content(file)?.0.len() as u64)
     }
 
+    /// One after the other, but in runs as a disk gives them out that has threads.
+    fn side_by_side(&self) -> usize {
+        3
+    }
+
     fn read_at(&self, file: FileId, at: u64, into: &mut [u8], _mode: ReadMode) -> Result<usize, DiskError> {
         let mut state = self.state();
         let path = state.paths.get(usize::try_from(file.0).unwrap()).cloned().flatten();

@@ -1,15 +1,16 @@
-//! One call of a read: from the page cache, or in its turn from the device.
+//! Reads: from the page cache, in their turn from the device, or past the cache.
 //!
-//! Owns which of the two. Invariant: a read that must not wait asks the device for nothing, and one that waits asks in its turn.
+//! Owns which of these a call is. Invariant: a read that must not wait asks the device for nothing, and one that waits asks in its turn.
 
 use std::io;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::super::calls::is_cached;
+use super::super::calls::{is_cached, read_direct};
 use super::super::turns::Reading;
-use super::super::{DiskError, FileId, ReadMode};
+use super::super::{AlignedBuf, Disk, DiskError, FileId, ReadMode};
 use super::{Buffered, RealDisk, error_of};
 
 /// A reader that may wait asks for so much at once whether the page cache has it.
@@ -51,6 +52,21 @@ impl RealDisk {
             Ok(read) => Ok(Some(read)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) => Err(error_of(&self.path(file)?, "read", &error)),
+        }
+    }
+
+    /// Up to `len` bytes past the page cache, or as everybody can where the file system does not do that.
+    pub(super) fn read_direct(&self, file: FileId, at: u64, len: usize) -> Result<Bytes, DiskError> {
+        let path = self.path(file)?;
+        let mut buffer = AlignedBuf::zeroed(len);
+        match read_direct(&path, at, buffer.bytes_mut()) {
+            Ok(got) => Ok(Bytes::from_owner(buffer).slice(..got.min(len))),
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                let mut bytes = Vec::with_capacity(len);
+                self.read_append(file, at, len, &mut bytes, ReadMode::Blocking)?;
+                Ok(bytes.into())
+            }
+            Err(error) => Err(error_of(&path, "read", &error)),
         }
     }
 }
