@@ -265,7 +265,7 @@ impl Checkpointer {
         if files.len() > SYNC_FILES_MAX {
             steps.push(Step::SyncAll);
         } else {
-            steps.extend(files.into_iter().map(|file| Step::Sync { file }));
+            steps.extend(files.into_iter().map(|file| Step::Sync { file, awaited: false }));
             dirs.sort();
             dirs.dedup();
             steps.extend(dirs.into_iter().map(|dir| Step::SyncDir { dir }));

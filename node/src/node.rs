@@ -1,8 +1,8 @@
 //! The public face of a node: requests, ticks and disk completions go in, effects come out.
 //!
 //! Owns the parts and their wiring. Does not own decisions: the state machines in `replication` take them.
-//! Invariant: no method blocks on the disk, except reads with `ReadMode::Blocking` and the loading of a coordinator in `tick`; no
-//! system call is made with a partition's lock held.
+//! Invariant: no method blocks on the disk, except reads with another `ReadMode` than `CachedOnly` and the loading of a coordinator in
+//! `tick`; no system call is made with a partition's lock held.
 //! Invariant: the same calls in the same order give the same effects.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -68,7 +68,7 @@ pub struct FetchRead {
     pub parts: Vec<FetchedPart>,
     pub record_bytes: u64,
     /// Indexes of the parts that need the device, when it was read with `ReadMode::CachedOnly`: ask for them again with
-    /// `Blocking` where waiting harms nobody. Their entries in `parts` have no records and no error.
+    /// `InTurn` where waiting harms nobody. Their entries in `parts` have no records and no error.
     pub cold: Vec<usize>,
 }
 
@@ -139,7 +139,7 @@ pub enum ListError {
     UnknownEpoch { current: LeaderEpoch, got: LeaderEpoch },
     #[error("how much behind {end} was acknowledged is not known here yet")]
     OffsetNotAvailable { end: Offset },
-    /// Only with `ReadMode::CachedOnly`: ask again with `Blocking` where waiting harms nobody.
+    /// Only with `ReadMode::CachedOnly`: ask again with `InTurn` where waiting harms nobody.
     #[error("the answer is not in memory")]
     Cold,
     #[error("the disk refused: {reason}")]

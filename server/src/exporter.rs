@@ -196,7 +196,7 @@ async fn age_ms(broker: &Broker, partition: TopicPartition, from: i64) -> Option
     let mut read = broker.node.fetch(&[part], limits, ReadMode::CachedOnly);
     if !read.cold.is_empty() {
         let node = broker.node.clone();
-        read = broker.cold.run(move || node.fetch(&[part], limits, ReadMode::Blocking)).await?;
+        read = broker.cold.run(move || node.fetch(&[part], limits, ReadMode::InTurn)).await?;
     }
     // A batch may come in pieces.
     let pieces = read.parts.first()?.records.iter().flatten();

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::journal::carry::Carry;
 
 pub use real::{OPEN_FILES_MAX, RealDisk};
-pub use turns::Turns;
+pub use turns::{Piece, Turn, Turns};
 
 /// A registered path. Registering makes no system call; the file is opened when it is first used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,8 +31,10 @@ pub struct Ticket(pub u64);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadMode {
-    /// May wait for the device.
+    /// May wait for the device, and gives way to nobody.
     Blocking,
+    /// May wait, also for those who write: for readers of cold data, who may be many and for whom nobody else waits.
+    InTurn,
     /// Only what the page cache holds; else `DiskError::NotCached`.
     CachedOnly,
 }
@@ -149,6 +151,10 @@ pub trait Disk: Send + Sync + 'static {
     }
     /// Makes the file's content and length durable. A failure is final: the pages may be marked clean.
     fn sync(&self, file: FileId) -> Result<(), DiskError>;
+    /// The same, where an answer to a client waits for it.
+    fn sync_awaited(&self, file: FileId) -> Result<(), DiskError> {
+        self.sync(file)
+    }
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError>;
     /// Makes everything on the file system durable (`syncfs`): one call for many dirty files.
@@ -342,6 +348,8 @@ pub enum Step {
     },
     Sync {
         file: FileId,
+        /// An answer to a client waits for it.
+        awaited: bool,
     },
     SyncDir {
         dir: PathBuf,
@@ -376,7 +384,8 @@ impl Step {
             Step::WriteThrough { file, at, data } => disk.write_through(*file, *at, data),
             Step::SetLen { file, len } => disk.set_len(*file, *len),
             Step::Reserve { file, len } => disk.reserve(*file, *len),
-            Step::Sync { file } => disk.sync(*file),
+            Step::Sync { file, awaited: true } => disk.sync_awaited(*file),
+            Step::Sync { file, awaited: false } => disk.sync(*file),
             Step::SyncDir { dir } => disk.sync_dir(dir),
             Step::SyncAll => disk.sync_all(),
             Step::Rename { from, to } => disk.rename(from, to),

@@ -42,7 +42,7 @@ pub fn replace_steps(disk: &dyn Disk, path: &Path, content: Vec<Bytes>) -> Vec<S
         // What an earlier attempt left must not show behind the new content.
         Step::SetLen { file, len: 0 },
         Step::Write { file, at: 0, parts: content, cached: true },
-        Step::Sync { file },
+        Step::Sync { file, awaited: false },
         Step::Forget { file },
         Step::Rename { from: temporary, to: path.into() },
     ];

@@ -258,12 +258,16 @@ impl FilePart {
         position: u32,
         stop: &mut dyn FnMut(u32, &BatchHeader) -> bool,
     ) -> Result<(), ReadError> {
-        const WALK_BYTES: u32 = 16 * 1024;
+        // Enough for who has found its place in an index.
+        const FIRST_BYTES: u32 = 16 * 1024;
+        // Behind that headers lie close together, or each behind so much that only itself is worth reading.
+        const WALK_BYTES: u32 = 256 * 1024;
         let mut position = position;
+        let mut wanted = FIRST_BYTES;
         let mut last_offset = None;
         let mut buffer = Vec::new();
         while position < self.end {
-            let len = WALK_BYTES.min(self.end - position) as usize;
+            let len = wanted.min(self.end - position) as usize;
             buffer.resize(len, 0);
             let got = disk.read_at(self.data, u64::from(position), &mut buffer, mode)?;
             let mut at = 0;
@@ -280,6 +284,7 @@ impl FilePart {
                 let (header, next) = self.header_at(rest, here)?;
                 self.check_order(&header, here, last_offset)?;
                 last_offset = Some(header.last_offset());
+                wanted = if next - here < WALK_BYTES { WALK_BYTES } else { FIRST_BYTES };
                 if stop(here, &header) {
                     return Ok(());
                 }

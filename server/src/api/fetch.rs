@@ -307,7 +307,7 @@ async fn read(ctx: &RequestContext, parts: Vec<FetchPart>, limits: FetchLimits) 
         let cold: Vec<FetchPart> = read.cold.iter().filter_map(|at| parts.get(*at).copied()).collect();
         let left = FetchLimits { bytes_max: limits.bytes_max.saturating_sub(read.record_bytes), ..limits };
         let node = ctx.broker.node.clone();
-        if let Some(late) = ctx.broker.cold.run(move || node.fetch(&cold, left, ReadMode::Blocking)).await {
+        if let Some(late) = ctx.broker.cold.run(move || node.fetch(&cold, left, ReadMode::InTurn)).await {
             for (at, part) in read.cold.iter().zip(late.parts) {
                 if let Some(place) = read.parts.get_mut(*at) {
                     *place = part;

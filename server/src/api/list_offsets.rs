@@ -86,7 +86,7 @@ async fn find(
     match ctx.broker.node.list_offset(partition, epoch, position, ReadMode::CachedOnly) {
         Err(ListError::Cold) => {
             let node = Arc::clone(&ctx.broker.node);
-            let read = move || node.list_offset(partition, epoch, position, ReadMode::Blocking);
+            let read = move || node.list_offset(partition, epoch, position, ReadMode::InTurn);
             let found = ctx.broker.cold.run(read).await.ok_or(ErrorCode::UnknownServerError)?;
             found.map_err(|error| code_elsewhere(error.code()))
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Reads side by side: enough to keep a disk busy.
+/// Reads side by side: enough to keep a disk busy where nobody writes. Beside writes they take turns (`give_way`).
 pub const COLD_READS_MAX: usize = 4;
 
 /// The bounded pool. Its threads are tokio's blocking ones: made on demand, gone after a pause.

@@ -62,7 +62,7 @@ impl SimDisk {
                 self.tear_write(*file, *at, &data, false, rng);
             }
             Step::WriteThrough { file, at, data } => self.tear_write(*file, *at, data.as_ref(), true, rng),
-            Step::Sync { file } => self.tear_sync(*file, rng),
+            Step::Sync { file, .. } => self.tear_sync(*file, rng),
             // One change of names or lengths: it is done or not.
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! What is read ahead of a reader, on a device that nobody else waits for.
+//! What is read ahead of a reader, where the kernel does not do it.
 //!
 //! Owns the advice to the kernel on one descriptor. Does not own who may read when (`turns`).
 //! The kernel's own read-ahead asks for megabytes at once, whoever waits, and keeps itself going: what was read ahead asks for more when it
@@ -10,11 +10,6 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{Advice, fadvise};
-
-/// Asked for behind what a reader wants that goes through a file from front to back.
-const AHEAD_BYTES: u64 = 8 << 20;
-/// Who wants less looks for something, and does not go through the file.
-const WANTED_BYTES_MIN: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
@@ -33,15 +28,23 @@ impl ReadAhead {
         }
     }
 
-    /// A read of `len` bytes at `at` is about to wait for the device. `freely`: more may be asked for.
-    pub(super) fn begin(&self, file: &File, at: u64, len: usize, freely: bool) {
-        let end = at.saturating_add(len as u64);
+    pub(super) fn is_off(&self) -> bool {
+        self.off.load(Ordering::Relaxed)
+    }
+
+    /// A read of `len` bytes at `at` is about to wait for the device. Where it goes on with what was read before, however little it wants
+    /// at once, `ahead` bytes behind it are asked for as well.
+    pub(super) fn begin(&self, file: &File, at: u64, len: usize, ahead: u64) {
+        let len = len as u64;
+        let end = at.saturating_add(len);
         let last_end = self.last_end.swap(end, Ordering::Relaxed);
-        let goes_on = (last_end..=self.asked_end.load(Ordering::Relaxed).max(last_end)).contains(&at);
-        if !freely || !goes_on || len < WANTED_BYTES_MIN {
+        let reached = self.asked_end.load(Ordering::Relaxed).max(last_end.saturating_add(len));
+        // Who looks at headers steps back over the one that was cut off, and over what it need not see.
+        let goes_on = end > last_end && at <= reached;
+        if ahead == 0 || !goes_on {
             return;
         }
-        self.asked_end.store(end.saturating_add(AHEAD_BYTES), Ordering::Relaxed);
-        let _unsupported = fadvise(file, at, NonZeroU64::new(len as u64 + AHEAD_BYTES), Advice::WillNeed);
+        self.asked_end.store(end.saturating_add(ahead), Ordering::Relaxed);
+        let _unsupported = fadvise(file, at, NonZeroU64::new(len.saturating_add(ahead)), Advice::WillNeed);
     }
 }

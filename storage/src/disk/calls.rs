@@ -6,11 +6,13 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
+
+use super::DirEntry;
 
 /// Parts of one `pwritev`: the kernel's bound.
 const PARTS_MAX: usize = 1024;
@@ -79,12 +81,15 @@ pub(super) fn read_spare(file: &File, at: u64, len: usize, into: &mut Vec<u8>, m
     Ok(read)
 }
 
-/// Whether the page cache has all of a range; `None` where the kernel does not tell. To be asked before `RWF_NOWAIT`: what that does not
-/// find it asks the device for, in front of everybody else.
+/// Whether the page cache has all of a range; `None` where the kernel does not tell. A "no" holds only for a file system whose cache this
+/// is. To be asked before `RWF_NOWAIT`: what that does not find it asks the device for, in front of everybody else.
 pub(super) fn is_cached(file: &File, at: u64, len: usize) -> Option<bool> {
-    const PAGE: u64 = 4096;
-    let wanted = (at + len as u64).div_ceil(PAGE) - at / PAGE;
-    Some(cached_pages(file, at, len)? >= wanted)
+    Some(cached_pages(file, at, len)? >= pages_of(at, len, rustix::param::page_size() as u64))
+}
+
+/// Pages that a range touches.
+pub(super) fn pages_of(at: u64, len: usize, page_bytes: u64) -> u64 {
+    at.saturating_add(len as u64).div_ceil(page_bytes) - at / page_bytes
 }
 
 /// Pages of a range that the page cache has, or waits for (`cachestat`, Linux 6.5).
@@ -115,4 +120,25 @@ pub(super) fn read_direct(path: &Path, at: u64, into: &mut [u8]) -> io::Result<u
         }
     }
     Ok(got)
+}
+
+/// What a folder has, sorted by name.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<DirEntry>> {
+    let mut entries = Vec::new();
+    for entry in retry(|| std::fs::read_dir(dir))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // A link's own length says nothing.
+        let metadata = match entry.file_type()?.is_symlink() {
+            true => std::fs::metadata(entry.path()),
+            false => entry.metadata(),
+        };
+        match metadata {
+            Ok(metadata) => entries.push(DirEntry { name, is_dir: metadata.is_dir(), len: metadata.size() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
 }

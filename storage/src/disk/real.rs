@@ -9,7 +9,7 @@ mod reads;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +18,8 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::ahead::ReadAhead;
-use super::calls::{DONT_CACHE, read_spare, retry, write_parts};
-use super::turns::{AllAtOnce, Turns, Writing};
+use super::calls::{DONT_CACHE, list, read_spare, retry, write_parts};
+use super::turns::{AllAtOnce, Turns};
 use super::{AlignedBuf, DirEntry, Disk, DiskError, FileId, Job, OneByOne, ReadMode, Threads};
 
 /// A smaller write stays in the page cache until a sync: sent to the device at once, it would be written page by page.
@@ -39,6 +39,8 @@ pub struct RealDisk {
     no_direct: AtomicBool,
     /// `RWF_NOWAIT` is not known here.
     no_nowait: AtomicBool,
+    /// `cachestat` has said of something that it is cached.
+    cachestat_works: AtomicBool,
     /// `RWF_DONTCACHE` is not known here, by the kernel or the file system.
     no_uncached: AtomicBool,
 }
@@ -59,8 +61,7 @@ struct Entry {
     used: u64,
 }
 
-/// A descriptor for everything else. The kernel reads nothing ahead on it: it would ask for megabytes at once, in front of writes that
-/// somebody waits for. Where nobody does, we say what is read next.
+/// A descriptor for everything else, and what is read ahead on it.
 struct Buffered {
     file: File,
     ahead: ReadAhead,
@@ -85,11 +86,12 @@ impl RealDisk {
             threads: Arc::new(OneByOne),
             no_direct: AtomicBool::new(false),
             no_nowait: AtomicBool::new(false),
+            cachestat_works: AtomicBool::new(false),
             no_uncached: AtomicBool::new(false),
         }
     }
 
-    /// Reads and writes that wait for the device take turns.
+    /// Reads in turn give way to writes that somebody waits for.
     #[must_use]
     pub fn with_turns(self, turns: Arc<dyn Turns>) -> RealDisk {
         RealDisk { turns, ..self }
@@ -374,7 +376,7 @@ impl Disk for RealDisk {
         assert!(at.is_multiple_of(AlignedBuf::ALIGN as u64));
         assert!(data.len().is_multiple_of(AlignedBuf::ALIGN));
         let open = self.through(file)?;
-        let _turn = Writing::begin(&*self.turns);
+        let _turn = self.turns.write();
         let mut written = 0;
         let bytes = data.as_ref();
         while written < bytes.len() {
@@ -414,9 +416,13 @@ impl Disk for RealDisk {
 
     fn sync(&self, file: FileId) -> Result<(), DiskError> {
         let open = self.buffered(file, false)?;
-        let _turn = Writing::begin(&*self.turns);
         // Not repeated: after a failure the kernel may have marked the pages clean.
         open.file.sync_data().or_else(|error| Err(error_of(&self.path(file)?, "sync", &error)))
+    }
+
+    fn sync_awaited(&self, file: FileId) -> Result<(), DiskError> {
+        let _turn = self.turns.write();
+        self.sync(file)
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
@@ -445,20 +451,7 @@ impl Disk for RealDisk {
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<DirEntry>, DiskError> {
-        let io = |error: io::Error| error_of(dir, "list", &error);
-        let mut entries = Vec::new();
-        for entry in retry(|| std::fs::read_dir(dir)).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(io(error)),
-            };
-            entries.push(DirEntry { name, is_dir: metadata.is_dir(), len: metadata.size() });
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        list(dir).map_err(|error| error_of(dir, "list", &error))
     }
 
     fn create_dir(&self, dir: &Path) -> Result<(), DiskError> {

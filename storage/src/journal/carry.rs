@@ -69,7 +69,7 @@ impl Carry {
             Step::Create { file },
             Step::SetLen { file, len: 0 },
             Step::Carry { carry: Arc::clone(self) },
-            Step::Sync { file },
+            Step::Sync { file, awaited: false },
             Step::SyncDir { dir: self.root.join(".weir") },
         ]
     }

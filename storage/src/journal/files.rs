@@ -194,7 +194,7 @@ pub(crate) fn growth_steps(disk: &dyn Disk, root: &Path, number: u64, len: u64) 
         steps.push(Step::Write { file, at, parts: vec![part], cached: false });
         at = next;
     }
-    steps.push(Step::Sync { file });
+    steps.push(Step::Sync { file, awaited: false });
     steps.push(Step::Forget { file });
     steps.push(Step::Rename { from: temporary, to: path });
     steps.push(Step::SyncDir { dir: dir(root) });

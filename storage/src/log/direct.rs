@@ -42,7 +42,7 @@ fn copy(step: &Step) -> Step {
             Step::Write { file: *file, at: *at, parts: parts.clone(), cached: *cached }
         }
         Step::SetLen { file, len } => Step::SetLen { file: *file, len: *len },
-        Step::Sync { file } => Step::Sync { file: *file },
+        Step::Sync { file, awaited } => Step::Sync { file: *file, awaited: *awaited },
         Step::SyncDir { dir } => Step::SyncDir { dir: dir.clone() },
         Step::Forget { file } => Step::Forget { file: *file },
         Step::WriteThrough { .. }
@@ -114,7 +114,7 @@ impl Log {
         write.before = before;
         let mut files: Vec<_> = write.runs.iter().map(|run| run.file).collect();
         files.dedup();
-        write.after.extend(files.into_iter().map(|file| Step::Sync { file }));
+        write.after.extend(files.into_iter().map(|file| Step::Sync { file, awaited: true }));
         // Names are not known to be durable before a sync of the log says so; a name that is lost takes the bytes with it.
         let unnamed = self.segments.iter().any(|segment| !segment.named) && !planted::is(Bug::FolderNotSynced);
         if unnamed {

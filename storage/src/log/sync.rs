@@ -21,7 +21,7 @@ pub struct SyncWork {
 
 impl SyncWork {
     pub fn steps(self) -> Vec<Step> {
-        let files = self.files.into_iter().map(|file| Step::Sync { file });
+        let files = self.files.into_iter().map(|file| Step::Sync { file, awaited: false });
         let dirs = self.dirs.into_iter().map(|dir| Step::SyncDir { dir });
         files.chain(dirs).collect()
     }

@@ -14,7 +14,7 @@ use model::batch::StoredBatch;
 
 use super::fold::{Folded, Layout, Source, fold};
 use super::rewrite::{check_trusted, direct_batch};
-use super::settle::{Settled, SettledLog, find_damage, producers_from, settle_all};
+use super::settle::{Settled, SettledLog, look_at_files, producers_from, settle_all};
 use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, DiskError, Step};
@@ -48,7 +48,7 @@ pub(super) fn open(
     report.groups = replay.groups;
     report.units = replay.units.len() as u64;
     let mut state = decide(&*disk, root, &checkpoint, replay, &mut report)?;
-    find_damage(&*disk, root, &checkpoint, &mut state.folded.logs)?;
+    look_at_files(&*disk, root, &checkpoint, &mut state.folded.logs)?;
     if options.only_copy && judge.is_none() {
         // Before anything is rewritten: what a missing file takes from one log must not be cut from the others.
         let found = state.folded.logs.values();

@@ -4,6 +4,7 @@
 //! Invariant: segment bytes that the checkpoint does not cover are not believed: they are written again from the journal, or checked
 //! by CRC, or cut. Done twice, it does the same.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
@@ -100,11 +101,12 @@ pub(super) fn check_trusted(disk: &dyn Disk, dir: &Path, layout: &Layout) -> Res
 
 /// The same check on a folder that was listed.
 pub(super) fn check_listed(files: &[(SegmentName, u64)], layout: &Layout) -> Option<Damage> {
+    let lengths: BTreeMap<SegmentName, u64> = files.iter().copied().collect();
     layout.trusted.iter().filter(|(_, says)| **says > 0).find_map(|(segment, says)| {
         let (segment, says) = (*segment, u64::from(*says));
-        match files.iter().find(|(name, _)| *name == layout.name(segment)) {
+        match lengths.get(&layout.name(segment)) {
             None => Some(Damage::Missing { segment }),
-            Some((_, has)) => (*has < says).then_some(Damage::Short { segment, has: *has, says }),
+            Some(has) => (*has < says).then_some(Damage::Short { segment, has: *has, says }),
         }
     })
 }

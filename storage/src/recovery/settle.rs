@@ -35,9 +35,9 @@ pub(super) struct Settled {
     pub(super) operations: u64,
 }
 
-/// Notes which logs' files do not hold what the checkpoint covers. Reads no bytes of them. After a crash the folders are listed, since
-/// more may lie in them than the layouts say.
-pub(super) fn find_damage(
+/// Notes which logs' files do not hold what the checkpoint covers, and after a crash what lies in the folders, where it may be more than the
+/// layouts say. Reads no bytes of segments: what the checkpoint covers was synced, and whoever reads it later checks it.
+pub(super) fn look_at_files(
     disk: &dyn Disk,
     root: &Path,
     checkpoint: &Checkpoint,

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use model::batch::BatchHeader;
 use model::{LogId, Offset};
 
 use super::harness::*;
 use super::mem_disk::{Crash, MemDisk};
-use crate::disk::Disk;
+use crate::disk::{Disk, ReadMode};
 use crate::log::{Log, LogConfig};
 use crate::store::{Options, Store};
 
@@ -301,4 +302,32 @@ fn a_start_after_a_crash_reads_no_segment_of_what_the_journal_has() {
     };
     assert_eq!(disk.segment_reads(), 0);
     assert_eq!(recovered.logs[&id(1)].since.len(), 30, "the batches behind the snapshot of the producers");
+}
+
+/// Readers of cold data take a turn for each read, and may stand behind a write each time.
+#[test]
+fn a_walk_over_small_batches_takes_large_steps_and_one_over_large_batches_small_ones() {
+    for (batches, bytes, reads_max) in [(2_000, 1_000, 10), (5, 400_000, 6)] {
+        let disk = Arc::new(MemDisk::new(1));
+        let mut node = open_on(disk.clone(), Path::new("/d")).unwrap();
+        node.create(1, &Arc::default());
+        for _ in 0..batches {
+            node.push(1, bytes);
+        }
+        node.commit();
+        node.flush();
+        node.log(1).evict_tail(0);
+        let before = disk.segment_reads();
+        let mut seen = 0;
+        for part in node.log(1).parts_from(Offset::ZERO) {
+            let count = &mut |_, _: &BatchHeader| {
+                seen += 1;
+                false
+            };
+            part.walk(&*disk, ReadMode::InTurn, 0, count).unwrap();
+        }
+        assert_eq!(seen, batches);
+        let reads = disk.segment_reads() - before;
+        assert!(reads <= reads_max, "{reads} reads for {batches} batches of {bytes} bytes");
+    }
 }

@@ -93,7 +93,7 @@ impl Output {
             files = suffix.files;
         }
         self.index = SegmentIndex { files, last_time_ms: self.index.last_time_ms, ..SegmentIndex::default() };
-        steps.push(Step::Sync { file: self.file(disk, FileKind::Data) });
+        steps.push(Step::Sync { file: self.file(disk, FileKind::Data), awaited: false });
         steps.push(Step::SyncDir { dir: self.dir.to_path_buf() });
         steps
     }
