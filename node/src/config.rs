@@ -58,7 +58,7 @@ impl NodeConfig {
             limits: BudgetLimits::for_memory(512 * MIB),
             indexes: IndexBudget::default(),
             checkpoint_interval: Duration::from_secs(10),
-            checkpoint_journal_bytes: 256 * MIB,
+            checkpoint_journal_bytes: 160 * MIB,
             flush_bytes: MIB,
             flush_age: Duration::from_secs(1),
             relaxed_sync_interval: Duration::from_secs(5),
