@@ -67,13 +67,19 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn new(node: Arc<Node>, executor: Arc<Executor>, metrics: Arc<Metrics>, settings: Settings) -> Broker {
+    pub fn new(
+        node: Arc<Node>,
+        executor: Arc<Executor>,
+        metrics: Arc<Metrics>,
+        cold: ColdReads,
+        settings: Settings,
+    ) -> Broker {
         let sessions_max = node.image().statics().fetch_sessions_max;
         Broker {
             request_memory: Allowance::new(settings.memory_bytes / 4),
             answer_memory: Allowance::new(settings.memory_bytes / 4),
             sessions: FetchSessions::new(usize::try_from(sessions_max).unwrap_or(usize::MAX)),
-            cold: ColdReads::default(),
+            cold,
             telemetry: Telemetry::new(node.image().statics().telemetry_bytes_max),
             complaints: Complaints::default(),
             node,

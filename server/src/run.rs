@@ -30,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::broker::{Broker, ServedListener, Settings};
 use crate::config::Config;
 use crate::config::network::{ClientListener, machine_name};
+use crate::disk::cold_reads::ColdReads;
 use crate::disk::give_way::GiveWay;
 use crate::disk::side_by_side::Cores;
 use crate::disk::writers::{Executor, Threads};
@@ -92,6 +93,7 @@ pub struct Opened {
     /// To other nodes; `None` without a peer listener.
     pub links: Option<(Arc<Links>, LinkThreads)>,
     pub metrics: Arc<Metrics>,
+    pub cold: ColdReads,
     /// To be kept until the threads have ended.
     pub lock: DirLock,
 }
@@ -120,7 +122,7 @@ pub fn run(config: Config, data_dir: DataDir, seed: u64) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().context("no runtime")?;
     let (executor, threads, links) = (opened.executor.clone(), opened.threads, opened.links);
-    let broker = Broker::new(opened.node, opened.executor, opened.metrics, settings(&config, &addresses));
+    let broker = Broker::new(opened.node, opened.executor, opened.metrics, opened.cold, settings(&config, &addresses));
     let sockets = Sockets { kafka, http, peer_at };
     let result = runtime.block_on(serve(&config, data_dir.path(), Arc::new(broker), sockets));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -155,8 +157,8 @@ pub fn open(
     seed: u64,
 ) -> anyhow::Result<Opened> {
     let lock = DirLock::acquire(dir)?;
-    let disk =
-        RealDisk::new(dir, OPEN_FILES_MAX).with_turns(Arc::new(GiveWay::default())).with_threads(Arc::new(Cores));
+    let turns = Arc::new(GiveWay::default());
+    let disk = RealDisk::new(dir, OPEN_FILES_MAX).with_turns(turns.clone()).with_threads(Arc::new(Cores));
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let metrics = Arc::new(Metrics::default());
     let executor = Executor::new(disk.clone(), metrics.clone());
@@ -177,7 +179,7 @@ pub fn open(
         executor.link_with(links.clone());
     }
     executor.carry_out(fx);
-    Ok(Opened { node, executor, threads, links, metrics, lock })
+    Ok(Opened { node, executor, threads, links, metrics, cold: ColdReads::new(turns), lock })
 }
 
 fn node_config(config: &Config, dir: &Path, clients: &[SocketAddr], peer_at: Option<SocketAddr>) -> NodeConfig {

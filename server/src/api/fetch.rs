@@ -62,7 +62,7 @@ impl Api for Fetch {
         if request.max_wait_ms > 0 {
             ctx.connection.park(&cell);
         }
-        let wait = Wait::new(&request, cell);
+        let wait = Wait::new(&request, cell, ctx.connection.quiet());
         match begun {
             Begun::Full(mut session) => {
                 put_all(&mut session, &request.topics, by_id);
@@ -147,13 +147,15 @@ struct Wait {
     deadline: Option<Instant>,
     bytes_min: u64,
     bytes_max: u64,
+    /// Since the client took an answer.
+    away: Duration,
     committed_only: bool,
     /// Of the consumer; empty: it told none.
     rack: StrBytes,
 }
 
 impl Wait {
-    fn new(request: &FetchRequest, cell: Arc<ReplyCell>) -> Wait {
+    fn new(request: &FetchRequest, cell: Arc<ReplyCell>, away: Duration) -> Wait {
         let wait = wait_from_wire(request.max_wait_ms).min(Duration::from_secs(FETCH_WAIT_SECONDS_MAX));
         let bytes_max = u64::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
         Wait {
@@ -161,6 +163,7 @@ impl Wait {
             deadline: (!wait.is_zero()).then(|| Instant::now() + wait),
             bytes_min: u64::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
             bytes_max,
+            away,
             committed_only: request.isolation_level == 1,
             rack: request.rack_id.clone(),
         }
@@ -262,7 +265,7 @@ impl Wait {
             // Who tells no rack was sent here by old metadata, and is to go to the leader.
             at_follower: ctx.version >= preferred::VERSION_MIN && !self.rack.is_empty(),
         };
-        let read = read(ctx, parts, limits).await;
+        let read = self.read(ctx, parts, limits).await;
         for (at, (part, mut read)) in at_slots.into_iter().zip(read) {
             read.error = read.error.map(|error| elsewhere(&image, part.partition, error));
             look.record_bytes += read.record_bytes as u64;
@@ -270,6 +273,36 @@ impl Wait {
             look.found.push(Found { at, from: part.from, read, preferred: None });
         }
         look
+    }
+
+    /// Reads what is in memory here and the rest where waiting for the device harms nobody.
+    async fn read(
+        &self,
+        ctx: &RequestContext,
+        parts: Vec<FetchPart>,
+        limits: FetchLimits,
+    ) -> Vec<(FetchPart, FetchedPart)> {
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        let mut read = ctx.broker.node.fetch(&parts, limits, ReadMode::CachedOnly);
+        if !read.cold.is_empty() {
+            add(&ctx.broker.metrics.cold_reads, 1);
+            let cold: Vec<FetchPart> = read.cold.iter().filter_map(|at| parts.get(*at).copied()).collect();
+            // Not below what the client waits for.
+            let wanted = ctx.broker.cold.answer_bytes(self.away).max(self.bytes_min.saturating_sub(read.record_bytes));
+            let bytes_max = limits.bytes_max.saturating_sub(read.record_bytes).min(wanted);
+            let left = FetchLimits { bytes_max, ..limits };
+            let node = ctx.broker.node.clone();
+            if let Some(late) = ctx.broker.cold.run(move || node.fetch(&cold, left, ReadMode::InTurn)).await {
+                for (at, part) in read.cold.iter().zip(late.parts) {
+                    if let Some(place) = read.parts.get_mut(*at) {
+                        *place = part;
+                    }
+                }
+            }
+        }
+        parts.into_iter().zip(read.parts).collect()
     }
 
     /// Answers share one allowance: the less of it is free, the smaller they get.
@@ -294,26 +327,4 @@ fn part(image: &Image, slot: &Slot) -> Result<FetchPart, ErrorCode> {
         current_epoch: LeaderEpoch::from_wire(slot.current_epoch),
         last_fetched_epoch: LeaderEpoch::from_wire(slot.last_fetched_epoch),
     })
-}
-
-/// Reads what is in memory here and the rest where waiting for the device harms nobody.
-async fn read(ctx: &RequestContext, parts: Vec<FetchPart>, limits: FetchLimits) -> Vec<(FetchPart, FetchedPart)> {
-    if parts.is_empty() {
-        return Vec::new();
-    }
-    let mut read = ctx.broker.node.fetch(&parts, limits, ReadMode::CachedOnly);
-    if !read.cold.is_empty() {
-        add(&ctx.broker.metrics.cold_reads, 1);
-        let cold: Vec<FetchPart> = read.cold.iter().filter_map(|at| parts.get(*at).copied()).collect();
-        let left = FetchLimits { bytes_max: limits.bytes_max.saturating_sub(read.record_bytes), ..limits };
-        let node = ctx.broker.node.clone();
-        if let Some(late) = ctx.broker.cold.run(move || node.fetch(&cold, left, ReadMode::InTurn)).await {
-            for (at, part) in read.cold.iter().zip(late.parts) {
-                if let Some(place) = read.parts.get_mut(*at) {
-                    *place = part;
-                }
-            }
-        }
-    }
-    parts.into_iter().zip(read.parts).collect()
 }

@@ -72,6 +72,12 @@ impl Drop for Reading<'_> {
 }
 
 impl GiveWay {
+    /// Whether one write follows the other.
+    pub fn is_written(&self) -> bool {
+        let state = self.lock();
+        state.writing > 0 || state.last_end.is_some_and(|last| last.elapsed() < MOMENT)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

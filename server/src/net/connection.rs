@@ -158,6 +158,11 @@ impl Connection {
         }
     }
 
+    /// How long ago an answer was written last.
+    pub fn quiet(&self) -> Duration {
+        Duration::from_millis(mono_ms().saturating_sub(self.in_flight.answered_ms.load(Ordering::Relaxed)))
+    }
+
     fn is_over_bytes(&self) -> bool {
         self.in_flight.bytes.load(Ordering::Acquire) > IN_FLIGHT_BYTES_MAX
     }
@@ -366,8 +371,7 @@ impl Reader {
         if self.connection.is_waited_for() {
             return Ok(now + waited);
         }
-        let quiet_ms = mono_ms().saturating_sub(self.connection.in_flight.answered_ms.load(Ordering::Relaxed));
-        match waited.checked_sub(Duration::from_millis(quiet_ms)) {
+        match waited.checked_sub(self.connection.quiet()) {
             Some(left) if !left.is_zero() => Ok(now + left),
             _ => Err(Closed::Idle { waited }),
         }

@@ -140,7 +140,7 @@ fn put(frame: Frame, pieces: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
 /// Writes all pieces, many with one system call.
 pub(super) async fn write_all(stream: &TcpStream, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
     while !pieces.is_empty() {
-        match write_some::<SLICES_MAX>(stream, pieces) {
+        match write_some::<SLICES_MAX>(stream, pieces, usize::MAX) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => stream.writable().await?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

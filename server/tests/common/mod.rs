@@ -52,7 +52,8 @@ impl Server {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
         let settings = run::settings(&config, &[address]);
-        let broker = Arc::new(Broker::new(opened.node.clone(), opened.executor.clone(), opened.metrics, settings));
+        let (node, executor) = (opened.node.clone(), opened.executor.clone());
+        let broker = Arc::new(Broker::new(node, executor, opened.metrics, opened.cold, settings));
         let shards = Arc::new(Shards::start(2, &broker).expect("threads"));
         runtime.spawn(opened.executor.clone().run_ticks(opened.node.clone()));
         let (node, executor) = (opened.node, opened.executor);
