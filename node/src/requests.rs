@@ -81,6 +81,8 @@ pub struct FetchedPart {
     /// Logically one run of whole batches.
     pub records: Vec<Bytes>,
     pub record_bytes: usize,
+    /// There are records, and the first batch was larger than what was left to give.
+    pub is_too_large: bool,
     /// Where the fetcher's log departs from ours (KIP-595).
     pub diverging: Option<EpochEnd>,
 }

@@ -103,6 +103,10 @@ impl Node {
             let bytes = u64::try_from(fetched.record_bytes).unwrap_or(u64::MAX);
             read.record_bytes = read.record_bytes.saturating_add(bytes);
             left = left.saturating_sub(bytes);
+            if fetched.is_too_large && mode == ReadMode::InTurn {
+                // What others have on the device would mostly be read to be thrown away as well.
+                left = 0;
+            }
             read.parts.push(fetched);
         }
         read
@@ -154,6 +158,7 @@ fn nothing(error: Option<FetchError>) -> FetchedPart {
         log_start: None,
         records: Vec::new(),
         record_bytes: 0,
+        is_too_large: false,
         diverging: None,
     }
 }

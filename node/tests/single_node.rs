@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::LeaderEpoch;
 use node::partition::waiters::Watcher;
-use node::requests::{Acks, Answer, AppendError, FetchError, Position};
+use node::requests::{Acks, Answer, AppendError, FetchError, FetchLimits, FetchPart, Position};
 use replication::group::{CommitOffset, CommitOffsets, FetchOffsets, GroupAnswer, GroupRequest};
 use storage::disk::{DiskError, ReadMode, Step};
 use world::{World, batch, batch_at, end_of, epoch_of, sequenced};
@@ -468,4 +468,30 @@ fn a_topic_is_found_as_soon_as_its_creation_is_answered_and_a_second_one_of_its_
     let refusal = created[1].as_mut().expect_err("it is there");
     assert_eq!(refusal.code, model::ErrorCode::TopicAlreadyExists);
     assert_eq!(world.produce(world.partition("t", 0), Acks::All, batch(&["a"])), 0);
+}
+
+#[test]
+fn a_fetch_in_turn_gives_nothing_behind_a_batch_that_did_not_fit() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = World::open(dir.path(), 1);
+    world.create_topic("t", 3, &[]);
+    let large = "x".repeat(300);
+    for (index, value) in [&large, &large, "small"].into_iter().enumerate() {
+        let partition = world.partition("t", u32::try_from(index).expect("three"));
+        world.produce(partition, Acks::All, batch(&[value]));
+    }
+    let part = |index| FetchPart {
+        partition: world.partition("t", index),
+        from: 0,
+        bytes_max: 1 << 20,
+        current_epoch: None,
+        last_fetched_epoch: None,
+    };
+    let limits = FetchLimits { bytes_max: 500, committed_only: false, at_follower: false };
+    let given = |mode| {
+        let read = world.node.fetch(&[part(0), part(1), part(2)], limits, mode);
+        read.parts.iter().map(|part| (part.record_bytes > 0, part.is_too_large)).collect::<Vec<_>>()
+    };
+    assert_eq!(given(ReadMode::CachedOnly), [(true, false), (false, true), (true, false)]);
+    assert_eq!(given(ReadMode::InTurn), [(true, false), (false, true), (false, false)]);
 }

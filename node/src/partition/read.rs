@@ -118,7 +118,7 @@ impl Partition {
         };
         self.keep(core, &read.learned);
         if !whole_batch && read.bytes > usize::try_from(bytes_max).unwrap_or(usize::MAX) {
-            return Ok(Some(self.empty()));
+            return Ok(Some(FetchedPart { is_too_large: true, ..self.empty() }));
         }
         Ok(Some(FetchedPart { record_bytes: read.bytes, records: read.pieces, ..self.empty() }))
     }
@@ -146,6 +146,7 @@ impl Partition {
             log_start: Some(limits.log_start),
             records: Vec::new(),
             record_bytes: 0,
+            is_too_large: false,
             diverging: None,
         }
     }
@@ -160,6 +161,7 @@ impl Partition {
             log_start: limits.map(|limits| limits.log_start),
             records: Vec::new(),
             record_bytes: 0,
+            is_too_large: false,
             diverging: None,
         }
     }

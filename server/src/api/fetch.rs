@@ -265,7 +265,9 @@ impl Wait {
             // Who tells no rack was sent here by old metadata, and is to go to the leader.
             at_follower: ctx.version >= preferred::VERSION_MIN && !self.rack.is_empty(),
         };
-        let read = self.read(ctx, parts, limits).await;
+        let (read, is_cut) = self.read(ctx, parts, limits).await;
+        // More is there at once: waiting would bring no more.
+        look.must_answer |= is_cut;
         for (at, (part, mut read)) in at_slots.into_iter().zip(read) {
             read.error = read.error.map(|error| elsewhere(&image, part.partition, error));
             look.record_bytes += read.record_bytes as u64;
@@ -275,26 +277,28 @@ impl Wait {
         look
     }
 
-    /// Reads what is in memory here and the rest where waiting for the device harms nobody.
+    /// Reads what is in memory here and the rest where waiting for the device harms nobody. True: of the rest only a part was read.
     async fn read(
         &self,
         ctx: &RequestContext,
         parts: Vec<FetchPart>,
         limits: FetchLimits,
-    ) -> Vec<(FetchPart, FetchedPart)> {
+    ) -> (Vec<(FetchPart, FetchedPart)>, bool) {
         if parts.is_empty() {
-            return Vec::new();
+            return (Vec::new(), false);
         }
+        let mut is_cut = false;
         let mut read = ctx.broker.node.fetch(&parts, limits, ReadMode::CachedOnly);
         if !read.cold.is_empty() {
             add(&ctx.broker.metrics.cold_reads, 1);
             let cold: Vec<FetchPart> = read.cold.iter().filter_map(|at| parts.get(*at).copied()).collect();
             // Not below what the client waits for.
             let wanted = ctx.broker.cold.answer_bytes(self.away).max(self.bytes_min.saturating_sub(read.record_bytes));
-            let bytes_max = limits.bytes_max.saturating_sub(read.record_bytes).min(wanted);
-            let left = FetchLimits { bytes_max, ..limits };
+            let room = limits.bytes_max.saturating_sub(read.record_bytes);
+            let left = FetchLimits { bytes_max: room.min(wanted), ..limits };
             let node = ctx.broker.node.clone();
             if let Some(late) = ctx.broker.cold.run(move || node.fetch(&cold, left, ReadMode::InTurn)).await {
+                is_cut = wanted < room && late.record_bytes > 0;
                 for (at, part) in read.cold.iter().zip(late.parts) {
                     if let Some(place) = read.parts.get_mut(*at) {
                         *place = part;
@@ -302,7 +306,7 @@ impl Wait {
                 }
             }
         }
-        parts.into_iter().zip(read.parts).collect()
+        (parts.into_iter().zip(read.parts).collect(), is_cut)
     }
 
     /// Answers share one allowance: the less of it is free, the smaller they get.

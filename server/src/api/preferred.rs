@@ -37,6 +37,7 @@ pub fn replica(ctx: &RequestContext, image: &Image, rack: &str, part: &FetchPart
         log_start: Some(status.log_start),
         records: Vec::new(),
         record_bytes: 0,
+        is_too_large: false,
         diverging: None,
     };
     Some(Found { at: 0, from: part.from, read, preferred: Some(chosen) })

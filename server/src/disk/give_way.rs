@@ -23,8 +23,9 @@ const WRITES_EXPECTED: Duration = Duration::from_secs(30);
 /// A reader goes on after so long, also where a write has not ended.
 const WAIT_MAX: Duration = Duration::from_millis(5);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GiveWay {
+    wait_max: Duration,
     state: Mutex<State>,
     write_ended: Condvar,
     read_ended: Condvar,
@@ -41,6 +42,12 @@ struct State {
     served: u64,
     /// Somebody waits for a write to end.
     waiting: bool,
+}
+
+impl Default for GiveWay {
+    fn default() -> GiveWay {
+        GiveWay { wait_max: WAIT_MAX, state: Mutex::default(), write_ended: Condvar::new(), read_ended: Condvar::new() }
+    }
 }
 
 struct Writing<'a>(&'a GiveWay);
@@ -113,7 +120,7 @@ impl Turns for GiveWay {
         state.waiting = true;
         let ended = state.ended;
         let is_under_way = |state: &mut State| state.ended == ended;
-        let waited = self.write_ended.wait_timeout_while(state, WAIT_MAX, is_under_way);
+        let waited = self.write_ended.wait_timeout_while(state, self.wait_max, is_under_way);
         waited.unwrap_or_else(PoisonError::into_inner).0.waiting = false;
         Some(Piece { bytes: PIECE_BYTES, turn: Box::new(turn) })
     }
@@ -140,6 +147,21 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(turns.read().map(|piece| piece.bytes), Some(PIECE_BYTES));
         }
+    }
+
+    #[test]
+    fn a_reader_waits_for_the_end_of_the_write_that_it_finds_under_way() {
+        let turns = GiveWay { wait_max: Duration::from_secs(600), ..GiveWay::default() };
+        let write = turns.write();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| turns.read().map(|piece| piece.bytes));
+            while !turns.lock().waiting {
+                assert!(!reader.is_finished(), "it did not wait");
+                thread::yield_now();
+            }
+            drop(write);
+            assert_eq!(reader.join().expect("no panic"), Some(PIECE_BYTES));
+        });
     }
 
     #[test]
