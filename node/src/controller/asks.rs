@@ -343,7 +343,6 @@ fn is_repeatable(request: &ControllerRequest) -> bool {
     use ControllerRequest as Request;
     match request {
         Request::Register { .. }
-        | Request::Fence { .. }
         | Request::Unfence { .. }
         | Request::AllocateProducerIds { .. }
         | Request::AlterIsr { .. }

@@ -42,7 +42,6 @@ pub fn decide(image: &Image, random: &mut Random, now: Now, request: &Controller
         Request::Register { node, info, clean, lost } => {
             done(nodes::register_checked(image, *node, info, *clean, lost)?)
         }
-        Request::Fence { node, incarnation } => done(nodes::fence(image, &[(*node, *incarnation)])),
         Request::Unfence { node, incarnation } => done(nodes::unfence(image, *node, *incarnation)?),
         Request::UnregisterNode { node } => done(orders::unregister(image, *node)?),
         Request::RemoveNode { node } => done(orders::remove(image, *node)?),

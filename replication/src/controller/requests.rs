@@ -17,8 +17,6 @@ pub enum ControllerRequest {
     /// A process start. `clean`: the earlier one ended with everything on disk. `lost`: partitions of which its disk holds nothing any
     /// more. Answered with `Done`.
     Register { node: NodeId, info: NodeInfo, clean: bool, lost: BTreeSet<TopicPartition> },
-    /// This incarnation is dead. `Done`, also where it was fenced before or is another by now.
-    Fence { node: NodeId, incarnation: Incarnation },
     /// This incarnation turned up again. `Done`, or StaleBrokerEpoch where a later one registered.
     Unfence { node: NodeId, incarnation: Incarnation },
     /// Kafka's UnregisterBroker: a node that is dead is forgotten; partitions may still name it as a replica. If it was a member of the

@@ -80,7 +80,6 @@ fn request_to_proto(request: &ControllerRequest) -> proto::controller_request::K
             clean: *clean,
             lost: lost.iter().map(partition_id).collect(),
         }),
-        R::Fence { node, incarnation } => Kind::Fence(of_node(*node, Some(*incarnation))),
         R::Unfence { node, incarnation } => Kind::Unfence(of_node(*node, Some(*incarnation))),
         R::UnregisterNode { node } => Kind::UnregisterNode(of_node(*node, None)),
         R::RemoveNode { node } => Kind::RemoveNode(of_node(*node, None)),
@@ -138,7 +137,6 @@ fn request_from_proto(kind: proto::controller_request::Kind) -> Result<Controlle
             let lost = all(of.lost, read_partition_id)?.into_iter().collect();
             R::Register { node, info, clean: of.clean, lost }
         }
-        Kind::Fence(of) => R::Fence { node: node_id(of.node)?, incarnation: incarnation(&of.incarnation)? },
         Kind::Unfence(of) => R::Unfence { node: node_id(of.node)?, incarnation: incarnation(&of.incarnation)? },
         Kind::UnregisterNode(of) => R::UnregisterNode { node: node_id(of.node)? },
         Kind::RemoveNode(of) => R::RemoveNode { node: node_id(of.node)? },

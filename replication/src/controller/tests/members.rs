@@ -82,9 +82,13 @@ impl Group {
         let (image, random) = host.controller.decide().expect("it is active");
         let decision = decide(image, random, Now::default(), request).expect("it is allowed");
         host.controller.propose_decision(&decision, token).expect("it is active");
+        self.commit(node, token, request);
+    }
+
+    fn commit(&mut self, node: NodeId, token: Token, what: &impl std::fmt::Debug) {
         self.tick(5);
         let host = self.hosts.get_mut(&node).expect("it was active");
-        assert!(host.outcomes.contains(&(token, Outcome::Committed)), "{request:?}");
+        assert!(host.outcomes.contains(&(token, Outcome::Committed)), "{what:?}");
     }
 
     fn register(&mut self, node: i32, disk: u8) {
@@ -104,9 +108,14 @@ impl Group {
     }
 
     fn fence(&mut self, node: i32) {
-        let image = Arc::clone(self.host(1).controller.image());
+        self.token += 1;
+        let (active, token) = (self.active().expect("one is active"), Token(self.token));
+        let host = self.hosts.get_mut(&active).expect("it is active");
+        let (image, _) = host.controller.decide().expect("it is active");
         let incarnation = image.node(NodeId(node)).expect("it is registered").incarnation;
-        self.ask(&ControllerRequest::Fence { node: NodeId(node), incarnation });
+        let groups = nodes::fence(image, &[(NodeId(node), incarnation)]);
+        host.controller.propose(&groups, token).expect("it is active");
+        self.commit(active, token, &groups);
     }
 
     /// Voters and learners as each node that is reached sees them.

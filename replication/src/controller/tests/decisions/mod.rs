@@ -170,8 +170,7 @@ impl World {
 
     fn fence(&mut self, node: i32) {
         let incarnation = self.image.node(NodeId(node)).expect("it is registered").incarnation;
-        let request = ControllerRequest::Fence { node: NodeId(node), incarnation };
-        assert_eq!(self.ask(&request), Ok(ControllerAnswer::Done));
+        self.apply(&node_decisions::fence(&self.image, &[(NodeId(node), incarnation)]));
     }
 
     fn unfence(&mut self, node: i32) {

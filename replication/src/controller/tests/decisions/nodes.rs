@@ -120,8 +120,7 @@ fn a_start_that_cannot_work_at_a_finalised_level_is_refused() {
 fn a_later_start_cannot_be_fenced_or_unfenced_in_the_name_of_an_earlier_one() {
     let mut world = World::new(2).topic("t", &[], &["12 isr 12 led 1"]);
     let late = Incarnation([77; 16]);
-    assert_eq!(world.refused(&ControllerRequest::Fence { node: NodeId(1), incarnation: late }), None);
-    assert!(world.image.is_live(NodeId(1)));
+    assert!(node_decisions::fence(&world.image, &[(NodeId(1), late)]).is_empty());
     let unfence = ControllerRequest::Unfence { node: NodeId(1), incarnation: late };
     assert_eq!(world.refused(&unfence), Some(ErrorCode::StaleBrokerEpoch));
     let unknown = ControllerRequest::Unfence { node: NodeId(9), incarnation: late };

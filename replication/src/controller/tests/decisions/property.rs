@@ -69,40 +69,39 @@ impl Bed {
         use ControllerRequest as R;
         let node = self.node();
         let incarnation = self.incarnation(node);
-        Some(match self.random.below(20) {
-            0 | 1 => R::Fence { node, incarnation },
-            2 | 3 => R::Unfence { node, incarnation },
-            4 => self.registration(node),
-            5 | 6 => self.creation(),
-            7..=10 => self.isr_change()?,
-            11 | 12 => {
+        Some(match self.random.below(18) {
+            0 | 1 => R::Unfence { node, incarnation },
+            2 => self.registration(node),
+            3 | 4 => self.creation(),
+            5..=8 => self.isr_change()?,
+            9 | 10 => {
                 let partition = self.partition().map(|(place, _)| self.name_of(place))?;
                 let replicas = (self.random.below(4) > 0).then(|| self.some_nodes());
                 R::Reassign { partitions: vec![Reassignment { partition, replicas }], allow_factor_change: true }
             }
-            13 => R::ElectLeaders { election: Election::Preferred, partitions: None },
-            14 => {
+            11 => R::ElectLeaders { election: Election::Preferred, partitions: None },
+            12 => {
                 let partition = self.partition().map(|(place, _)| self.name_of(place))?;
                 R::ElectLeaders { election: Election::Unclean, partitions: Some(vec![partition]) }
             }
-            15 => {
+            13 => {
                 let partitions = self.partition().map(|(place, _)| vec![place])?;
                 let stops = self.random.below(2) == 0;
                 let what = if stops { HandOver::Stopping } else { HandOver::Partitions(partitions) };
                 R::HandOver { node, incarnation, what }
             }
-            16 => {
+            14 => {
                 let duty = [Duty::Full, Duty::Drained, Duty::Leaving][self.random.below(3)];
                 R::SetDuty { node, duty }
             }
-            17 => {
+            15 => {
                 let topic = self.partition().map(|(place, _)| self.name_of(place).topic)?;
                 let min = (1 + self.random.below(3)).to_string();
                 let target =
                     if self.random.below(4) == 0 { ConfigTarget::EveryNode } else { ConfigTarget::Topic(topic) };
                 set(target, "min.insync.replicas", &min)
             }
-            18 => R::UnregisterNode { node },
+            16 => R::UnregisterNode { node },
             _ => {
                 let topic = self.partition().map(|(place, _)| self.name_of(place).topic)?;
                 let total = u32::try_from(1 + self.random.below(5)).expect("small");
@@ -173,16 +172,24 @@ impl Bed {
     fn step(&mut self) {
         let before = self.partitions();
         let image = self.world.image.clone();
-        let (what, unclean) = match self.random.below(8) {
-            0 => {
+        let (what, unclean) = match self.random.below(32) {
+            0..=3 => {
                 let groups = upkeep::moves(&self.world.image, 3);
                 self.world.apply(&groups);
                 ("upkeep".to_owned(), false)
             }
-            1 => {
+            4..=7 => {
                 let groups = election::balance_leaders(&self.world.image, 2);
                 self.world.apply(&groups);
                 ("balance".to_owned(), false)
+            }
+            8..=10 => {
+                // One, or more that are found dead at the same time.
+                let dead = if self.random.below(2) == 0 { vec![self.node()] } else { self.some_nodes() };
+                let dead: Vec<_> = dead.into_iter().map(|node| (node, self.incarnation(node))).collect();
+                let groups = node_decisions::fence(&self.world.image, &dead);
+                self.world.apply(&groups);
+                (format!("fence {dead:?}"), false)
             }
             _ => {
                 let Some(request) = self.request() else { return };
