@@ -237,7 +237,7 @@ impl Journal {
         self.files.used()
     }
 
-    /// A checkpoint should run now: the journal is long, or little room is left.
+    /// A checkpoint should run now: little room is left, or a group waits for room.
     pub fn wants_checkpoint(&self) -> bool {
         self.files.wants_checkpoint()
     }

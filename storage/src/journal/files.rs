@@ -15,8 +15,6 @@ use crate::disk::{Disk, FileId, Step};
 /// The first file: small, so that an empty directory is ready at once.
 pub(crate) const FIRST_FILE_BYTES: u64 = 4 * MIB;
 const FILE_BYTES_MAX: u64 = 64 * MIB;
-/// A checkpoint is asked for here.
-const CHECKPOINT_BYTES: u64 = 256 * MIB;
 /// All files together, but for a single large group.
 const TOTAL_BYTES_MAX: u64 = 512 * MIB;
 const ZERO_BYTES: usize = 1 << 20;
@@ -105,10 +103,11 @@ impl Files {
         self.room() + self.free.iter().map(|free| free.len).sum::<u64>()
     }
 
+    /// How long a journal may get while there is room is the node's business.
     pub(crate) fn wants_checkpoint(&self) -> bool {
         let used = self.used();
         let scarce = self.left() < self.total() / 4 && used > self.total() / 4;
-        used >= CHECKPOINT_BYTES || scarce || (self.wanted > 0 && used > 0)
+        scarce || (self.wanted > 0 && used > 0)
     }
 
     pub(crate) fn recycle(&mut self, from: u64) {
