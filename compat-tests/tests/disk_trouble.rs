@@ -245,7 +245,7 @@ fn check_ends(name: &str, on_segment: bool, calls: &str, what: &str) -> Result<(
     let (status, tail) = bed.broker.ended(WAIT_MAX)?;
     ensure!(broken.has_struck()?, "{calls} {what}: it ended before a call failed\n{tail}");
     ensure!(!status.success(), "{calls} {what}: it ended with success\n{tail}");
-    ensure!(tail.contains("os error 5"), "it does not say why it ended\n{tail}");
+    ensure!(tail.contains("(os error 5)"), "it does not say why it ended\n{tail}");
     broken.mend()?;
     bed.check_after_restart()
 }

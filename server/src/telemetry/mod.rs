@@ -2,8 +2,8 @@
 //!
 //! Owns the subscription of each client and the rules of a push. Does not own what may be subscribed to (`metadata::client_metrics`), the
 //! bytes of a push (`otlp`), nor how series are shown (`series`).
-//! Invariants: at most `CLIENTS_MAX` clients are kept, and series that give at most `SERIES_BYTES_MAX` bytes of text; a client that is silent for three of its intervals, and at least for a minute, is forgotten; what a client pushes is decoded
-//! without a lock held.
+//! Invariants: at most `CLIENTS_MAX` clients are kept, and series that give at most `SERIES_BYTES_MAX` bytes of text; a client that is
+//! silent for three of its intervals, and at least for a minute, is forgotten; what a client pushes is decoded without a lock held.
 
 mod clients;
 pub mod otlp;
