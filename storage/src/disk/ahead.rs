@@ -21,7 +21,8 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// To be called before the first read.
+    /// From then on the kernel reads nothing ahead by itself. To be called with each read: a file may have been read before it was known
+    /// that the kernel tells what is cached.
     pub(super) fn turn_off(&self, file: &File) {
         if !self.off.load(Ordering::Relaxed) && !self.off.swap(true, Ordering::Relaxed) {
             let _unsupported = fadvise(file, 0, None, Advice::Random);

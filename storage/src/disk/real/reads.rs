@@ -3,7 +3,7 @@
 //! Owns which of these a call is. Does not own when a turn comes (`turns`) nor what is read ahead (`ahead`).
 //! `cachestat` tells what the page cache has, but not everywhere: an old kernel or a sandbox does not know the call, and a file system with
 //! a cache of its own is said to have nothing there. So "not cached" is believed only once it has said "cached" of this file system, and
-//! as long as it has not, `RWF_NOWAIT` says so alone, the kernel reads ahead as it does for everybody, and nobody takes turns.
+//! as long as it has not, `RWF_NOWAIT` says so alone, the kernel reads ahead as it does for everybody, and no read takes a turn.
 //! Invariant: a read that must not wait takes no turn. Where `cachestat` is believed it asks the device for nothing either.
 //! Invariant: only reads in turn give way.
 
