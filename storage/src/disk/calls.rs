@@ -103,10 +103,15 @@ pub(super) fn cached_pages(file: &File, at: u64, len: usize) -> Option<u64> {
     (result == 0).then_some(pages[0])
 }
 
-/// Reads past the page cache, up to the end of the file. Place, length and memory are aligned.
-pub(super) fn read_direct(path: &Path, at: u64, into: &mut [u8]) -> io::Result<usize> {
+/// Opens a file for reads past the page cache.
+pub(super) fn open_direct(path: &Path) -> io::Result<File> {
     let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();
-    let file = retry(|| OpenOptions::new().read(true).custom_flags(direct).open(path))?;
+    retry(|| OpenOptions::new().read(true).custom_flags(direct).open(path))
+}
+
+/// Reads past the page cache. Place, length and memory are aligned. It may end anywhere: what is missing is not therefore behind the end
+/// of the file.
+pub(super) fn read_direct(file: &File, at: u64, into: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while got < into.len() {
         match file.read_at(&mut into[got..], at + got as u64) {
@@ -115,6 +120,7 @@ pub(super) fn read_direct(path: &Path, at: u64, into: &mut [u8]) -> io::Result<u
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+        // From here on a direct read is refused.
         if !got.is_multiple_of(super::AlignedBuf::ALIGN) {
             break;
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rustix::io::Errno;
 
-use super::super::calls::{is_cached, read_direct};
+use super::super::calls::{is_cached, open_direct, read_direct};
 use super::super::{AlignedBuf, Disk, DiskError, FileId, ReadMode};
 use super::{Buffered, RealDisk, error_of};
 
@@ -103,18 +103,88 @@ impl RealDisk {
         (says || self.cachestat_works.load(Ordering::Relaxed)).then_some(says)
     }
 
-    /// Up to `len` bytes past the page cache, or as everybody can where the file system does not do that.
+    /// Up to `len` bytes, fewer only at the end of the file: past the page cache, or as everybody can where the file system does not do
+    /// that.
     pub(super) fn read_direct(&self, file: FileId, at: u64, len: usize) -> Result<Bytes, DiskError> {
         let path = self.path(file)?;
         let mut buffer = AlignedBuf::zeroed(len);
-        match read_direct(&path, at, buffer.bytes_mut()) {
-            Ok(got) => Ok(Bytes::from_owner(buffer).slice(..got.min(len))),
-            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                let mut bytes = Vec::with_capacity(len);
-                self.read_append(file, at, len, &mut bytes, ReadMode::Blocking)?;
-                Ok(bytes.into())
-            }
-            Err(error) => Err(error_of(&path, "read", &error)),
+        // As for writes: whatever is wrong with the file itself, opening it as usual says so too.
+        let open = if self.no_direct.load(Ordering::Relaxed) { None } else { open_direct(&path).ok() };
+        let read = open.map_or(Ok(0), |open| read_direct(&open, at, buffer.bytes_mut()));
+        let got = match read.map_err(|error| (error.raw_os_error().map(Errno::from_raw_os_error), error)) {
+            Ok(got) => got.min(len),
+            // Opened, but this file system does not read like that.
+            Err((Some(Errno::INVAL | Errno::OPNOTSUPP), _)) => 0,
+            Err((_, error)) => return Err(error_of(&path, "read", &error)),
+        };
+        let got = self.read_rest(file, at, &mut buffer.bytes_mut()[..len], got)?;
+        Ok(Bytes::from_owner(buffer).slice(..got))
+    }
+
+    /// Reads what a direct read of a range has left of it, which began with `got` bytes. Returns how many there are now.
+    fn read_rest(&self, file: FileId, at: u64, into: &mut [u8], got: usize) -> Result<usize, DiskError> {
+        let from = at + got as u64;
+        if got == into.len() || from >= self.len(file)? {
+            return Ok(got);
         }
+        Ok(got + self.read_at(file, from, &mut into[got..], ReadMode::Blocking)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of no whole number of pages.
+    const BYTES: usize = 10_000;
+
+    fn disk() -> (tempfile::TempDir, RealDisk, FileId, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let bytes: Vec<u8> = (0..BYTES).map(|at| (at / 7) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = RealDisk::new(dir.path(), 16);
+        let file = disk.file(&path);
+        (dir, disk, file, bytes)
+    }
+
+    #[test]
+    fn a_direct_read_that_ends_early_is_not_taken_for_the_end_of_the_file() {
+        let (_dir, disk, file, bytes) = disk();
+        for (at, len, got) in [(0, 8192, 5000), (4096, 4096, 1), (0, 12_288, 4096), (8192, 4096, 0)] {
+            let there = &bytes[at..BYTES.min(at + len)];
+            let mut into = vec![0; len];
+            into[..got].copy_from_slice(&there[..got]);
+            assert_eq!(disk.read_rest(file, at as u64, &mut into, got), Ok(there.len()));
+            assert!(into[..there.len()] == *there);
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_of_a_file_is_not_asked_for() {
+        let (_dir, disk, file, _) = disk();
+        assert_eq!(disk.read_rest(file, 8192, &mut [0; 4096], BYTES - 8192), Ok(BYTES - 8192));
+        assert_eq!(disk.read_rest(file, 12_288, &mut [0; 4096], 0), Ok(0));
+        assert_eq!(disk.table().open, 0);
+    }
+
+    #[test]
+    fn the_same_is_read_with_and_without_direct_reads() {
+        let (_dir, disk, file, bytes) = disk();
+        for no_direct in [false, true] {
+            disk.no_direct.store(no_direct, Ordering::Relaxed);
+            for (at, len) in [(0, 8192), (4096, 5000), (8192, 4096), (12_288, 4096)] {
+                let there = &bytes[BYTES.min(at)..BYTES.min(at + len)];
+                assert_eq!(disk.read_past_cache(file, at as u64, len).unwrap(), there);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_said_not_to_be_there() {
+        let (dir, disk, _, _) = disk();
+        let path = dir.path().join("none");
+        let read = disk.read_past_cache(disk.file(&path), 0, 4096);
+        assert_eq!(read, Err(DiskError::NotFound { path }));
     }
 }
