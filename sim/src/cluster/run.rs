@@ -86,6 +86,8 @@ pub struct Run {
     pub world: World,
     pub catalog: Catalog,
     clients: Vec<Box<dyn Client>>,
+    /// The administrator and the operator: what they ask for may be decided before any image shows it.
+    commanders: [ClientIndex; 2],
     faults: Faults,
     /// What the run itself asked, and was told.
     pub(super) auditor: ClientIndex,
@@ -120,12 +122,15 @@ impl Run {
         let count = PRODUCERS + READERS + MEMBERS + 2;
         let mut agents = (0..count).map(|index| Agent::new(index, rng.fork())).collect::<Vec<_>>().into_iter();
         let mut next = || agents.next().expect("one for each client");
+        let admin = 0;
         let mut clients: Vec<Box<dyn Client>> = vec![Box::new(Admin::new(next()))];
         (0..PRODUCERS).for_each(|_| clients.push(Box::new(Producer::new(next()))));
         (0..READERS).for_each(|number| clients.push(Box::new(Reader::new(next(), number == 1))));
         (0..MEMBERS).for_each(|_| clients.push(Box::new(Member::new(next()))));
+        let operator = clients.len();
         clients.push(Box::new(Operator::new(next())));
-        Run { world, catalog: Catalog::default(), clients, faults, auditor: count, heard: None }
+        let commanders = [admin, operator];
+        Run { world, catalog: Catalog::default(), clients, commanders, faults, auditor: count, heard: None }
     }
 
     /// Lets time pass up to there, with clients and faults doing what they do.
@@ -143,8 +148,7 @@ impl Run {
             }
             Outside::Wake { client } => self.clients[client].wake(&mut self.world, &mut self.catalog),
             Outside::Fault { number } => {
-                let (admin, operator) = (self.clients.first(), self.clients.last());
-                self.world.commanded = admin.into_iter().chain(operator).any(|client| !client.is_idle());
+                self.world.commanded = self.commanders.iter().any(|client| !self.clients[*client].is_idle());
                 self.faults.happen(&mut self.world, number);
             }
         }
