@@ -1,10 +1,11 @@
 //! Replays seeds: the same seed gives the same run, to the byte.
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use sim::cluster::run::Plan;
 use sim::hunt;
@@ -59,20 +60,21 @@ struct Arguments {
     hidden_seconds: u64,
 }
 
-/// Starts this program over in the same process, where its allocator would not keep its memory.
-fn keep_memory() -> Result<()> {
+/// Starts this program over in the same process, where its allocator would not keep its memory. Where that cannot be done (the file may
+/// be gone since, for a newer build), the runs are the same, but slower.
+fn keep_memory() {
     let (name, value) = KEEPS_MEMORY;
     if std::env::var_os(name).is_some() {
-        return Ok(());
+        return;
     }
-    let program = std::env::current_exe().context("this program's own path is not known")?;
-    let failed = Command::new(&program).args(std::env::args_os().skip(1)).env(name, value).exec();
-    Err(failed).with_context(|| format!("{} cannot be started", program.display()))
+    let start_over = |program: PathBuf| Command::new(program).args(std::env::args_os().skip(1)).env(name, value).exec();
+    let error = std::env::current_exe().map_or_else(|error| error, start_over);
+    eprintln!("{name}={value} is not set, and this program cannot start itself with it ({error}): it runs slower");
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    keep_memory()?;
+    keep_memory();
     if arguments.log {
         let levels = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "debug".into());
         tracing_subscriber::fmt().with_env_filter(levels).without_time().with_ansi(false).init();
