@@ -1,11 +1,14 @@
 //! What goes wrong, when, and for how long.
 //!
 //! Owns the choice of faults: each seed draws which kinds it uses, how often and for how long, and the fault atlas, which keeps a recovery
-//! possible: a disk is emptied only while every partition has all its replicas, and there is always another.
-//! Does not own how a fault works (`world`, `links`, `host`). Invariant: each fault has a cure, and `heal` is the cure of all.
+//! possible: a disk is emptied, or lies, only while every partition on it has all its replicas, and there is always another (`copies`); one
+//! disk lies at a time, and until it is replaced nothing else goes wrong but its own machine's end.
+//! Does not own how a fault works (`world`, `links`, `host`, `lying`), but for the damage to indexes.
+//! Invariant: each fault has a cure, and `heal` is the cure of all.
 
 use std::collections::BTreeMap;
 
+use super::copies;
 use super::host::Ending;
 use super::kinds::{KINDS, Kind};
 use super::lying;
@@ -226,7 +229,7 @@ impl Faults {
             }
             Kind::Stop => world.stop(host),
             Kind::Wipe => {
-                if world.voters_by_hand || !lying::may_lose(world, host) {
+                if world.voters_by_hand || !copies::may_lose(world, host) {
                     return false;
                 }
                 // Half of them are back, as somebody else under the same id, before anybody misses them.
@@ -239,7 +242,7 @@ impl Faults {
             }
             Kind::DamagedIndex => {
                 world.crash(host, Ending::Killed);
-                lying::damage_caches(world, host, &mut self.rng);
+                damage_caches(world, host, &mut self.rng);
             }
             _ => {
                 self.black_out(world);
@@ -313,7 +316,7 @@ impl Faults {
 
     /// Only when nothing else goes wrong.
     fn lie(&mut self, world: &mut World, host: HostIndex) -> bool {
-        let quiet = self.cures.is_empty() && self.liar.is_none() && lying::may_lose(world, host);
+        let quiet = self.cures.is_empty() && self.liar.is_none() && copies::may_lose(world, host);
         if !quiet || !lying::damage_segment(&world.hosts[host].disk, &mut self.rng) {
             return false;
         }
@@ -327,7 +330,7 @@ impl Faults {
 
     /// Replaces the disk that lies, if that can be done by now. Whether none is left.
     pub fn replace_liar(&mut self, world: &mut World) -> bool {
-        let Some(host) = self.liar.filter(|host| lying::may_replace(world, *host)) else {
+        let Some(host) = self.liar.filter(|host| copies::may_replace(world, *host)) else {
             return self.liar.is_none();
         };
         self.liar = None;
@@ -461,6 +464,17 @@ fn split(world: &mut World, sides: u64) {
     for one in 0..count {
         for other in (0..count).filter(|other| side_of(sides, one) != side_of(sides, *other)) {
             world.block(one, other);
+        }
+    }
+}
+
+/// Flips a bit in some of the files that can be made again from others.
+fn damage_caches(world: &mut World, host: HostIndex, rng: &mut Rng) {
+    let disk = &world.hosts[host].disk;
+    for (path, length) in disk.files() {
+        let is_cache = path.extension().is_some_and(|extension| extension == "index" || extension == "timeindex");
+        if is_cache && length > 0 && rng.chance(1, 2) {
+            disk.flip_bit(&path, rng.below(length));
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod clients;
 pub mod clock;
 pub mod connections;
+mod copies;
 pub mod faults;
 pub mod finale;
 pub mod hash;

@@ -6,8 +6,8 @@
 
 use model::NodeId;
 
+use super::copies;
 use super::host::Ending;
-use super::lying;
 use super::net::{HostIndex, host_of};
 use super::queue::{At, MILLISECOND, SECOND};
 use super::world::World;
@@ -77,7 +77,7 @@ impl Voters {
             voters.swap(at, self.rng.index(at + 1));
         }
         let [lagging, dying, forgetting] = <[NodeId; 3]>::try_from(voters).ok()?.map(host_of);
-        let may_lose = lying::may_lose(world, forgetting) && lying::may_lose_beside(world, forgetting, lagging);
+        let may_lose = copies::may_lose(world, forgetting) && copies::may_lose_beside(world, forgetting, lagging);
         may_lose.then_some(Trio { lagging, dying, forgetting })
     }
 
@@ -98,6 +98,6 @@ impl Trio {
         let all = [self.lagging, self.dying, self.forgetting];
         !world.commanded
             && all.into_iter().all(|host| world.hosts[host].answers())
-            && lying::may_lose_beside(world, self.forgetting, self.lagging)
+            && copies::may_lose_beside(world, self.forgetting, self.lagging)
     }
 }
