@@ -369,6 +369,20 @@ fn nobody_at_the_bootstrap_is_told_once_and_with_a_way_out() {
 }
 
 #[test]
+fn of_many_nodes_at_the_bootstrap_one_that_answers_is_enough() {
+    let node = Node::start();
+    let many = format!("127.0.0.1:1, {}", node.bootstrap);
+    for verb in [&["node", "list"][..], &["node", "add", "1"], &["topic", "list"], &["group", "list"]] {
+        let output = Command::new(WEIR).args(verb).args(["--bootstrap", &many]).output().expect("ends");
+        assert!(output.status.success(), "weir {verb:?}: {output:?}");
+    }
+    let dead = ["node", "list", "--bootstrap", "127.0.0.1:1,127.0.0.1:2"];
+    let output = Command::new(WEIR).args(dead).output().expect("ends");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("none of 127.0.0.1:1,127.0.0.1:2 answers"), "{error}");
+}
+
+#[test]
 fn a_port_that_speaks_http_is_recognised() {
     let node = Node::start();
     let output = Command::new(WEIR).args(["topic", "list", "--bootstrap", &node.http]).output().expect("ends");

@@ -7,9 +7,10 @@ use std::ffi::OsStr;
 use clap::Args;
 use clap_complete::CompletionCandidate;
 
+use crate::client::Client;
 use crate::client::group;
 use crate::client::refused::AskError;
-use crate::client::router::Router;
+use crate::client::router::{Router, first_of};
 
 pub const BOOTSTRAP: &str = "127.0.0.1:9092";
 
@@ -23,6 +24,11 @@ pub struct At {
 impl At {
     pub fn connect(&self) -> Result<Router, AskError> {
         Router::connect(&self.bootstrap)
+    }
+
+    /// One connection, for what any node answers or passes on.
+    pub fn client(&self) -> Result<Client, AskError> {
+        first_of(&self.bootstrap)
     }
 }
 

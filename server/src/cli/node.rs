@@ -69,7 +69,7 @@ impl Node {
 
 impl List {
     fn run(self) -> anyhow::Result<()> {
-        let mut client = Client::connect(&self.at.bootstrap)?;
+        let mut client = self.at.client()?;
         let cluster = Cluster::ask(&mut client)?;
         let text = match self.output {
             Output::Json => cluster::json(&cluster),
@@ -127,7 +127,7 @@ const REMOVE: Wish = Wish {
 
 impl Change {
     fn run(self, wish: &Wish) -> anyhow::Result<()> {
-        let mut client = Client::connect(&self.at.bootstrap)?;
+        let mut client = self.at.client()?;
         let before = Cluster::ask(&mut client)?;
         let known = || before.nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>().join(", ");
         ensure!(
@@ -151,7 +151,7 @@ impl Change {
             let left = match Cluster::ask(client) {
                 Ok(cluster) => Some((wish.left)(&cluster, self.node)).filter(|_| cluster.no_quorum.is_none()),
                 // The node that was asked may be the one that goes.
-                Err(_) => Client::connect(&self.at.bootstrap).map(|fresh| *client = fresh).map_or(None, |()| None),
+                Err(_) => self.at.client().map(|fresh| *client = fresh).map_or(None, |()| None),
             };
             if let Some(left) = left {
                 progress.show(&format!("node {} {}: {left} {} left", self.node, wish.doing, wish.unit), left == 0);

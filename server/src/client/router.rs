@@ -267,7 +267,8 @@ impl Router {
 
 const UNKNOWN_TOPIC: i16 = 3;
 
-fn first_of(bootstrap: &str) -> Result<Client, AskError> {
+/// Connects to the first of `HOST:PORT,…` that answers.
+pub fn first_of(bootstrap: &str) -> Result<Client, AskError> {
     let mut last = None;
     for address in bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty()) {
         match Client::connect(address) {
