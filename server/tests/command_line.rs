@@ -193,6 +193,29 @@ fn records_come_back_with_keys_headers_and_times_and_go_round_as_json() {
 }
 
 #[test]
+fn a_line_that_is_wrong_is_told_with_the_true_number_of_records_before_it() {
+    let node = Node::start();
+    node.ok(&["topic", "create", "t"]);
+    let many = "k:v\n".repeat(5000) + "nope\n";
+    let json = "{\"value\":\"a\"}\n";
+    let mut all = 0;
+    for (arguments, input, good) in [
+        (&["-i", "json"][..], format!("{json}nope\n"), 1),
+        (&["-i", "json", "--keep-partitions"], format!("{json}{json}{{\"value\":\"a\",\"partition\":7}}\n"), 2),
+        (&["--key-separator", ":"], many, 5000),
+        (&["--key-separator", ":"], "nope\nk:v\n".to_owned(), 0),
+    ] {
+        let output = node.run(&[&["produce", "t"], arguments].concat(), &input);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let told = format!("line {} of stdin; written before it: {good} record", good + 1);
+        assert!(error.contains(&told), "{error}");
+        all += good;
+        assert_eq!(lines(&node.ok(&["consume", "t"])).len(), all);
+    }
+}
+
+#[test]
 fn a_follower_sees_what_is_written_later_and_ends_in_order_at_ctrl_c() {
     let node = Node::start();
     node.ok(&["produce", "live", "early"]);

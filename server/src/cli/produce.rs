@@ -8,7 +8,7 @@ use std::io::BufRead;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use model::batch::Codec;
@@ -17,6 +17,7 @@ use super::at::{self, At};
 use super::show::{Output, Progress, counted, print, print_json};
 use super::{record, seed, time};
 use crate::client::produce::{Acks, NewRecord, Producer, Written};
+use crate::client::refused::AskError;
 use crate::client::router::Router;
 
 /// Lines that were read and are not sent yet.
@@ -140,7 +141,7 @@ impl Produce {
                 producer.add(&mut router, &self.dressed(record))?.iter().for_each(|written| tally.add(written));
             }
         }
-        producer.flush(&mut router)?.iter().for_each(|written| tally.add(written));
+        producer.flush(&mut router, |written| tally.add(written))?;
         self.report(&tally)
     }
 
@@ -178,35 +179,35 @@ impl Produce {
         let mut number = 0_u64;
         loop {
             let line = match lines.recv_timeout(LINGER) {
-                Ok(line) => line?,
+                Ok(line) => line,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 // Whoever writes takes its time: what came is not to wait for it.
                 Err(RecvTimeoutError::Timeout) => {
-                    producer.flush(router)?.iter().for_each(|written| tally.add(written));
+                    producer.flush(router, |written| tally.add(written))?;
                     match lines.recv() {
-                        Ok(line) => line?,
+                        Ok(line) => line,
                         Err(_) => return Ok(()),
                     }
                 }
             };
             number += 1;
-            if self.input == Input::Json && line.iter().all(u8::is_ascii_whitespace) {
+            if self.input == Input::Json && line.as_ref().is_ok_and(|line| line.iter().all(u8::is_ascii_whitespace)) {
                 continue;
             }
-            let record = self.of_line(&line).with_context(|| {
-                let before = tally.records();
-                format!("line {number} of stdin; {before} records before it were written")
-            });
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => {
-                    producer.flush(router)?;
-                    return Err(error);
-                }
+            let added = match line.and_then(|line| self.of_line(&line)) {
+                Ok(record) => producer.add(router, &self.dressed(record)),
+                Err(wrong) => return Err(stopped(wrong, number, router, producer, tally)),
             };
-            if let Some(written) = producer.add(router, &self.dressed(record))? {
-                tally.add(&written);
-                progress.show(&format!("{} records written", tally.records()), false);
+            match added {
+                Ok(None) => {}
+                Ok(Some(written)) => {
+                    tally.add(&written);
+                    progress.show(&format!("{} records written", tally.records()), false);
+                }
+                Err(wrong @ AskError::NoPartition { .. }) => {
+                    return Err(stopped(wrong.into(), number, router, producer, tally));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -219,6 +220,24 @@ impl Produce {
                 record::from_json(text, time::now_ms(), self.keep_partitions)
             }
         }
+    }
+}
+
+/// What is told of a line that cannot be written, once what was taken before it is.
+fn stopped(
+    wrong: anyhow::Error,
+    number: u64,
+    router: &mut Router,
+    producer: &mut Producer,
+    tally: &mut Tally,
+) -> anyhow::Error {
+    let flushed = producer.flush(router, |written| tally.add(written));
+    let before = counted(usize::try_from(tally.records()).unwrap_or(usize::MAX), "record");
+    match flushed {
+        Ok(()) => wrong.context(format!("line {number} of stdin; written before it: {before}")),
+        Err(error) => anyhow!(error).context(format!(
+            "line {number} of stdin: {wrong:#}; written before it: {before}, and then writing failed"
+        )),
     }
 }
 

@@ -108,10 +108,12 @@ impl Producer {
         self.write(router, partition, builder).map(Some)
     }
 
-    /// Writes what is left.
-    pub fn flush(&mut self, router: &mut Router) -> Result<Vec<Written>, AskError> {
-        let open = std::mem::take(&mut self.open);
-        open.into_iter().map(|(partition, builder)| self.write(router, partition, builder)).collect()
+    /// Writes what is left; tells `written` of each batch as soon as it is, so that those before an error are known.
+    pub fn flush(&mut self, router: &mut Router, mut written: impl FnMut(&Written)) -> Result<(), AskError> {
+        while let Some((partition, builder)) = self.open.pop_first() {
+            written(&self.write(router, partition, builder)?);
+        }
+        Ok(())
     }
 
     fn partition_of(&self, record: &NewRecord) -> Result<i32, AskError> {
