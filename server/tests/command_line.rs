@@ -216,6 +216,16 @@ fn a_line_that_is_wrong_is_told_with_the_true_number_of_records_before_it() {
 }
 
 #[test]
+fn the_only_node_is_not_drained_in_vain() {
+    let node = Node::start();
+    for verb in ["drain", "decommission"] {
+        let error = node.fails(&["node", verb, "1"], 1);
+        assert!(error.contains("node 1 is the only one") && error.contains("start another node"), "{error}");
+    }
+    assert_eq!(node.json(&["node", "list", "-o", "json"])["nodes"][0]["duty"], "full");
+}
+
+#[test]
 fn a_follower_sees_what_is_written_later_and_ends_in_order_at_ctrl_c() {
     let node = Node::start();
     node.ok(&["produce", "live", "early"]);

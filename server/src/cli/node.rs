@@ -83,6 +83,8 @@ impl List {
 /// One kind of wish: what is said to the cluster, and when it is fulfilled.
 struct Wish {
     duty: &'static str,
+    /// Others have to take over what the node has.
+    hands_over: bool,
     /// What is still to be done; 0: nothing.
     left: fn(&Cluster, i32) -> usize,
     /// What is left, after its number.
@@ -93,6 +95,7 @@ struct Wish {
 
 const ADD: Wish = Wish {
     duty: "joining",
+    hands_over: false,
     left: |cluster, node| {
         cluster.node(node).map_or(2, |node| usize::from(node.fenced) + usize::from(node.duty == "joining"))
     },
@@ -103,6 +106,7 @@ const ADD: Wish = Wish {
 
 const DRAIN: Wish = Wish {
     duty: "drained",
+    hands_over: true,
     left: |cluster, node| cluster.node(node).map_or(0, |node| node.leaders),
     unit: "leaderships",
     doing: "is being drained",
@@ -111,6 +115,7 @@ const DRAIN: Wish = Wish {
 
 const DECOMMISSION: Wish = Wish {
     duty: "leaving",
+    hands_over: true,
     left: |cluster, node| cluster.node(node).map_or(0, |node| node.replicas + node.leaders + usize::from(node.votes)),
     unit: "leaderships, replicas and votes",
     doing: "is being decommissioned",
@@ -119,11 +124,23 @@ const DECOMMISSION: Wish = Wish {
 
 const REMOVE: Wish = Wish {
     duty: "removed",
+    hands_over: false,
     left: |cluster, node| usize::from(cluster.node(node).is_some()),
     unit: "registrations",
     doing: "is being removed",
     done: "is forgotten",
 };
+
+/// Refuses at once what would be waited for in vain.
+fn ensure_heir(cluster: &Cluster, node: i32) -> anyhow::Result<()> {
+    let others = || cluster.nodes.iter().filter(|other| other.id != node);
+    ensure!(others().next().is_some(), "node {node} is the only one: nobody could take over; start another node first");
+    ensure!(
+        others().any(|other| !other.fenced),
+        "no node but {node} is alive: nobody could take over; start another node first"
+    );
+    Ok(())
+}
 
 impl Change {
     fn run(self, wish: &Wish) -> anyhow::Result<()> {
@@ -136,6 +153,9 @@ impl Change {
             self.node,
             known()
         );
+        if wish.hands_over {
+            ensure_heir(&before, self.node)?;
+        }
         cluster::set_duty(&mut client, self.node, wish.duty)?;
         if self.no_wait {
             return print(&format!("node {} {}\n", self.node, wish.doing));
@@ -192,6 +212,16 @@ mod tests {
         assert_eq!(left(&DRAIN), [0, 2, 0, 0]);
         assert_eq!(left(&DECOMMISSION), [3, 2, 0, 0]);
         assert_eq!(left(&REMOVE), [1, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_node_goes_only_where_another_one_that_lives_can_take_over() {
+        let refused = |nodes: Vec<NodeShown>| ensure_heir(&cluster_of(nodes), 1).err().map(|error| error.to_string());
+        assert_eq!(refused(vec![node(1), node(2)]), None);
+        assert_eq!(refused(vec![NodeShown { fenced: true, ..node(1) }, node(2)]), None, "a dead node may go");
+        assert!(refused(vec![node(1)]).is_some_and(|told| told.contains("node 1 is the only one")));
+        let dead = NodeShown { fenced: true, ..node(2) };
+        assert!(refused(vec![node(1), dead]).is_some_and(|told| told.contains("no node but 1 is alive")));
     }
 
     #[test]
