@@ -14,7 +14,7 @@ use replication::metadata::BrokerConfig;
 use replication::metadata::record::LEVEL;
 use storage::disk::{Disk, DiskError};
 use storage::log::Log;
-use storage::{Look, Options, Recovered, Store};
+use storage::{Look, Options, Recovered, Store, WAY_OUT};
 
 use crate::birth;
 use crate::clean::Cleaner;
@@ -33,11 +33,11 @@ use crate::peer::{Founder, Founding, Hello, HelloError, Peers, peer_address};
 pub enum OpenError {
     #[error(transparent)]
     Storage(#[from] storage::OpenError),
-    #[error(transparent)]
+    #[error("{0}{way_out}", way_out = .0.way_out())]
     Metadata(#[from] ControllerOpenError),
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error("the note of the cluster that this directory belongs to cannot be read: {0}")]
+    #[error("the note of the cluster that this directory belongs to cannot be read: {0}; {WAY_OUT}")]
     Founding(#[from] HelloError),
 }
 
@@ -168,4 +168,27 @@ fn group_config(statics: &BrokerConfig) -> GroupConfig {
     };
     config.initial_rebalance_delay = std::time::Duration::from_millis(statics.group_initial_rebalance_delay_ms);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use replication::controller::ControllerError;
+    use replication::controller::raft_node::RaftError;
+
+    use super::*;
+
+    fn refusal(error: RaftError) -> String {
+        OpenError::Metadata(ControllerOpenError::Controller(ControllerError::Raft(error))).to_string()
+    }
+
+    #[test]
+    fn a_metadata_log_that_cannot_be_used_says_what_can_be_done_and_another_nodes_is_not_to_be_emptied() {
+        let lost = refusal(RaftError::Lost { last: 3, commit: 7 });
+        assert!(lost.starts_with("the metadata log ends at 3, but 7 entries were committed; "), "{lost}");
+        assert!(lost.contains("from a copy") && lost.contains("empty the directory"), "{lost}");
+        let new = refusal(RaftError::TooNew { what: "snapshot", got: 9 });
+        assert!(new.contains("start the version of weir that wrote it") && !new.contains("empty"), "{new}");
+        let other = refusal(RaftError::OtherNode { stored: model::NodeId(1), given: model::NodeId(2) });
+        assert!(!other.contains("empty"), "{other}");
+    }
 }

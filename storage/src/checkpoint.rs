@@ -111,7 +111,9 @@ pub struct Checkpoint {
 pub enum CheckpointError {
     #[error("the file is no checkpoint")]
     Magic,
-    #[error("checkpoint version {version} is newer than {VERSION}")]
+    #[error(
+        "checkpoint version {version} is newer than {VERSION}: start the version of weir that wrote it, or else it is damaged"
+    )]
     Version { version: u32 },
     #[error("checkpoint crc is {stored:#010x}, its bytes give {computed:#010x}")]
     Crc { stored: u32, computed: u32 },

@@ -30,7 +30,7 @@ pub use journal::entry::{Entry, LogChange, LogEntry, Unit};
 pub use journal::{Durable, Group, GroupPart, Journal, JournalFull};
 pub use log::{Log, LogConfig};
 pub use reader::{Read, ReadError, ReadPlan};
-pub use recovery::{Judge, Look, OpenError, Recovered, RecoveredLog};
+pub use recovery::{Judge, Look, OpenError, Recovered, RecoveredLog, WAY_OUT};
 pub use store::{Options, Store};
 pub use time_reader::{TimeFound, TimePlan, TimeTarget};
 

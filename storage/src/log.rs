@@ -410,6 +410,13 @@ impl Log {
         self.name_of(base).path(Path::new(&*self.folder), FileKind::Data)
     }
 
+    /// Whether a file of `data_file` is this log's still, and reaches beyond a byte.
+    pub fn has_data_file(&self, base: Offset, file: &Path, at: u64) -> bool {
+        let found = self.segments.binary_search_by_key(&base, |segment| segment.facts.base);
+        let reaches = found.is_ok_and(|found| at < u64::from(self.segments[found].facts.size));
+        reaches && self.data_file(base) == file
+    }
+
     fn name_of(&self, base: Offset) -> SegmentName {
         let at = self.segments.binary_search_by_key(&base, |segment| segment.facts.base);
         at.map_or(SegmentName::first(base), |at| self.segments[at].facts.name())

@@ -92,15 +92,22 @@ pub enum Damage {
     Direct { segment: Offset, at: u32, first: Offset, end: Offset },
 }
 
+/// What whoever runs the node can do about a data directory that is not whole.
+pub const WAY_OUT: &str = "put back what is missing or damaged from a copy; where other nodes have all that this one holds, empty the \
+                           directory and start it with the same node id and --join: it fetches everything again; with neither, what it \
+                           held is lost";
+
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error("{dir}: this directory holds the data of another program ({found}); nothing was changed")]
+    #[error(
+        "{dir}: this directory holds the data of another program ({found}); nothing was changed: give weir one of its own with --data-dir"
+    )]
     Foreign { dir: PathBuf, found: String },
     #[error("{dir}: written by a newer weir (version {version}, known {known}); nothing was changed")]
     Newer { dir: PathBuf, version: u32, known: u32 },
-    #[error("{dir}: meta.properties cannot be read: {what}")]
+    #[error("{dir}/meta.properties: {what}; nothing was changed: {WAY_OUT}")]
     Meta { dir: PathBuf, what: &'static str },
     #[error(
         "{path}: directory.id={directory} was changed: its checksum is {stored}, these bytes give {computed}; under another id the \
@@ -112,13 +119,15 @@ pub enum OpenError {
          empty the directory to start as a new one"
     )]
     NoIdentity { path: PathBuf, dir: PathBuf },
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}; nothing was changed: {WAY_OUT}")]
     Checkpoint { path: PathBuf, error: CheckpointError },
-    #[error("{path}: the checkpoint is missing")]
+    #[error("{path}: the checkpoint is missing; nothing was changed: {WAY_OUT}")]
     NoCheckpoint { path: PathBuf },
-    #[error("{path}: the journal is missing; after a crash it holds what the segments do not have yet")]
+    #[error(
+        "{path}: the journal is missing; after a crash it holds what the segments do not have yet; nothing was changed: {WAY_OUT}"
+    )]
     NoJournal { path: PathBuf },
-    #[error("{count} logs are damaged and this node has the only copy; nothing was given up: {first}")]
+    #[error("{} damaged, and by what is on this disk nobody else has what was in {}: {first}; nothing was given up: {WAY_OUT}", logs_are(*count), them(*count))]
     Damaged { count: usize, first: String },
     #[error(transparent)]
     Lost(#[from] LostNoteError),
@@ -128,12 +137,24 @@ pub enum OpenError {
          remove {path}, which starts without what the file held if it was the newest one"
     )]
     JournalFile { file: PathBuf, has: u64, says: u64, path: PathBuf },
-    #[error("journal group {missing} is damaged, but group {known} was durable")]
+    #[error(
+        "group {missing} of the journal (.weir/journal) is damaged, but group {known} was durable; nothing was changed: {WAY_OUT}"
+    )]
     Journal { missing: u64, known: u64 },
-    #[error("{path}: {has} groups of logs that could not be written, the checkpoint says {says}")]
+    #[error(
+        "{path}: {has} groups of logs that could not be written, the checkpoint says {says}; nothing was changed: {WAY_OUT}"
+    )]
     Carried { path: PathBuf, has: usize, says: usize },
-    #[error("journal group {sequence} cannot be read: {error}")]
+    #[error("group {sequence} of the journal (.weir/journal) cannot be read: {error}; nothing was changed: {WAY_OUT}")]
     Entry { sequence: u64, error: EntryError },
+}
+
+fn logs_are(count: usize) -> String {
+    if count == 1 { "1 log is".to_owned() } else { format!("{count} logs are") }
+}
+
+fn them(count: usize) -> &'static str {
+    if count == 1 { "it" } else { "them" }
 }
 
 impl Store {

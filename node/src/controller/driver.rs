@@ -14,14 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{LogId, NodeId, Now, Offset, TopicPartition};
 use replication::controller::features;
-use replication::controller::raft_node::Persist;
+use replication::controller::raft_node::{Persist, RaftError};
 use replication::controller::{Controller, ControllerError, ControllerOptions, Output, Random, Recovered};
 use replication::metadata::{Fact, Image, Incarnation, NodeInfo};
 use storage::disk::{Disk, DiskError, Step};
 use storage::durable;
 use storage::log::{Log, LogConfig};
 use storage::store::METADATA_FOLDER;
-use storage::{Entry, Store, Unit};
+use storage::{Entry, Store, Unit, WAY_OUT};
 
 use super::asks::Asks;
 use super::contacts::Contacts;
@@ -57,6 +57,27 @@ pub enum ControllerOpenError {
     Snapshot(#[from] DiskError),
     #[error(transparent)]
     Controller(#[from] ControllerError),
+}
+
+impl ControllerOpenError {
+    /// What whoever runs the node can do, where the error itself does not say it: with what stands before it.
+    pub(crate) fn way_out(&self) -> String {
+        match self {
+            Self::Entries(_)
+            | Self::Controller(ControllerError::Record { .. } | ControllerError::Snapshot(_))
+            | Self::Controller(ControllerError::Raft(
+                RaftError::Damaged { .. } | RaftError::Gap { .. } | RaftError::Lost { .. },
+            )) => format!("; {WAY_OUT}"),
+            Self::Controller(ControllerError::Raft(RaftError::TooNew { .. })) => {
+                "; start the version of weir that wrote it".to_owned()
+            }
+            Self::Snapshot(_)
+            | Self::Controller(
+                ControllerError::Raft(RaftError::OtherNode { .. } | RaftError::Refused(_))
+                | ControllerError::Level { .. },
+            ) => String::new(),
+        }
+    }
 }
 
 /// What a start needs of the rest of the node.

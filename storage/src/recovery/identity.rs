@@ -20,6 +20,8 @@ use crate::durable;
 const VERSION: u32 = 1;
 /// What a new directory may hold already: the lock file of earlier versions, what an interrupted start left, what a file system puts there.
 const ALLOWED: [&str; 4] = [".lock", ".weir", "meta.tmp", "lost+found"];
+/// One of these is in every `meta.properties` of Kafka.
+const OF_KAFKA: [&str; 4] = ["version", "cluster.id", "node.id", "broker.id"];
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What `meta.properties` says.
@@ -42,7 +44,13 @@ pub(super) fn read(disk: &dyn Disk, root: &Path) -> Result<Option<Identity>, Ope
         text.lines().find_map(of)
     };
     let Some(version) = value("weir.version") else {
-        return Err(OpenError::Foreign { dir: root.into(), found: "meta.properties of Kafka".into() });
+        if OF_KAFKA.iter().any(|key| value(key).is_some()) {
+            return Err(OpenError::Foreign { dir: root.into(), found: "meta.properties of Kafka".into() });
+        }
+        // What a power cut leaves of a file may also be zeros.
+        let is_empty = text.chars().all(|char| char == '\0' || char.is_whitespace());
+        let what = if is_empty { "the file is empty" } else { "weir.version is missing" };
+        return Err(OpenError::Meta { dir: root.into(), what });
     };
     let version: u32 =
         version.parse().map_err(|_| OpenError::Meta { dir: root.into(), what: "weir.version is no number" })?;

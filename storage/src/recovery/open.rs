@@ -60,8 +60,9 @@ pub(super) fn open(
     let settled = settle_all(&*disk, root, &checkpoint, state, &mut report)?;
     let salt = next_salt(checkpoint.salt, options.salt);
     let store = Store::new(Arc::clone(&shared), known.map_or(options.directory_id, |known| known.id));
-    let Settled { all, kept, damaged, notes, operations } = settled;
-    let known_logs = all.iter().map(|settled| settled.log.clone()).chain(kept).collect();
+    let Settled { all, kept, damaged, mut damaged_folders, notes, operations } = settled;
+    let known_logs: Vec<_> = all.iter().map(|settled| settled.log.clone()).chain(kept).collect();
+    damaged_folders.extend(known_logs.iter().map(|log| (log.id, log.folder.clone())));
     let mut next = Checkpoint { salt, from_sequence: 1, operations, notes, logs: known_logs, ..Checkpoint::default() };
     let (logs, damaged) = open_logs(&*disk, &shared, all, damaged)?;
     let mut lost = lost::read(&next.notes)?;
@@ -69,7 +70,7 @@ pub(super) fn open(
         let metadata = logs.get(&LogId::METADATA).map(|found| &found.log);
         let look = Look { store: &store, metadata, notes: &next.notes, damaged: &damaged };
         let elsewhere = judge.map(|judge| judge(&look)).unwrap_or_default();
-        give_up(&mut next, &damaged, &elsewhere, &mut lost)?;
+        give_up(&mut next, &damaged, &damaged_folders, &elsewhere, &mut lost)?;
     }
     let files = prepare_journal(&*disk, root, !damaged.is_empty())?;
     run(&*disk, &Manifest::new([salt, checkpoint.salt], &files).steps(&*disk, root))?;
@@ -89,10 +90,11 @@ pub(super) fn open(
 fn give_up(
     next: &mut Checkpoint,
     damaged: &BTreeMap<LogId, Damage>,
+    folders: &BTreeMap<LogId, String>,
     elsewhere: &BTreeSet<LogId>,
     lost: &mut BTreeSet<LogId>,
 ) -> Result<(), OpenError> {
-    let folder = |id: &LogId| next.logs.iter().find(|log| log.id == *id).map_or("", |log| &*log.folder);
+    let folder = |id: &LogId| folders.get(id).map_or("", String::as_str);
     refuse(damaged.iter().filter(|(id, _)| !elsewhere.contains(id)).map(|(id, damage)| (folder(id), damage)))?;
     for (id, damage) in damaged {
         tracing::error!(log = %id, folder = folder(id), %damage, "a damaged log is given up: other nodes have what it held");
@@ -105,12 +107,15 @@ fn give_up(
 
 /// An error that names damaged logs by their folders, if there are any.
 fn refuse<'a>(damaged: impl Iterator<Item = (&'a str, &'a Damage)>) -> Result<(), OpenError> {
-    const NAMED_MAX: usize = 8;
-    let all: Vec<String> = damaged.map(|(folder, damage)| format!("{folder}: {damage}")).collect();
-    match all.get(..all.len().min(NAMED_MAX)) {
-        None | Some([]) => Ok(()),
-        Some(first) => Err(OpenError::Damaged { count: all.len(), first: first.join("; ") }),
+    const NAMED_MAX: usize = 5;
+    let name = |folder: &'a str| if folder == METADATA_FOLDER { "the metadata log" } else { folder };
+    let all: Vec<String> = damaged.map(|(folder, damage)| format!("{}: {damage}", name(folder))).collect();
+    let (count, more) = (all.len(), all.len().saturating_sub(NAMED_MAX));
+    let mut first = all.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        first.push_str(&format!("; and {more} more"));
     }
+    if count == 0 { Ok(()) } else { Err(OpenError::Damaged { count, first }) }
 }
 
 type OpenedLogs = BTreeMap<LogId, RecoveredLog>;

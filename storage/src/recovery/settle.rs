@@ -31,6 +31,8 @@ pub(super) struct Settled {
     /// Logs that are damaged, as the checkpoint had them.
     pub(super) kept: Vec<LogCheckpoint>,
     pub(super) damaged: BTreeMap<LogId, Damage>,
+    /// Their folders: one that was made since is in no checkpoint.
+    pub(super) damaged_folders: BTreeMap<LogId, String>,
     pub(super) notes: BTreeMap<String, bytes::Bytes>,
     pub(super) operations: u64,
 }
@@ -80,6 +82,7 @@ pub(super) fn settle_all(
             None => sound.push((layout, batches)),
             Some(damage) => {
                 settled.damaged.insert(id, damage);
+                settled.damaged_folders.insert(id, layout.log.folder);
                 settled.kept.extend(checkpoint.logs.iter().find(|log| log.id == id).cloned());
             }
         }

@@ -162,6 +162,7 @@ fn a_damaged_checkpoint_is_an_error_at_every_byte() {
         std::fs::write(&path, &good[..at]).unwrap();
         assert!(matches!(try_open(&root), Err(OpenError::Checkpoint { .. })), "cut at {at}");
     }
+    check_says_the_way_out(&root);
     std::fs::write(&path, &good).unwrap();
     assert_eq!(open(&root).read_all(1).len(), 1);
 }
@@ -179,6 +180,7 @@ fn a_missing_or_cut_journal_is_an_error_unless_the_stop_was_clean() {
         std::fs::write(&file, &good[..len]).unwrap();
         assert!(matches!(try_open(&root), Err(OpenError::NoJournal { .. })), "cut to {len}");
     }
+    check_says_the_way_out(&root);
     std::fs::write(&file, &good).unwrap();
     let mut node = open(&root);
     assert_eq!(node.read_all(1).len(), 1);
@@ -203,6 +205,57 @@ fn a_directory_of_kafka_or_of_a_newer_weir_is_refused_untouched() {
     let (_dir, root) = temp();
     std::fs::create_dir_all(root.join("photos")).unwrap();
     assert!(matches!(try_open(&root), Err(OpenError::Foreign { .. })));
+}
+
+/// Whoever reads why a start was refused also reads what can be done.
+fn check_says_the_way_out(root: &std::path::Path) {
+    let error = try_open(root).map(drop).unwrap_err().to_string();
+    for words in ["from a copy", "where other nodes have", "empty the directory"] {
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn an_identity_that_is_empty_is_called_so_and_not_taken_for_that_of_another_program() {
+    for text in ["", "\n", "\0\0\0\0", "directory.id=07070707070707070707070707070707\n"] {
+        let (_dir, root) = temp();
+        crashed_with_one_record(&root);
+        std::fs::write(root.join("meta.properties"), text).unwrap();
+        let error = try_open(&root).map(drop).unwrap_err();
+        let what = if text.starts_with('d') { "weir.version is missing" } else { "the file is empty" };
+        assert!(matches!(&error, OpenError::Meta { .. }) && error.to_string().contains(what), "{text:?}: {error}");
+        check_says_the_way_out(&root);
+    }
+}
+
+#[test]
+fn damaged_logs_are_counted_in_words_and_the_first_of_them_named_also_those_of_no_checkpoint() {
+    for count in [1u8, 2, 7] {
+        let (_dir, root) = temp();
+        let mut node = open(&root);
+        for topic in 1..=count {
+            node.create(topic, &Arc::default());
+            node.push(topic, 300_000);
+        }
+        node.commit();
+        // What follows says that these were durable; no checkpoint has the logs.
+        node.put(Entry::Note { key: "behind".into(), value: "1".into() });
+        node.commit();
+        drop(node);
+        for topic in 1..=count {
+            std::fs::remove_file(file_path(&root.join(folder(topic)), Offset::ZERO, FileKind::Data)).unwrap();
+        }
+        let judge = |_: &crate::Look<'_>| BTreeSet::new();
+        let options = Options { salt: 42, directory_id: [7; 16], only_copy: true };
+        let opened = Store::open_judged(Arc::new(RealDisk::new(&root, 64)), &root, options, Some(&judge));
+        let error = opened.map(drop).unwrap_err().to_string();
+        let words = if count == 1 { "1 log is damaged".to_owned() } else { format!("{count} logs are damaged") };
+        assert!(error.starts_with(&words), "{error}");
+        for topic in 1..=count.min(5) {
+            assert!(error.contains(&format!("t{topic}-0: the journal says")), "{error}");
+        }
+        assert_eq!(error.contains("; and 2 more"), count == 7, "{error}");
+    }
 }
 
 #[test]
