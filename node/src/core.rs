@@ -118,6 +118,11 @@ pub(crate) enum Inward {
 }
 
 impl Core {
+    /// Bytes of clients that were let in and that may not be in files yet.
+    pub(crate) fn owed_bytes(&self) -> u64 {
+        self.memory.unwritten_bytes().saturating_add(self.budget.append_bytes())
+    }
+
     pub(crate) fn new(config: NodeConfig, disk: Arc<dyn Disk>, journal: Journal) -> Core {
         let limits = config.limits;
         Core {

@@ -32,4 +32,4 @@ pub use coordinator::partition_of;
 pub use node::{Node, NodeStats, PartitionStatus};
 pub use open::OpenError;
 pub use replica::{ReadDone, ReadWork};
-pub use status::{DiskSpace, KnownProducer};
+pub use status::{DiskSpace, KnownProducer, LogTrouble};

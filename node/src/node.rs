@@ -28,6 +28,7 @@ use crate::core::{Core, Inward, Pending};
 use crate::departed::Departed;
 use crate::effects::{Effect, Effects, ReplyTo};
 use crate::group_log::GroupLogs;
+use crate::partition::handle::Partition;
 use crate::peer::Peers;
 use crate::requests::{Answer, NewTopic, TopicRef};
 
@@ -60,6 +61,8 @@ pub struct Node {
 pub struct NodeStats {
     pub partitions: u64,
     pub partitions_offline: u64,
+    /// Those in use in which a read met bytes that are not what was written, and that are there still.
+    pub partitions_damaged: u64,
     pub groups: u64,
     pub append_bytes_in_flight: u64,
     pub tail_bytes_unwritten: u64,
@@ -404,6 +407,10 @@ impl Node {
     pub fn stats(&self) -> NodeStats {
         let all = self.core.table.all();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let is_damaged = |partition: &&Arc<Partition>| {
+            let published = &partition.published;
+            !published.is_failed() && published.has_met_damage() && partition.lock().damage().is_some()
+        };
         let writing = self.core.commit.writing();
         let (used, groups) = (writing.journal.used_bytes(), writing.journal.durable());
         drop(writing);
@@ -412,6 +419,7 @@ impl Node {
         NodeStats {
             partitions: count(all.len()),
             partitions_offline: count(all.iter().filter(|partition| partition.published.is_failed()).count()),
+            partitions_damaged: count(all.iter().filter(is_damaged).count()),
             groups: count(self.coordinators.group_count()),
             append_bytes_in_flight: self.core.budget.append_bytes(),
             tail_bytes_unwritten: self.core.memory.unwritten_bytes(),

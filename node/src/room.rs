@@ -31,6 +31,10 @@ pub(crate) struct Room {
     left: AtomicU64,
     /// When the next append reads again, in nanoseconds of `Now::mono`.
     read_at: AtomicU64,
+    /// The largest append that was refused since there was room for it.
+    refused: AtomicU64,
+    /// Until then a write that found the disk full is not tried again, in nanoseconds of `Now::mono`.
+    full_until: AtomicU64,
     ballast_bytes: u64,
     ballast: Mutex<Ballast>,
 }
@@ -61,6 +65,8 @@ impl Room {
             free: AtomicU64::default(),
             left: AtomicU64::default(),
             read_at: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            full_until: AtomicU64::default(),
             ballast_bytes: if size == u64::MAX { 0 } else { BALLAST_BYTES_MAX.min(size / 16) },
             ballast: Mutex::new(Ballast::None { try_at: Duration::ZERO }),
         };
@@ -80,11 +86,23 @@ impl Room {
             }
         }
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.map(drop).map_err(|_| NoRoom {
-            asked: bytes,
-            free: self.free.load(Ordering::Relaxed),
-            reserve: self.reserve,
+        taken.map(drop).map_err(|_| {
+            self.refused.fetch_max(bytes, Ordering::Relaxed);
+            NoRoom { asked: bytes, free: self.free.load(Ordering::Relaxed), reserve: self.reserve }
         })
+    }
+
+    /// What is kept free of appends.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.reserve
+    }
+
+    /// Whether clients are refused: what is `free` now leaves nothing above the reserve, or less than the last of them wanted, or a
+    /// write has just found the disk full. `owed` as in `take`.
+    pub(crate) fn refuses(&self, now: Now, free: u64, owed: u64) -> bool {
+        let room = free.saturating_sub(self.reserve).saturating_sub(owed);
+        let found_full = nanos(now.mono) < self.full_until.load(Ordering::Relaxed);
+        found_full || room < self.refused.load(Ordering::Relaxed).max(1)
     }
 
     /// Takes room for another file of the journal, if that leaves the reserve alone.
@@ -99,7 +117,9 @@ impl Room {
 
     /// A write found the disk full: nothing is let in before the next reading.
     pub(crate) fn found_full(&self, now: Now) {
-        self.read_at.store(nanos(now.mono.saturating_add(FULL_RETRY)), Ordering::Relaxed);
+        let until = nanos(now.mono.saturating_add(FULL_RETRY));
+        self.read_at.store(until, Ordering::Relaxed);
+        self.full_until.store(until, Ordering::Relaxed);
         self.left.store(0, Ordering::Relaxed);
     }
 
@@ -150,7 +170,11 @@ impl Room {
         // A file system that does not tell stops nobody: its writes will say when it is full.
         let free = disk.free_bytes().unwrap_or(u64::MAX);
         self.free.store(free, Ordering::Relaxed);
-        self.left.store(free.saturating_sub(self.reserve).saturating_sub(owed), Ordering::Relaxed);
+        let left = free.saturating_sub(self.reserve).saturating_sub(owed);
+        self.left.store(left, Ordering::Relaxed);
+        let has_room = |refused: u64| (refused <= left).then_some(0);
+        // Where it has none, what was refused stays.
+        let _still_refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room);
     }
 }
 

@@ -70,7 +70,7 @@ impl Node {
             return Some(AppendError::Busy { limit: self.core.budget.limits().append_bytes });
         }
         let core = &self.core;
-        let owed = core.memory.unwritten_bytes().saturating_add(core.budget.append_bytes());
+        let owed = core.owed_bytes();
         if let Err(over) = core.budget.take_append(bytes) {
             return Some(AppendError::Busy { limit: over.limit });
         }

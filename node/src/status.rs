@@ -1,8 +1,10 @@
-//! What a node says of its data directory and of the producers it knows, to those who administrate it. Owns nothing.
+//! What a node says of its data directory, of what is wrong with its logs and of the producers it knows, to those who administrate it.
+//! Owns nothing.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use model::TopicPartition;
+use model::{Now, TopicPartition};
 pub use replication::partition::producers::KnownProducer;
 
 use crate::node::Node;
@@ -12,9 +14,47 @@ use crate::node::Node;
 pub struct DiskSpace {
     pub total_bytes: u64,
     pub free_bytes: u64,
+    /// What is kept free of clients' appends, for all else that must go on.
+    pub reserve_bytes: u64,
+    /// Clients' appends are refused for want of room.
+    pub refuses_appends: bool,
+}
+
+/// What is wrong with a log on this disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogTrouble {
+    /// It cannot be used before the next start.
+    Offline { reason: String },
+    /// A read met bytes that are not what was written: these are not served, all else is.
+    Damaged { file: PathBuf, at: u64 },
+}
+
+impl fmt::Display for LogTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogTrouble::Offline { reason } => f.write_str(reason),
+            LogTrouble::Damaged { file, at } => write!(f, "{} at byte {at}", file.display()),
+        }
+    }
 }
 
 impl Node {
+    /// `None`: nothing that is known, or the partition is not on this node.
+    pub fn log_trouble(&self, partition: TopicPartition) -> Option<LogTrouble> {
+        let partition = self.core.table.get(partition)?;
+        if partition.published.is_failed() {
+            let state = partition.lock();
+            let reason = state.replica.failure().unwrap_or("it cannot be used").to_owned();
+            return Some(LogTrouble::Offline { reason });
+        }
+        if !partition.published.has_met_damage() {
+            return None;
+        }
+        let state = partition.lock();
+        let (file, at) = state.damage()?;
+        Some(LogTrouble::Damaged { file: self.core.config.data_dir.join(file), at })
+    }
+
     pub fn data_dir(&self) -> &Path {
         &self.core.config.data_dir
     }
@@ -25,8 +65,11 @@ impl Node {
     }
 
     /// A system call. `None`: the file system does not say.
-    pub fn disk_space(&self) -> Option<DiskSpace> {
-        let total_bytes = self.core.disk.size_bytes().ok()?;
-        Some(DiskSpace { total_bytes, free_bytes: self.core.disk.free_bytes().ok()? })
+    pub fn disk_space(&self, now: Now) -> Option<DiskSpace> {
+        let core = &self.core;
+        let (total_bytes, free_bytes) = (core.disk.size_bytes().ok()?, core.disk.free_bytes().ok()?);
+        let (reserve_bytes, refuses_appends) =
+            (core.room.reserve_bytes(), core.room.refuses(now, free_bytes, core.owed_bytes()));
+        Some(DiskSpace { total_bytes, free_bytes, reserve_bytes, refuses_appends })
     }
 }

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use cluster::{Cluster, name};
 use model::batch::BatchBuilder;
 use model::{PartitionIndex, TopicPartition};
-use node::requests::{Acks, Answer, AppendError, Appended, FetchLimits, FetchPart, NewTopic, Produce, ProducePart};
+use node::LogTrouble;
+use node::requests::{
+    Acks, Answer, AppendError, Appended, FetchError, FetchLimits, FetchPart, NewTopic, Produce, ProducePart,
+};
 use storage::disk::ReadMode;
 
 const THREE: [i32; 3] = [1, 2, 3];
@@ -25,16 +28,22 @@ struct Bed {
     partition: TopicPartition,
 }
 
+/// Gives the topic's first partition.
+fn create(cluster: &mut Cluster, topic: &str, partitions: u32, replicas: u16) -> TopicPartition {
+    let defaults = NewTopic::with_defaults(name(topic));
+    let new = NewTopic { partitions: Some(partitions), replication_factor: Some(replicas), ..defaults };
+    let request = cluster.ask(1, |node, now, reply, fx| node.create_topics(now, vec![new], false, reply, fx));
+    assert!(matches!(cluster.answer(request, 2_000), Answer::TopicsCreated(all) if all.iter().all(Result::is_ok)));
+    let topic = cluster.image(1).topic(&name(topic)).expect("created").id;
+    TopicPartition { topic, partition: PartitionIndex::new(0) }
+}
+
 impl Bed {
     /// Three nodes, and a topic of one partition with records that a checkpoint covers.
     fn new(replicas: u16) -> Bed {
         let mut cluster = Cluster::founded(&THREE);
-        let topic =
-            NewTopic { partitions: Some(1), replication_factor: Some(replicas), ..NewTopic::with_defaults(name("t")) };
-        let request = cluster.ask(1, |node, now, reply, fx| node.create_topics(now, vec![topic], false, reply, fx));
-        assert!(matches!(cluster.answer(request, 2_000), Answer::TopicsCreated(all) if all.iter().all(Result::is_ok)));
-        let topic = cluster.image(1).topic(&name("t")).expect("created").id;
-        let mut bed = Bed { cluster, partition: TopicPartition { topic, partition: PartitionIndex::new(0) } };
+        let partition = create(&mut cluster, "t", 1, replicas);
+        let mut bed = Bed { cluster, partition };
         bed.until_in_sync(usize::from(replicas), 2_000);
         (0..RECORDS).for_each(|sequence| bed.append(sequence));
         bed.cluster.pass(CHECKPOINT_MILLIS);
@@ -182,4 +191,68 @@ fn an_only_copy_that_is_damaged_refuses_the_start_and_is_left_as_it_is() {
     bed.until_in_sync(1, 5_000);
     bed.append(RECORDS);
     assert!(!bed.read(holder, RECORDS + 1).is_empty());
+}
+
+#[test]
+fn damage_that_a_read_meets_is_told_until_the_file_is_fetched_again() {
+    let mut bed = Bed::new(3);
+    let victim = bed.leader();
+    bed.cluster.kill(victim);
+    let segment = bed.segment(victim);
+    let mut bytes = std::fs::read(&segment).expect("it can be read");
+    *bytes.last_mut().expect("it has records") ^= 0x10;
+    std::fs::write(&segment, &bytes).expect("it can be written");
+    bed.cluster.start(victim);
+    bed.until_in_sync(3, 30_000);
+    let partition = bed.partition;
+    assert_eq!(bed.cluster.node(victim).log_trouble(partition), None, "nobody has read it");
+    let from = i64::from(RECORDS) - 1;
+    let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
+    let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower: true };
+    bed.cluster.until("a read meets it", 5_000, |cluster| {
+        let fetched = cluster.node(victim).fetch(std::slice::from_ref(&part), limits, ReadMode::Blocking);
+        matches!(fetched.parts[0].error, Some(FetchError::Corrupt { .. }))
+    });
+    let trouble = bed.cluster.node(victim).log_trouble(partition).expect("a read met it");
+    assert!(matches!(&trouble, LogTrouble::Damaged { file, at } if *file == segment && *at < bytes.len() as u64));
+    assert!(trouble.to_string().contains("t-0/00000000000000000000.log at byte "), "{trouble}");
+    assert_eq!(bed.cluster.node(victim).stats().partitions_damaged, 1);
+    for other in THREE.into_iter().filter(|node| *node != victim) {
+        assert_eq!(bed.cluster.node(other).stats().partitions_damaged, 0);
+    }
+    // The way out that the doctor names.
+    bed.cluster.kill(victim);
+    std::fs::rename(&segment, bed.cluster.dir(victim).join("away")).expect("it can be moved");
+    bed.cluster.start(victim);
+    bed.check_whole();
+    assert_eq!(bed.cluster.node(victim).stats().partitions_damaged, 0);
+}
+
+#[test]
+fn damage_at_a_leader_hands_over_that_partition_and_no_other() {
+    let mut bed = Bed::new(3);
+    let others = create(&mut bed.cluster, "u", 6, 3).topic;
+    bed.cluster.pass(CHECKPOINT_MILLIS);
+    let of_others = |bed: &Bed| {
+        let image = bed.cluster.image(1);
+        let topic = image.topic_by_id(others).expect("created");
+        topic.partitions().map(|(_, info)| info.as_ref().clone()).collect::<Vec<_>>()
+    };
+    let (victim, partition, before) = (bed.leader(), bed.partition, of_others(&bed));
+    assert!(before.iter().all(|info| info.isr.len() == 3));
+    assert!(before.iter().any(|info| info.leader.is_some_and(|leader| leader.0 == victim)));
+    let segment = bed.segment(victim);
+    let mut bytes = std::fs::read(&segment).expect("it can be read");
+    *bytes.last_mut().expect("it has records") ^= 0x10;
+    std::fs::write(&segment, &bytes).expect("it can be written");
+    let from = i64::from(RECORDS) - 1;
+    let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
+    let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower: false };
+    let fetched = bed.cluster.node(victim).fetch(&[part], limits, ReadMode::Blocking);
+    assert!(matches!(fetched.parts[0].error, Some(FetchError::Corrupt { .. })), "{:?}", fetched.parts[0].error);
+    bed.cluster.until("another leads", 5_000, |cluster| {
+        cluster.image(1).partition(partition).is_some_and(|info| info.leader.is_some_and(|leader| leader.0 != victim))
+    });
+    bed.cluster.pass(1_000);
+    assert_eq!(of_others(&bed), before);
 }

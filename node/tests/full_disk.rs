@@ -22,6 +22,10 @@ fn world_on(dir: &std::path::Path) -> (World, Arc<SmallDisk>) {
     (World::open_on(config(dir), disk, 1), small)
 }
 
+fn space(world: &World) -> node::DiskSpace {
+    world.node.disk_space(world.now).expect("this disk tells")
+}
+
 fn reason(answer: Option<Result<node::requests::Appended, AppendError>>) -> String {
     match answer {
         Some(Err(AppendError::Disk { reason })) => reason,
@@ -67,9 +71,13 @@ fn with_little_room_clients_are_refused_and_groups_metadata_deletes_and_reads_go
     world.call(|node, now, fx| node.group_coordinator(now, &group, fx));
     world.pass(Duration::from_secs(2));
 
+    assert!(!space(&world).refuses_appends);
     disk.set_free(RESERVE / 2);
+    assert!(space(&world).refuses_appends, "also before somebody was refused");
     let refused = world.send(partition, Acks::All, batch(&["b"]));
     let reason = reason(world.answer(refused));
+    let space_now = space(&world);
+    assert_eq!((space_now.free_bytes, space_now.reserve_bytes), (RESERVE / 2, RESERVE));
     assert!(reason.contains("5242880") && reason.contains("10485760"), "{reason}");
     assert!(world.operations.is_empty(), "nothing was queued");
     commit_an_offset(&mut world, &group);
@@ -86,9 +94,28 @@ fn with_little_room_clients_are_refused_and_groups_metadata_deletes_and_reads_go
     assert!(world.node.stats().checkpoints > checkpoints);
     assert!(!dir.path().join("old-0").exists());
 
+    assert!(space(&world).refuses_appends);
     disk.set_free(8 * RESERVE);
+    assert!(!space(&world).refuses_appends, "also before somebody has tried again");
     world.pass(Duration::from_secs(2));
     assert_eq!(world.produce(partition, Acks::All, batch(&["c"])), 1);
+}
+
+#[test]
+fn that_large_appends_alone_find_no_room_is_told_as_well() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, disk) = world_on(dir.path());
+    world.create_topic("t", 1, &[]);
+    let partition = world.partition("t", 0);
+    disk.set_free(RESERVE + 100_000);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.produce(partition, Acks::All, batch(&["a"])), 0);
+    assert!(!space(&world).refuses_appends);
+    let refused = world.send(partition, Acks::All, batch(&[&"v".repeat(600_000)]));
+    reason(world.answer(refused));
+    assert!(space(&world).refuses_appends);
+    disk.set_free(RESERVE + MIB);
+    assert!(!space(&world).refuses_appends);
 }
 
 #[test]

@@ -9,6 +9,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use model::units::MIB;
+use node::DiskSpace;
 use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
 use replication::group::GroupConfig;
 use tokio::sync::Mutex;
@@ -61,6 +63,19 @@ impl Scrapes {
     }
 }
 
+/// Why appends of clients are refused, if they are.
+pub fn disk_full(space: &DiskSpace) -> Option<String> {
+    let DiskSpace { free_bytes, reserve_bytes, refuses_appends, .. } = *space;
+    refuses_appends.then(|| {
+        format!(
+            "the disk is full: {} MiB are free and {} MiB are kept in reserve, so clients append nothing more; reads, commits and \
+             deletes go on",
+            free_bytes / MIB,
+            reserve_bytes / MIB
+        )
+    })
+}
+
 async fn gather(broker: &Broker) -> String {
     let mut text = broker.metrics.text(dispatch::api_name);
     let image = broker.image();
@@ -71,6 +86,11 @@ async fn gather(broker: &Broker) -> String {
         ("weir_cluster_partitions", "Partitions of the cluster.", image.partition_count() as u64),
         ("weir_partitions", "Partitions on this node.", stats.partitions),
         ("weir_partitions_offline", "Partitions on this node that cannot be used.", stats.partitions_offline),
+        (
+            "weir_partitions_damaged",
+            "Partitions here in which a read met damage on the disk.",
+            stats.partitions_damaged,
+        ),
         ("weir_groups", "Groups that this node coordinates.", stats.groups),
         ("weir_disk_operations_in_flight", "Writes and syncs that were begun.", stats.disk_operations_in_flight),
         ("weir_tail_unwritten_bytes", "Bytes of logs that no segment has yet.", stats.tail_bytes_unwritten),
@@ -84,6 +104,21 @@ async fn gather(broker: &Broker) -> String {
     ];
     for (name, help, value) in gauges {
         gauge(&mut text, name, help, value);
+    }
+    if let Some(space) = broker.node.disk_space(clock::now()) {
+        let gauges = [
+            ("weir_disk_bytes", "Size of the file system of the data directory.", space.total_bytes),
+            ("weir_disk_free_bytes", "What is free of it.", space.free_bytes),
+            ("weir_disk_reserve_bytes", "What is kept free: appends of clients do not get it.", space.reserve_bytes),
+            (
+                "weir_disk_full",
+                "1 while clients' appends are refused for want of room.",
+                u64::from(space.refuses_appends),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            gauge(&mut text, name, help, value);
+        }
     }
     limits(&mut text, broker);
     let counters = [

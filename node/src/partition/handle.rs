@@ -5,6 +5,7 @@
 //! records below it in the log.
 //! Invariant: no system call is made with the lock held.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub(crate) struct State {
     pub(crate) dirty_since: Option<Duration>,
     /// The disk was full at the last write: when to try again.
     pub(crate) full_until: Option<Duration>,
+    /// Where a read met other bytes than were written.
+    damage: Option<Damage>,
     /// Since when a log that is not journalled has what no sync covers, and how much.
     pub(crate) unsynced_since: Option<Duration>,
     pub(crate) unsynced_bytes: u64,
@@ -142,6 +145,7 @@ impl Partition {
             switching: false,
             dirty_since: None,
             full_until: None,
+            damage: None,
             unsynced_since: None,
             unsynced_bytes: 0,
             fresh: true,
@@ -178,7 +182,28 @@ impl Partition {
     }
 }
 
+/// A file below the data directory that holds other bytes than were written to it.
+#[derive(Debug)]
+struct Damage {
+    segment: Offset,
+    file: PathBuf,
+    at: u64,
+}
+
 impl State {
+    /// The first place is kept while it is there.
+    pub(super) fn note_damage(&mut self, segment: Offset, file: &Path, at: u64) {
+        if self.damage().is_none() {
+            self.damage = Some(Damage { segment, file: file.to_owned(), at });
+        }
+    }
+
+    /// Where the log is damaged, as far as reads have met it: until retention or compaction takes the file away.
+    pub(crate) fn damage(&self) -> Option<(&Path, u64)> {
+        let Damage { segment, file, at } = self.damage.as_ref()?;
+        self.log.has_data_file(*segment, file, *at).then_some((file, *at))
+    }
+
     /// What the producers were, of which all is in the synced files and nothing was cut away since.
     pub(crate) fn usable_snapshot(&self) -> Option<&Snapshot> {
         let usable = |snapshot: &&Snapshot| {
@@ -282,6 +307,11 @@ impl Published {
     /// Counts a read that met damage, and returns how many did before.
     pub(super) fn count_damaged_read(&self) -> u64 {
         self.damaged_reads.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A read has met damage since the start.
+    pub(crate) fn has_met_damage(&self) -> bool {
+        self.damaged_reads.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn is_failed(&self) -> bool {

@@ -24,20 +24,23 @@ impl Partition {
     /// A segment holds other bytes than were written. Nothing of them is handed out; another replica in sync, which has them right, is
     /// to lead. To be called without the partition's lock. `segment`, `at`: where the bytes lie.
     pub(crate) fn found_damage(&self, core: &Core, segment: Offset, at: u64) {
-        if !self.published.count_damaged_read().is_multiple_of(ASK_EVERY_READS) {
+        let before = self.published.count_damaged_read();
+        let (partition, file) = {
+            let mut state = self.lock();
+            let file = state.log.data_file(segment);
+            state.note_damage(segment, &file, at);
+            (state.log.folder().to_owned(), core.config.data_dir.join(file))
+        };
+        if !before.is_multiple_of(ASK_EVERY_READS) {
             return;
         }
         let leads = self.published.role() == PublishedRole::Leading;
-        let (partition, file) = {
-            let state = self.lock();
-            (state.log.folder().to_owned(), core.config.data_dir.join(state.log.data_file(segment)))
-        };
         tracing::error!(
             partition, id = %self.id, file = %file.display(), at, leads,
             "a segment is damaged on the disk: what it holds there is not served"
         );
         if leads {
-            core.replicas.asks().hand_over(self.id);
+            core.replicas.asks().hand_over_damaged(self.id);
         }
     }
 

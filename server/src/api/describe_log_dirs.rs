@@ -1,22 +1,28 @@
 //! DescribeLogDirs (API key 35), versions 1..=5.
 //!
 //! Owns what is told of the one data directory of a node. Does not own the logs.
-//! Versions: 3 has an error for the whole, 4 the size of the file system (KIP-827), 5 cordoned directories (KIP-1066).
+//! What is wrong with the directory or a log is in tagged fields of our own, which `weir doctor` reads and other clients pass over.
+//! Versions: 2 has tagged fields, 3 has an error for the whole, 4 the size of the file system (KIP-827), 5 cordoned directories (KIP-1066).
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use model::{PartitionIndex, TopicPartition};
+use node::LogTrouble;
 use replication::metadata::Topic;
 
 use super::context::{Api, Reply, RequestContext};
 use super::topics::{find_name, text};
+use crate::clock;
+use crate::scrape::disk_full;
 use crate::wire::messages::DescribeLogDirsRequest;
 use crate::wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use crate::wire::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
-use crate::wire::{DescribeLogDirsResponse, LogDir};
+use crate::wire::{
+    DIR_FULL_TAG, DescribeLogDirsResponse, LOG_DAMAGED_TAG, LOG_DIRS_TAGGED_MIN, LOG_OFFLINE_TAG, LogDir,
+};
 
 pub struct DescribeLogDirs;
 
@@ -36,11 +42,17 @@ impl Api for DescribeLogDirs {
         };
         let dir = ctx.broker.node.data_dir().display().to_string();
         let mut shown = DescribeLogDirsResult::default().with_log_dir(text(&dir)).with_topics(topics);
+        let space = ctx.broker.node.disk_space(clock::now());
         if ctx.version >= 4
-            && let Some(space) = ctx.broker.node.disk_space()
+            && let Some(space) = space
         {
             shown.total_bytes = i64::try_from(space.total_bytes).unwrap_or(i64::MAX);
             shown.usable_bytes = i64::try_from(space.free_bytes).unwrap_or(i64::MAX);
+        }
+        if ctx.version >= LOG_DIRS_TAGGED_MIN
+            && let Some(full) = space.and_then(|space| disk_full(&space))
+        {
+            shown.unknown_tagged_fields.insert(DIR_FULL_TAG, full.into());
         }
         DescribeLogDirsResponse { results: vec![LogDir { shown, is_cordoned: false }], ..Default::default() }.into()
     }
@@ -51,13 +63,23 @@ fn show(ctx: &RequestContext, topic: &Topic, named: Option<&DescribableLogDirTop
     let wanted: Option<BTreeSet<i32>> = named.map(|named| named.partitions.iter().copied().collect());
     let is_wanted = |index: PartitionIndex| wanted.as_ref().is_none_or(|wanted| wanted.contains(&index.to_wire()));
     let partitions = topic.partitions().filter(|(index, _)| is_wanted(*index)).filter_map(|(index, _)| {
-        let status = ctx.broker.node.partition_status(TopicPartition { topic: topic.id, partition: index })?;
+        let at = TopicPartition { topic: topic.id, partition: index };
+        let status = ctx.broker.node.partition_status(at)?;
         // As Kafka has it: what this replica lacks of what is known to be committed.
         let lag = status.high_watermark.get().saturating_sub(status.log_end.get()).max(0);
-        let shown = DescribeLogDirsPartition::default()
+        let mut shown = DescribeLogDirsPartition::default()
             .with_partition_index(index.to_wire())
             .with_partition_size(i64::try_from(status.bytes).unwrap_or(i64::MAX))
             .with_offset_lag(lag);
+        if ctx.version >= LOG_DIRS_TAGGED_MIN
+            && let Some(trouble) = ctx.broker.node.log_trouble(at)
+        {
+            let tag = match trouble {
+                LogTrouble::Offline { .. } => LOG_OFFLINE_TAG,
+                LogTrouble::Damaged { .. } => LOG_DAMAGED_TAG,
+            };
+            shown.unknown_tagged_fields.insert(tag, trouble.to_string().into());
+        }
         Some(shown)
     });
     let partitions: Vec<_> = partitions.collect();

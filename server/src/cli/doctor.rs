@@ -1,7 +1,9 @@
 //! `weir doctor`: what is wrong with a cluster, and what to do about it.
 //!
-//! Owns the checks and their limits. Invariants: it changes nothing; a check that cannot be made says so and is no problem by itself; the
-//! process ends with 10 exactly where something is a problem.
+//! Owns the checks and their limits; those of disks are in `disks`. Invariants: it changes nothing; a check that cannot be made says so
+//! and is no problem by itself; the process ends with 10 exactly where something is a problem.
+
+mod disks;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,11 +18,9 @@ use crate::client::group;
 use crate::client::refused::AskError;
 use crate::client::router::{Router, TopicPartition, TopicSeen};
 use crate::client::{Client, offsets};
-use crate::wire::messages::{DescribeClusterRequest, DescribeLogDirsRequest};
+use crate::wire::messages::DescribeClusterRequest;
 
 const UNHEALTHY: u8 = 10;
-/// Free space of a disk below which it is told, in hundredths of its size.
-const FREE_MIN: i64 = 10;
 /// Records that are newer than this machine's clock by more.
 const SKEW_MS_MAX: i64 = 60_000;
 /// Open files that a node should be allowed.
@@ -119,7 +119,7 @@ impl Doctor {
             }
         }
         progress.show("disks", false);
-        found.extend(disks(router));
+        found.extend(disks::look(router));
         progress.show("groups", false);
         found.extend(self.lags(router));
         if router.nodes().any(|node| is_here(&node.address)) {
@@ -319,54 +319,6 @@ fn clocks(router: &mut Router, topics: &[TopicSeen]) -> Found {
             _ => Found::well("clocks", "no record is newer than this machine's clock"),
         },
     }
-}
-
-fn disks(router: &mut Router) -> Vec<Found> {
-    let nodes: Vec<i32> = router.nodes().map(|node| node.id).collect();
-    let mut found = Vec::new();
-    let mut least: Option<i64> = None;
-    for node in nodes {
-        let asked = router
-            .node(node)
-            .and_then(|client| Ok(client.call(|_| DescribeLogDirsRequest::default().with_topics(None))?));
-        let answer = match asked {
-            Ok(answer) => answer,
-            Err(error) => {
-                found.push(unknown("disks", &error));
-                continue;
-            }
-        };
-        for dir in &answer.results {
-            let dir = &dir.shown;
-            let place = format!("{} of node {node}", dir.log_dir.as_str());
-            if dir.error_code != 0 {
-                let what = format!("{place} is offline: error {}", dir.error_code);
-                found.push(Found::problem(
-                    "disks",
-                    what,
-                    "see the node's log; replace the disk, then start the node again",
-                ));
-            } else if dir.total_bytes > 0 {
-                let free = dir.usable_bytes.saturating_mul(100) / dir.total_bytes;
-                least = Some(least.map_or(free, |least| least.min(free)));
-                if free < FREE_MIN {
-                    let what = format!("{place} has {free} % left ({} MiB)", dir.usable_bytes >> 20);
-                    found.push(Found::problem(
-                        "disks",
-                        what,
-                        "make room: shorten retention.ms or retention.bytes, or add a node",
-                    ));
-                }
-            }
-        }
-    }
-    if found.is_empty() {
-        found.push(match least {
-            Some(least) => Found::well("disks", format!("all online, at least {least} % free")),
-            None => Found::note("disks", "online; the nodes do not say how full they are", None),
-        });
-    }
-    found
 }
 
 fn is_here(address: &str) -> bool {

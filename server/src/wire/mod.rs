@@ -37,7 +37,7 @@ pub use facade::{
 };
 pub use header::{API_VERSIONS_KEY, CLIENT_ID_BYTES_MAX, HeaderError, RequestHeader, split_request};
 pub use newer::{
-    AddRaftVoterRequest, DeleteGroupsResponse, DeletedGroup, DescribeLogDirsResponse, LogDir,
-    UnregisterControllerRequest, UnregisterControllerResponse,
+    AddRaftVoterRequest, DIR_FULL_TAG, DeleteGroupsResponse, DeletedGroup, DescribeLogDirsResponse, LOG_DAMAGED_TAG,
+    LOG_DIRS_TAGGED_MIN, LOG_OFFLINE_TAG, LogDir, UnregisterControllerRequest, UnregisterControllerResponse,
 };
 pub use pieces::{Frame, Splices};

@@ -110,6 +110,17 @@ pub struct LogDir {
     pub is_cordoned: bool,
 }
 
+/// Tagged fields of our own in DescribeLogDirs, from version 2 on: texts. Clients pass over tags that they do not know; Kafka's count up
+/// from 0.
+/// Of a directory: why appends of clients are refused.
+pub const DIR_FULL_TAG: i32 = 10_000;
+/// Of a partition: why it is offline on this node.
+pub const LOG_OFFLINE_TAG: i32 = 10_001;
+/// Of a partition: where a read met other bytes than were written.
+pub const LOG_DAMAGED_TAG: i32 = 10_002;
+/// The first version of DescribeLogDirs with tagged fields.
+pub const LOG_DIRS_TAGGED_MIN: i16 = 2;
+
 /// The last version of DescribeLogDirs that the crate knows.
 const LOG_DIRS_CRATE_MAX: i16 = 4;
 
