@@ -14,6 +14,8 @@ pub const OFFSET_MAX: i64 = i64::MAX - (1 << 40);
 pub const FETCH_BYTES_MAX: u64 = 16 * MIB;
 /// A long poll is capped: a client that asks for 2^31 ms gets this.
 pub const FETCH_WAIT_SECONDS_MAX: u64 = 300;
+/// Partitions that one request may make, in all its topics: the controller, which decides them in one step, does nothing else meanwhile.
+pub const REQUEST_PARTITIONS_MAX: usize = 100_000;
 /// What one journal group may hold, so that one write stays bounded.
 pub const JOURNAL_GROUP_BYTES_MAX: u64 = 16 * MIB;
 /// What a group holds for one log goes to its segment directly from here on.

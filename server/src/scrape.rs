@@ -9,6 +9,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use model::limits::REQUEST_PARTITIONS_MAX;
 use model::units::MIB;
 use node::DiskSpace;
 use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
@@ -152,6 +153,7 @@ fn limits(text: &mut String, broker: &Broker) {
         ("fetch_sessions", broker.sessions.limit() as u64),
         ("groups_of_an_offsets_partition", of_groups.groups_max as u64),
         ("offsets_of_a_group", of_groups.group_offsets_max as u64),
+        ("partitions_of_a_request", REQUEST_PARTITIONS_MAX as u64),
         ("partitions_of_a_topic", u64::from(TOPIC_PARTITIONS_MAX)),
         ("producers_of_a_partition", budget.producers as u64),
         ("request_memory_bytes", broker.request_memory.limit()),

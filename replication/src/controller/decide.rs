@@ -51,6 +51,7 @@ pub fn decide(image: &Image, random: &mut Random, now: Now, request: &Controller
             Decision::new(vec![vec![fact]], Answer::ProducerIds { first, count })
         }
         Request::CreateTopics { topics, validate_only } => {
+            topics::check_size(image, topics)?;
             let decided = topics::create(image, topics, random);
             Decision::new(topics_of(!validate_only, decided.facts), Answer::TopicsCreated(decided.answers))
         }
@@ -59,6 +60,7 @@ pub fn decide(image: &Image, random: &mut Random, now: Now, request: &Controller
             Decision::new(decided.facts, Answer::TopicsDeleted(decided.answers))
         }
         Request::CreatePartitions { topics, validate_only } => {
+            partitions::check_size(image, topics)?;
             let decided = partitions::create(image, topics, random);
             Decision::new(topics_of(!validate_only, decided.facts), Answer::PartitionsCreated(decided.answers))
         }

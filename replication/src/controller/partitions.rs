@@ -10,8 +10,23 @@ use model::{ErrorCode, NodeId, PartitionIndex, TopicName};
 use super::change::changed;
 use super::random::Random;
 use super::requests::{MorePartitions, Refusal};
-use super::topics::{CLUSTER_PARTITIONS_MAX, Decided, TOPIC_PARTITIONS_MAX, born, check_assignment, choose_replicas};
+use super::topics::{
+    CLUSTER_PARTITIONS_MAX, Decided, TOPIC_PARTITIONS_MAX, born, check_assignment, check_total, choose_replicas,
+};
 use crate::metadata::{Fact, Image, Topic};
+
+/// Refuses a request that asks for more new partitions, in all its topics, than one may make.
+///
+/// # Errors
+/// PolicyViolation for the whole request.
+pub fn check_size(image: &Image, topics: &[MorePartitions]) -> Result<(), Refusal> {
+    // What no topic may have is refused topic by topic, and makes nothing.
+    let possible = topics.iter().filter(|wanted| wanted.total <= TOPIC_PARTITIONS_MAX);
+    check_total(possible.filter_map(|wanted| {
+        let now = image.topic(&wanted.topic)?.partitions.len();
+        Some(wanted.total.saturating_sub(u32::try_from(now).unwrap_or(u32::MAX)))
+    }))
+}
 
 /// One answer for each topic, in their order.
 pub fn create(image: &Image, topics: &[MorePartitions], random: &mut Random) -> Decided<()> {

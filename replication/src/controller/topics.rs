@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::limits::REQUEST_PARTITIONS_MAX;
 use model::{ErrorCode, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
 
 use super::placement::{Candidate, place};
@@ -17,6 +18,11 @@ use crate::metadata::{Fact, Image, PartitionInfo, Topic, TopicConfig};
 pub const TOPIC_PARTITIONS_MAX: u32 = 20_000;
 /// Of the cluster: what a node keeps in memory for each is bounded.
 pub const CLUSTER_PARTITIONS_MAX: usize = 1_000_000;
+const _: () = {
+    // The largest topic can be made.
+    assert!(TOPIC_PARTITIONS_MAX as usize <= REQUEST_PARTITIONS_MAX);
+    assert!(REQUEST_PARTITIONS_MAX <= CLUSTER_PARTITIONS_MAX);
+};
 /// What a topic without a number of replicas gets where there are enough nodes.
 pub const REPLICATION_FACTOR_DEFAULT: usize = 3;
 
@@ -25,6 +31,33 @@ pub const REPLICATION_FACTOR_DEFAULT: usize = 3;
 pub struct Decided<T> {
     pub facts: Vec<Vec<Fact>>,
     pub answers: Vec<Result<T, Refusal>>,
+}
+
+/// Refuses a request that asks for more partitions, in all its topics, than one may make.
+///
+/// # Errors
+/// PolicyViolation, as in Kafka for the whole request.
+pub fn check_size(image: &Image, topics: &[NewTopic]) -> Result<(), Refusal> {
+    let by_default = image.statics().partitions_default;
+    let of = |topic: &NewTopic| match topic.assignment.len() {
+        0 => topic.partitions.unwrap_or(by_default),
+        assigned => u32::try_from(assigned).unwrap_or(u32::MAX),
+    };
+    // What no topic may have is refused topic by topic, and makes nothing.
+    check_total(topics.iter().map(of).filter(|count| *count <= TOPIC_PARTITIONS_MAX))
+}
+
+/// As `check_size`, from how many each of its topics would get.
+pub(super) fn check_total(counts: impl Iterator<Item = u32>) -> Result<(), Refusal> {
+    let asked: u64 = counts.map(u64::from).sum();
+    if asked <= REQUEST_PARTITIONS_MAX as u64 {
+        return Ok(());
+    }
+    let message = format!(
+        "Excessively large number of partitions per request: {asked} are asked for, one request makes at most {REQUEST_PARTITIONS_MAX}; \
+         spread the topics over several requests"
+    );
+    Err(refuse(ErrorCode::PolicyViolation, message))
 }
 
 /// One answer for each topic, in their order.

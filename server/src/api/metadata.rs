@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::limits::REQUEST_PARTITIONS_MAX;
 use model::{ErrorCode, NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use replication::metadata::{Image, NodeInfo, PartitionInfo, Topic};
 
@@ -159,7 +160,7 @@ async fn create_missing(ctx: &RequestContext, topics: &[MetadataRequestTopic]) -
     if missing.is_empty() {
         return missing;
     }
-    let names: Vec<TopicName> = missing.iter().take(CREATED_MAX).cloned().collect();
+    let names: Vec<TopicName> = missing.iter().take(created_max(image.statics().partitions_default)).cloned().collect();
     drop(image);
     let results = create_on_use(ctx, &names).await;
     for (name, result) in names.iter().zip(results) {
@@ -169,6 +170,12 @@ async fn create_missing(ctx: &RequestContext, topics: &[MetadataRequestTopic]) -
         }
     }
     missing
+}
+
+/// How many topics of so many partitions one request makes.
+fn created_max(partitions: u32) -> usize {
+    let partitions = usize::try_from(partitions).unwrap_or(usize::MAX).max(1);
+    (REQUEST_PARTITIONS_MAX / partitions).clamp(1, CREATED_MAX)
 }
 
 fn show_named(
@@ -266,4 +273,15 @@ fn brokers(ctx: &RequestContext, image: &Image, with_topics: bool) -> Vec<Metada
     };
     let listed = |node: &NodeId, info: &NodeInfo| !info.fenced || departed.contains(node);
     image.nodes().iter().filter(|(node, info)| listed(node, info)).map(|(node, info)| broker((*node, info))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_made_on_first_use_are_no_more_than_one_request_makes() {
+        let made = [1, 1_000, 1_001, 20_000, u32::MAX].map(created_max);
+        assert_eq!(made, [100, 100, 99, 5, 1]);
+    }
 }

@@ -22,7 +22,10 @@ use crate::controller::requests::{
     ConfigAlteration, ConfigOperation, ConfigTarget, ControllerAnswer, ControllerRequest, Election, FeatureUpdate,
     HandOver, IsrChange, LevelChange, MorePartitions, NamedPartition, NewTopic, Reassignment, Refusal,
 };
-use crate::controller::{Random, decide, election, features, nodes as node_decisions, orders, upkeep, voters as group};
+use crate::controller::{
+    Random, decide, election, features, nodes as node_decisions, orders, partitions as more_partitions, topics, upkeep,
+    voters as group,
+};
 use crate::metadata::{Duty, Fact, Image, Incarnation, NodeInfo, PartitionInfo, Voting};
 
 fn name(raw: &str) -> TopicName {

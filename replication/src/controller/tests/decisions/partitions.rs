@@ -70,3 +70,48 @@ fn new_replicas_go_neither_to_dead_nodes_nor_to_those_that_stop_or_leave_and_to_
         assert_eq!(partition.leader, partition.replicas.first().copied());
     }
 }
+
+#[test]
+fn one_request_makes_a_bounded_number_of_partitions_in_all_its_topics() {
+    let new = |at: u32, count| NewTopic { partitions: count, ..NewTopic::with_defaults(name(&format!("n{at}"))) };
+    let create = |topics: &[NewTopic]| {
+        let topics = topics.to_vec();
+        ControllerRequest::CreateTopics { topics, validate_only: false }
+    };
+    let mut world = World::new(3);
+    let largest: Vec<NewTopic> = (0..5).map(|at| new(at, Some(20_000))).collect();
+    assert_eq!(topics::check_size(&world.image, &largest), Ok(()));
+    let beyond = [largest.clone(), vec![new(5, None)]].concat();
+    let by_hand = NewTopic { assignment: vec![nodes_of("123")], ..new(5, None) };
+    for request in [create(&beyond), create(&[largest.clone(), vec![by_hand]].concat())] {
+        let refusal = world.ask(&request).expect_err("100,001 partitions");
+        assert_eq!(refusal.code, ErrorCode::PolicyViolation);
+        for told in ["100001 are asked for", "at most 100000", "several requests"] {
+            assert!(refusal.message.contains(told), "{refusal}");
+        }
+    }
+    // What no topic may have is that topic's fault alone.
+    let request = create(&[beyond[4].clone(), new(9, Some(200_000))]);
+    let ControllerAnswer::TopicsCreated(answers) = world.ask(&request).expect("it is small") else { panic!("topics") };
+    assert!(answers[0].is_ok() && answers[1].as_ref().is_err_and(|one| one.code == ErrorCode::InvalidPartitions));
+}
+
+#[test]
+fn one_request_adds_a_bounded_number_of_partitions_to_all_its_topics() {
+    let mut world = (0..6).fold(World::new(3), |world, at| world.topic(&format!("t{at}"), &[], &["1 isr 1 led 1"]));
+    let more = |totals: &[u32]| -> Vec<MorePartitions> {
+        let one = |(at, total): (usize, &u32)| MorePartitions {
+            topic: name(&format!("t{at}")),
+            total: *total,
+            assignment: Vec::new(),
+        };
+        totals.iter().enumerate().map(one).collect()
+    };
+    let largest = more(&[20_000, 20_000, 20_000, 20_000, 20_000, 6, 20_000]);
+    assert_eq!(more_partitions::check_size(&world.image, &largest), Ok(()), "t6 does not exist");
+    let topics = more(&[20_000, 20_000, 20_000, 20_000, 20_000, 7]);
+    let refusal = world.ask(&ControllerRequest::CreatePartitions { topics, validate_only: true });
+    let refusal = refusal.expect_err("100,001 new partitions");
+    assert_eq!(refusal.code, ErrorCode::PolicyViolation);
+    assert!(refusal.message.contains("100001 are asked for"), "{refusal}");
+}
