@@ -174,11 +174,11 @@ pub trait Disk: Send + Sync + 'static {
     fn free_bytes(&self) -> Result<u64, DiskError>;
     /// How many jobs of `run_all` are worth it.
     fn side_by_side(&self) -> usize {
-        1
+        OneByOne.count()
     }
     /// Runs jobs that do not depend on each other, on threads where whoever made the disk has some. All have ended when it returns.
     fn run_all(&self, jobs: Vec<Job<'_>>) {
-        jobs.into_iter().for_each(|job| job());
+        OneByOne.run_all(jobs);
     }
     /// Size of the file system; `u64::MAX` where it has none.
     fn size_bytes(&self) -> Result<u64, DiskError> {

@@ -103,6 +103,12 @@ pub(super) fn cached_pages(file: &File, at: u64, len: usize) -> Option<u64> {
     (result == 0).then_some(pages[0])
 }
 
+/// Whether an error says that the file system does not do direct I/O, at all or like that, and not that something is wrong with the file.
+pub(super) fn refuses_direct(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS))
+}
+
 /// Opens a file for reads past the page cache.
 pub(super) fn open_direct(path: &Path) -> io::Result<File> {
     let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();

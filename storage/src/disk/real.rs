@@ -5,11 +5,12 @@
 //! asked for again; a failed sync never is.
 
 mod reads;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,33 +135,6 @@ impl RealDisk {
         drop(table);
         drop(closed);
         Ok(opened)
-    }
-
-    fn through(&self, file: FileId) -> Result<Arc<Through>, DiskError> {
-        if let Some(open) = self.table().files.get(&file).and_then(|entry| entry.through.clone()) {
-            return Ok(open);
-        }
-        let path = self.path(file)?;
-        let flags = (rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC).bits();
-        let flags = i32::try_from(flags).unwrap_or_default();
-        let direct = match self.no_direct.load(Ordering::Relaxed) {
-            true => None,
-            false => retry(|| OpenOptions::new().write(true).custom_flags(flags).open(&path)).ok(),
-        };
-        let through = match direct {
-            Some(file) => Through { file, direct: true },
-            None => {
-                self.no_direct.store(true, Ordering::Relaxed);
-                let file = retry(|| OpenOptions::new().write(true).open(&path));
-                Through { file: file.map_err(|error| error_of(&path, "open", &error))?, direct: false }
-            }
-        };
-        let through = Arc::new(through);
-        // The journal has few files, and they stay open.
-        if let Some(entry) = self.table().files.get_mut(&file) {
-            entry.through = Some(Arc::clone(&through));
-        }
-        Ok(through)
     }
 
     /// Closes what is open of one path; its id stays.
@@ -373,32 +347,7 @@ impl Disk for RealDisk {
     }
 
     fn write_through(&self, file: FileId, at: u64, data: &AlignedBuf) -> Result<(), DiskError> {
-        assert!(at.is_multiple_of(AlignedBuf::ALIGN as u64));
-        assert!(data.len().is_multiple_of(AlignedBuf::ALIGN));
-        let open = self.through(file)?;
-        let _turn = self.turns.write();
-        let mut written = 0;
-        let bytes = data.as_ref();
-        while written < bytes.len() {
-            match open.file.write_at(&bytes[written..], at + written as u64) {
-                Ok(0) => return Err(error_of(&self.path(file)?, "write", &io::ErrorKind::WriteZero.into())),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if open.direct && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                    // Opened, but this file system does not write like that: go on as everybody can.
-                    self.no_direct.store(true, Ordering::Relaxed);
-                    if let Some(entry) = self.table().files.get_mut(&file) {
-                        entry.through = None;
-                    }
-                    return self.write_through(file, at, data);
-                }
-                Err(error) => return Err(error_of(&self.path(file)?, "write", &error)),
-            }
-        }
-        match open.direct {
-            true => Ok(()),
-            false => open.file.sync_data().or_else(|error| Err(error_of(&self.path(file)?, "sync", &error))),
-        }
+        self.write_direct(file, at, data)
     }
 
     fn reserve(&self, file: FileId, len: u64) -> Result<(), DiskError> {
