@@ -143,16 +143,19 @@ impl Default for BrokerConfig {
 impl BrokerConfig {
     /// Checks each setting whose name is known, also as what it means for topics; others are kept for `unknown` to name.
     pub fn new(settings: BTreeMap<String, String>) -> Result<BrokerConfig, ConfigError> {
-        for (name, value) in &settings {
-            if let Some(key) = BrokerKey::find(name) {
-                check(name, key.kind, value.trim())?;
-            }
-        }
+        let usual = |name: &str| BrokerKey::find(name).and_then(|key| key.default);
+        // These first: the bounds of many a setting of a node are wider than what a topic can take over.
         for key in KEYS_OF_TOPICS {
             for synonym in key.synonyms {
+                let of_topic = (synonym.times == 1).then_some(key.default);
                 if let Some(value) = settings.get(synonym.name) {
-                    check(synonym.name, key.kind, &synonym.scale(value))?;
+                    check(synonym.name, key.kind, &synonym.scale(value), usual(synonym.name).or(of_topic))?;
                 }
+            }
+        }
+        for (name, value) in &settings {
+            if let Some(key) = BrokerKey::find(name) {
+                check(name, key.kind, value.trim(), key.default)?;
             }
         }
         let values = Values(&settings);

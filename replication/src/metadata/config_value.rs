@@ -1,6 +1,7 @@
 //! The kinds of configuration values, and the check of a text against one.
 //!
-//! Owns bounds and messages. Invariant: a refusal names key, value, what is allowed, and an example.
+//! Owns bounds and messages. Invariant: a refusal names key, value, what is allowed, and an example. A bound that is but the end of what
+//! its type can hold is named only to those who went beyond it.
 
 /// The type of a value, with its bounds.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -55,6 +56,66 @@ impl Kind {
         }
     }
 
+    /// In words, to be followed by "is allowed".
+    pub fn allowed(self) -> String {
+        if let Some((min, max, all)) = self.range() {
+            return match (min == all.0, max == all.1) {
+                (true, true) => "a whole number".to_owned(),
+                (false, true) => format!("a whole number of at least {min}"),
+                (true, false) => format!("a whole number of at most {max}"),
+                (false, false) => format!("a whole number from {min} to {max}"),
+            };
+        }
+        match self {
+            Kind::Short { .. } | Kind::Int { .. } | Kind::Long { .. } => unreachable!("they have a range"),
+            Kind::Boolean => "true or false".to_owned(),
+            Kind::Text | Kind::Class => "text".to_owned(),
+            Kind::Password => "text that is never shown".to_owned(),
+            Kind::Double { min, max } if min <= f64::MIN && max >= f64::MAX => "a number".to_owned(),
+            Kind::Double { min, max } if max >= f64::MAX => format!("a number of at least {min}"),
+            Kind::Double { min, max } => format!("a number from {min} to {max}"),
+            Kind::List { of: [] } => "a list of words with commas between them".to_owned(),
+            Kind::List { of } => format!("a list of {} (each at most once)", of.join(", ")),
+            Kind::Choice { of } => format!("one of {}", of.join(", ")),
+            Kind::ThrottledReplicas => "'*' or a list of PARTITION:NODE".to_owned(),
+            Kind::GzipLevel => "-1 or a whole number from 1 to 9".to_owned(),
+        }
+    }
+
+    /// As `allowed`, for somebody who gave this value.
+    fn allowed_instead(self, value: &str) -> String {
+        match (self.range(), value.parse::<i128>()) {
+            (Some((min, max, all)), Ok(number)) if number > max.into() || number < all.0.into() => {
+                format!("a whole number from {min} to {max}")
+            }
+            _ => self.allowed(),
+        }
+    }
+
+    /// Of a whole number: the least, the greatest, and what the type can hold.
+    fn range(self) -> Option<(i64, i64, (i64, i64))> {
+        match self {
+            Kind::Short { min, max } => Some((min, max, (i16::MIN.into(), i16::MAX.into()))),
+            Kind::Int { min, max } => Some((min, max, (i32::MIN.into(), i32::MAX.into()))),
+            Kind::Long { min, max } => Some((min, max, (i64::MIN, i64::MAX))),
+            _ => None,
+        }
+    }
+
+    fn example(self) -> String {
+        match self {
+            Kind::Short { min, max } | Kind::Int { min, max } | Kind::Long { min, max } => {
+                min.max(1).min(max).to_string()
+            }
+            Kind::Double { min, max } => min.midpoint(max).to_string(),
+            Kind::Choice { of } | Kind::List { of } => first(of),
+            Kind::Boolean => "true".to_owned(),
+            Kind::GzipLevel => "6".to_owned(),
+            Kind::ThrottledReplicas => "0:1,1:2".to_owned(),
+            Kind::Text | Kind::Password | Kind::Class => String::new(),
+        }
+    }
+
     pub const fn int_at_least(min: i64) -> Kind {
         Kind::Int { min, max: i32::MAX as i64 }
     }
@@ -89,37 +150,30 @@ impl ConfigError {
     }
 }
 
-/// Whether `value` is one of `kind`.
-pub fn check(key: &str, kind: Kind, value: &str) -> Result<(), ConfigError> {
-    let refuse = |allowed: String, example: String| {
-        Err(ConfigError::Value { key: key.to_owned(), value: value.to_owned(), allowed, example })
-    };
+/// Whether `value` is one of `kind`. `usual`: its default, which is a better example than any number in the bounds.
+pub fn check(key: &str, kind: Kind, value: &str, usual: Option<&str>) -> Result<(), ConfigError> {
+    if is_one(kind, value) {
+        return Ok(());
+    }
+    let example = usual.filter(|usual| is_one(kind, usual)).map_or_else(|| kind.example(), str::to_owned);
+    let allowed = format!("{} is allowed", kind.allowed_instead(value));
+    Err(ConfigError::Value { key: key.to_owned(), value: value.to_owned(), allowed, example })
+}
+
+pub fn is_one(kind: Kind, value: &str) -> bool {
     match kind {
-        Kind::Text | Kind::Password | Kind::Class => Ok(()),
-        Kind::Boolean if value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false") => Ok(()),
-        Kind::Boolean => refuse("true or false is allowed".into(), "true".into()),
-        Kind::Short { min, max } | Kind::Int { min, max } | Kind::Long { min, max } => match value.parse::<i64>() {
-            Ok(number) if (min..=max).contains(&number) => Ok(()),
-            _ => refuse(format!("a whole number from {min} to {max} is allowed"), min.max(1).min(max).to_string()),
-        },
-        Kind::GzipLevel => match value.parse::<i64>() {
-            Ok(-1 | 1..=9) => Ok(()),
-            _ => refuse("a whole number from 1 to 9, or -1, is allowed".into(), "6".into()),
-        },
-        Kind::Double { min, max } => match value.parse::<f64>() {
-            Ok(number) if (min..=max).contains(&number) => Ok(()),
-            _ => refuse(format!("a number from {min} to {max} is allowed"), format!("{}", min.midpoint(max))),
-        },
-        Kind::Choice { of } if of.contains(&value) => Ok(()),
-        Kind::Choice { of } => refuse(format!("one of {} is allowed", of.join(", ")), first(of)),
-        Kind::List { of: [] } => Ok(()),
+        Kind::Text | Kind::Password | Kind::Class | Kind::List { of: [] } => true,
+        Kind::Boolean => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
+        Kind::Short { min, max } | Kind::Int { min, max } | Kind::Long { min, max } => {
+            value.parse::<i64>().is_ok_and(|number| (min..=max).contains(&number))
+        }
+        Kind::GzipLevel => matches!(value.parse::<i64>(), Ok(-1 | 1..=9)),
+        Kind::Double { min, max } => value.parse::<f64>().is_ok_and(|number| (min..=max).contains(&number)),
+        Kind::Choice { of } => of.contains(&value),
         Kind::List { of } => {
             let items = || value.split(',').map(str::trim);
             let twice = items().enumerate().any(|(at, item)| items().skip(at + 1).any(|later| later == item));
-            if twice || !items().all(|item| of.contains(&item)) {
-                return refuse(format!("a list of {} is allowed, each at most once", of.join(", ")), first(of));
-            }
-            Ok(())
+            !twice && items().all(|item| of.contains(&item))
         }
         Kind::ThrottledReplicas => {
             let pair = |item: &str| {
@@ -127,10 +181,7 @@ pub fn check(key: &str, kind: Kind, value: &str) -> Result<(), ConfigError> {
                     .split_once(':')
                     .is_some_and(|(partition, node)| partition.parse::<u32>().is_ok() && node.parse::<u32>().is_ok())
             };
-            if value.is_empty() || value == "*" || value.split(',').all(pair) {
-                return Ok(());
-            }
-            refuse("'*' or a list of PARTITION:NODE is allowed".into(), "0:1,1:2".into())
+            value.is_empty() || value == "*" || value.split(',').all(pair)
         }
     }
 }

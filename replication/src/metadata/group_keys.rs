@@ -80,7 +80,8 @@ pub enum GroupConfigError {
 pub fn validate(values: &BTreeMap<String, String>, statics: &BrokerConfig) -> Result<(), GroupConfigError> {
     for (name, value) in values {
         let key = GroupKey::find(name).ok_or_else(|| GroupConfigError::Unknown { key: name.clone() })?;
-        check(name, key.kind(statics), value.trim())?;
+        let usual = BrokerKey::find(key.of_node).and_then(|key| key.default);
+        check(name, key.kind(statics), value.trim(), usual)?;
     }
     let set = |name: &str| values.get(name).and_then(|value| value.trim().parse::<i64>().ok());
     let session = set(SESSION_TIMEOUT).unwrap_or_else(|| number(statics, "group.consumer.session.timeout.ms"));

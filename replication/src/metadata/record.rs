@@ -21,8 +21,8 @@ pub mod proto {
 }
 
 /// The newest level of facts that this version knows. What it writes is bounded by the level that the cluster has finalised.
-/// Level 2 adds `NodeOrdered`, `UncleanLeaderElected` and the configuration of clients' metrics. A build with `--cfg previous_level` stands for the version before, so that a
-/// rolling upgrade can be tried: it neither writes nor reads what is newer.
+/// Level 2 adds `NodeOrdered`, `UncleanLeaderElected` and the configuration of clients' metrics. A build with
+/// `--cfg previous_level` stands for the version before, so that a rolling upgrade can be tried: it neither writes nor reads what is newer.
 pub const LEVEL: u32 = if cfg!(previous_level) { 1 } else { 2 };
 /// The level that every version reads.
 const LEVEL_FIRST: u32 = 1;

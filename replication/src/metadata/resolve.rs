@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::broker_config::{BrokerKey, Scope};
 use super::client_metrics::{self, ClientMetricsKey};
-use super::config_value::{Kind, check};
+use super::config_value::{Kind, is_one};
 use super::group_keys::{self, GroupKey};
 use super::image::{Image, Resource, Topic};
 use super::topic_config::TopicConfig;
@@ -52,10 +52,7 @@ pub struct Described {
 pub(super) fn topic_config(image: &Image, overrides: &BTreeMap<String, String>) -> TopicConfig {
     let value_of = |key: &TopicKey| {
         let candidates = candidates(image, key, overrides.get(key.name));
-        candidates
-            .into_iter()
-            .find(|(_, value, _)| check(key.name, key.kind, value.trim()).is_ok())
-            .map(|(_, value, _)| value)
+        candidates.into_iter().find(|(_, value, _)| is_one(key.kind, value.trim())).map(|(_, value, _)| value)
     };
     TopicConfig::resolve(value_of).expect("each value was checked, or is a default")
 }

@@ -398,6 +398,18 @@ fn values_of_topics_are_checked_and_the_refusal_names_key_value_bounds_and_an_ex
             assert!(text.contains(key) && text.contains(value) && text.contains("for example"), "{text}");
         }
     }
+    for (key, value, told) in [
+        ("retention.ms", "x", "a whole number of at least -1 is allowed; for example retention.ms=604800000"),
+        ("retention.ms", "99999999999999999999", "a whole number from -1 to 9223372036854775807 is allowed; "),
+        ("segment.bytes", "1", "a whole number of at least 1048576 is allowed; "),
+        ("flush.messages", "0", "a whole number of at least 1 is allowed; for example flush.messages=1"),
+        ("min.insync.replicas", "2147483648", "a whole number from 1 to 2147483647 is allowed; for example min.insync"),
+        ("cleanup.policy", "keep", "a list of compact, delete (each at most once) is allowed; "),
+    ] {
+        let refused = TopicConfig::validate(&BTreeMap::from([(key.to_owned(), value.to_owned())]));
+        let text = refused.expect_err("it is refused").to_string();
+        assert!(text.starts_with(&format!("Invalid value {value} for configuration {key}: {told}")), "{text}");
+    }
     let both = [("min.compaction.lag.ms", "10"), ("max.compaction.lag.ms", "9")];
     let both = both.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     assert!(matches!(TopicConfig::validate(&both), Err(ConfigError::Conflict { .. })));
@@ -411,7 +423,7 @@ fn the_tables_are_sorted_and_each_default_passes_its_own_bounds() {
     assert!(BrokerKey::all().is_sorted_by(|a, b| a.name < b.name));
     for key in BrokerKey::all() {
         let default = key.default.unwrap_or_default();
-        let passes = key.default.is_none() || config_value::check(key.name, key.kind, default).is_ok();
+        let passes = key.default.is_none() || config_value::is_one(key.kind, default);
         assert!(passes || default.is_empty(), "{} = {default}", key.name);
     }
     for key in KEYS {
@@ -431,6 +443,29 @@ fn a_nodes_settings_are_checked() {
     assert!(settings("auto.create.topics.enable", "perhaps").is_err());
     // It passes the node's bounds, but no topic could take it over.
     assert!(settings("message.max.bytes", "2000000000").is_err());
+    for (key, value, told) in [
+        ("log.retention.ms", "zz", "a whole number of at least -1 is allowed; for example log.retention.ms=604800000"),
+        ("log.retention.hours", "zz", "a whole number of at least -1 is allowed; for example log.retention.hours=168"),
+        (
+            "log.retention.minutes",
+            "-7",
+            "a whole number of at least -1 is allowed; for example log.retention.minutes=1",
+        ),
+        ("connections.max.idle.ms", "zz", "a whole number is allowed; for example connections.max.idle.ms=600000"),
+        (
+            "broker.id",
+            "3000000000",
+            "a whole number from -2147483648 to 2147483647 is allowed; for example broker.id=-1",
+        ),
+        (
+            "sasl.login.refresh.window.factor",
+            "zz",
+            "a number is allowed; for example sasl.login.refresh.window.factor=0.8",
+        ),
+    ] {
+        let text = settings(key, value).expect_err("it is refused").to_string();
+        assert_eq!(text, format!("Invalid value {value} for configuration {key}: {told}"));
+    }
     assert!(settings("no.such.key", "1").is_ok(), "whoever reads the settings names them");
 }
 

@@ -126,7 +126,9 @@ impl Values {
     fn collect(value_of: impl Fn(&TopicKey) -> Option<String>) -> Result<Values, ConfigError> {
         let value = |key: &'static TopicKey| {
             let text = match value_of(key) {
-                Some(text) => check(key.name, key.kind, text.trim()).map(|()| text.trim().to_owned())?,
+                Some(text) => {
+                    check(key.name, key.kind, text.trim(), Some(key.default)).map(|()| text.trim().to_owned())?
+                }
                 None => key.default.to_owned(),
             };
             Ok((key.name, text))

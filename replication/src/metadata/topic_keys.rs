@@ -2,7 +2,7 @@
 //!
 //! Owns names, types, bounds, defaults and what each is for. Does not own their meaning: the code that reads `TopicConfig` does.
 //! Invariant: sorted by name. One default departs from Kafka's: `flush.messages` is 1, so acknowledged records are on disk; and
-//! `min.insync.replicas` is derived from the replication factor unless it is set (0 in the table).
+//! `min.insync.replicas` is derived from the replication factor unless it is set (0 in the table, which nobody is shown).
 
 use model::limits::BATCH_BYTES_MAX;
 
@@ -15,6 +15,16 @@ pub struct TopicKey {
     /// The settings of a node that stand in where the topic sets nothing, the strongest first.
     pub synonyms: &'static [Synonym],
     pub doc: &'static str,
+}
+
+impl TopicKey {
+    /// The default for people: in words where it follows from something else.
+    pub fn default_in_words(&self) -> &'static str {
+        match self.name {
+            "min.insync.replicas" => "half of the replication factor, rounded up",
+            _ => self.default,
+        }
+    }
 }
 
 /// A node's setting and what its unit is worth in the topic's.
@@ -110,14 +120,16 @@ pub const KEYS: &[TopicKey] = &[
         Kind::long_at_least(0),
         "60000",
         &[same("log.segment.delete.delay.ms")],
-        "How long a removed segment's file stays on disk. Without effect in this version: the journal says that it is gone, and whoever was about to read it is told anew where to read.",
+        "How long a removed segment's file stays on disk. Without effect in this version: the journal says that it is gone, and whoever \
+         was about to read it is told anew where to read.",
     ),
     key(
         "flush.messages",
         Kind::long_at_least(1),
         "1",
         &[same("log.flush.interval.messages")],
-        "1: every append is synced through the journal before it counts as durable. Another value: files are synced after so many records and acks wait for the page cache only.",
+        "1: every append is synced through the journal before it counts as durable. Another value: files are synced \
+         after so many records and acks wait for the page cache only.",
     ),
     key(
         "flush.ms",
@@ -222,7 +234,8 @@ pub const KEYS: &[TopicKey] = &[
         Kind::int_at_least(1),
         "0",
         &[same("min.insync.replicas")],
-        "How many replicas must hold a record before acks=all is answered. Default: half of the replication factor, rounded up.",
+        "How many replicas must hold a record before acks=all is answered. Where nothing is set, it is half of the replication factor, \
+         rounded up: no minority of the replicas can acknowledge alone, and one of two may be away. Kafka's default is 1.",
     ),
     key(
         "preallocate",
@@ -301,6 +314,7 @@ pub const KEYS: &[TopicKey] = &[
         Kind::Boolean,
         "false",
         &[same("unclean.leader.election.enable")],
-        "Whether a replica that may lack acknowledged records may lead when no other is left. Without effect in this version: such an election happens by command only.",
+        "Whether a replica that may lack acknowledged records may lead when no other is left. Without effect in this version: such \
+         an election happens by command only.",
     ),
 ];

@@ -101,11 +101,11 @@ fn known(key: &str) -> anyhow::Result<Known> {
     let mut stand_in: Vec<&'static str> =
         topic.iter().flat_map(|topic| topic.synonyms.iter().map(|one| one.name)).collect();
     stand_in.extend(group.map(|group| group.of_node));
-    let default = topic.map(|topic| topic.default.to_owned()).or_else(|| {
+    let default = topic.map(|topic| topic.default_in_words().to_owned()).or_else(|| {
         let key = group.map_or(key, |group| group.of_node);
         defaults::of_node(key)
     });
-    Ok(Known { of, does, allowed: kind.map(allowed), default, stand_in })
+    Ok(Known { of, does, allowed: kind.map(Kind::allowed), default, stand_in })
 }
 
 /// The names that are spelt nearly alike; where there is none, those that share words.
@@ -122,31 +122,6 @@ fn similar(key: &str) -> String {
     near.dedup();
     let names: Vec<&str> = near.iter().take(5).map(|(_, name)| *name).collect();
     if names.is_empty() { String::new() } else { format!("; did you mean one of {}?", names.join(", ")) }
-}
-
-fn allowed(kind: Kind) -> String {
-    let bounds = |what: &str, min: i64, max: i64, all: (i64, i64)| match (min == all.0, max == all.1) {
-        (true, true) => what.to_owned(),
-        (false, true) => format!("{what}, at least {min}"),
-        (true, false) => format!("{what}, at most {max}"),
-        (false, false) => format!("{what} from {min} to {max}"),
-    };
-    match kind {
-        Kind::Boolean => "true or false".to_owned(),
-        Kind::Text | Kind::Class => "text".to_owned(),
-        Kind::Password => "text, never shown".to_owned(),
-        Kind::Short { min, max } => bounds("a whole number", min, max, (i16::MIN.into(), i16::MAX.into())),
-        Kind::Int { min, max } => bounds("a whole number", min, max, (i32::MIN.into(), i32::MAX.into())),
-        Kind::Long { min, max } => bounds("a whole number", min, max, (i64::MIN, i64::MAX)),
-        Kind::Double { min, max } if min <= f64::MIN && max >= f64::MAX => "a number".to_owned(),
-        Kind::Double { min, max } if max >= f64::MAX => format!("a number, at least {min}"),
-        Kind::Double { min, max } => format!("a number from {min} to {max}"),
-        Kind::List { of: [] } => "words with commas between them".to_owned(),
-        Kind::List { of } => format!("of these, with commas between them: {}", of.join(", ")),
-        Kind::Choice { of } => format!("one of {}", of.join(", ")),
-        Kind::ThrottledReplicas => "* or PARTITION:NODE,…".to_owned(),
-        Kind::GzipLevel => "1 to 9, or -1".to_owned(),
-    }
 }
 
 /// What it is now, and where that comes from.
@@ -287,6 +262,13 @@ mod tests {
         let expected = (Some("7200000".to_owned()), "log.retention.hours, --set".to_owned());
         assert_eq!(now("retention.ms", &["log.retention.hours=2"]), expected);
         assert_eq!(now("num.partitions", &["num.partitions=8"]), (Some("8".to_owned()), "--set".to_owned()));
+    }
+
+    #[test]
+    fn a_default_that_follows_from_something_else_is_said_in_words() {
+        let expected = Some("half of the replication factor, rounded up".to_owned());
+        assert_eq!(now("min.insync.replicas", &[]), (expected, "default".to_owned()));
+        assert_eq!(now("min.insync.replicas", &["min.insync.replicas=2"]), (Some("2".to_owned()), "--set".to_owned()));
     }
 
     #[test]

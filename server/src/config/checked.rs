@@ -14,7 +14,7 @@ use model::limits::REQUEST_BYTES_MAX;
 use model::units::GIB;
 use replication::metadata::BrokerConfig;
 use replication::metadata::broker_config::BrokerKey;
-use replication::metadata::config_value::ConfigError;
+use replication::metadata::config_value::{ConfigError, Kind};
 
 use super::network::{ClientListener, PeerListener};
 use super::raw::{Raw, Setting};
@@ -134,7 +134,9 @@ impl<'a> Settings<'a> {
         let Some(text) = self.text(key) else { return Ok(default) };
         let number = text.parse::<u64>().ok().filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| {
-            self.refuse(key, format!("a whole number from {min} to {max} is allowed"), default.to_string())
+            let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let kind = Kind::Long { min: bound(min), max: bound(max) };
+            self.refuse(key, format!("{} is allowed", kind.allowed()), default.to_string())
         })
     }
 
@@ -233,8 +235,9 @@ mod tests {
     #[test]
     fn a_refusal_names_key_value_origin_bounds_and_an_example() {
         for (pair, allowed) in [
-            ("node.id=-1", "from 0 to 2147483647"),
-            ("num.partitions=none", "whole number"),
+            ("node.id=-1", "a whole number of at least 0 is allowed"),
+            ("num.partitions=none", "a whole number of at least 1 is allowed"),
+            ("memory.bytes=zz", "a whole number of at least "),
             ("socket.request.max.bytes=999999999999", "to 104857600"),
             ("log.dirs=/a,/b", "one directory"),
         ] {
