@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 
 use super::at::At;
-use super::cluster::{self, Cluster};
+use super::cluster::{self, Cluster, NodeShown};
 use super::show::{Output, Progress, print};
 use crate::client::Client;
 
@@ -131,6 +131,9 @@ const REMOVE: Wish = Wish {
     done: "is forgotten",
 };
 
+/// Duties of a node that is given nothing more.
+const GOING: [&str; 2] = [DRAIN.duty, DECOMMISSION.duty];
+
 /// Refuses at once what would be waited for in vain.
 fn ensure_heir(cluster: &Cluster, node: i32) -> anyhow::Result<()> {
     let others = || cluster.nodes.iter().filter(|other| other.id != node);
@@ -139,6 +142,16 @@ fn ensure_heir(cluster: &Cluster, node: i32) -> anyhow::Result<()> {
         others().any(|other| !other.fenced),
         "no node but {node} is alive: nobody could take over; start another node first"
     );
+    let is_heir = |other: &&NodeShown| !other.fenced && !GOING.contains(&other.duty.as_str());
+    if others().all(|other| !is_heir(&other)) {
+        let going = others().filter(|other| !other.fenced);
+        let going: Vec<String> = going.map(|other| format!("{} is {}", other.id, other.duty)).collect();
+        bail!(
+            "no node but {node} takes leaderships: node {}; nobody could take over: `weir node add` one of them first, or start another \
+             node",
+            going.join(", ")
+        );
+    }
     Ok(())
 }
 
@@ -193,7 +206,6 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cluster::NodeShown;
     use super::*;
 
     fn cluster_of(nodes: Vec<NodeShown>) -> Cluster {
@@ -221,7 +233,16 @@ mod tests {
         assert_eq!(refused(vec![NodeShown { fenced: true, ..node(1) }, node(2)]), None, "a dead node may go");
         assert!(refused(vec![node(1)]).is_some_and(|told| told.contains("node 1 is the only one")));
         let dead = NodeShown { fenced: true, ..node(2) };
-        assert!(refused(vec![node(1), dead]).is_some_and(|told| told.contains("no node but 1 is alive")));
+        assert!(refused(vec![node(1), dead.clone()]).is_some_and(|told| told.contains("no node but 1 is alive")));
+        let with = |id: i32, duty: &str| NodeShown { duty: duty.to_owned(), ..node(id) };
+        let going = vec![node(1), with(2, "drained"), with(3, "leaving")];
+        let told = refused(going.clone()).expect("node 1 is the last that leads");
+        assert!(told.contains("node 2 is drained, 3 is leaving") && told.contains("`weir node add`"), "{told}");
+        assert!(
+            refused([going.clone(), vec![NodeShown { id: 4, ..dead }]].concat()).is_some(),
+            "the dead take nothing"
+        );
+        assert_eq!(refused([going, vec![with(4, "joining")]].concat()), None, "who joins takes leaderships");
     }
 
     #[test]
