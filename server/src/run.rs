@@ -33,7 +33,7 @@ use crate::config::network::{ClientListener, machine_name};
 use crate::disk::cold_reads::ColdReads;
 use crate::disk::give_way::GiveWay;
 use crate::disk::side_by_side::Cores;
-use crate::disk::writers::{Executor, Threads};
+use crate::disk::writers::{Executor, WriterThreads};
 use crate::metrics::Metrics;
 use crate::net::listener::{self, bind};
 use crate::net::reply::ReplyCell;
@@ -89,7 +89,7 @@ impl Drop for DataDir {
 pub struct Opened {
     pub node: Arc<Node>,
     pub executor: Arc<Executor>,
-    pub threads: Threads,
+    pub threads: WriterThreads,
     /// To other nodes; `None` without a peer listener.
     pub links: Option<(Arc<Links>, LinkThreads)>,
     pub metrics: Arc<Metrics>,

@@ -49,7 +49,7 @@ pub struct Executor {
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// The threads; joined when they are stopped.
-pub struct Threads {
+pub struct WriterThreads {
     handles: Vec<JoinHandle<()>>,
     /// Ends when all of them have ended.
     running: Receiver<()>,
@@ -77,7 +77,7 @@ impl Executor {
     }
 
     /// Starts the threads for a node that was opened on this executor's disk.
-    pub fn start(self: &Arc<Executor>, node: Arc<Node>) -> std::io::Result<Threads> {
+    pub fn start(self: &Arc<Executor>, node: Arc<Node>) -> std::io::Result<WriterThreads> {
         assert!(self.node.set(node).is_ok(), "an executor serves one node");
         let (alive, running) = channel();
         let mut handles = vec![
@@ -88,7 +88,7 @@ impl Executor {
             let name = format!("weir-segments-{at}");
             handles.push(self.spawn(&name, |executor| &executor.segments, Executor::work, alive.clone())?);
         }
-        Ok(Threads { handles, running })
+        Ok(WriterThreads { handles, running })
     }
 
     fn spawn<T: 'static>(
@@ -210,7 +210,7 @@ impl Executor {
     }
 
     /// Lets the threads finish what is queued and end. One that hangs in the disk is left behind: what it does was not acknowledged.
-    pub fn stop(&self, threads: Threads) {
+    pub fn stop(&self, threads: WriterThreads) {
         self.journal.close();
         self.segments.close();
         self.reads.close();

@@ -12,7 +12,7 @@ use model::batch::BatchBuilder;
 use server::broker::Broker;
 use server::config::Config;
 use server::config::raw::Raw;
-use server::disk::writers::{Executor, Threads};
+use server::disk::writers::{Executor, WriterThreads};
 use server::net::listener;
 use server::net::shards::Shards;
 use server::run;
@@ -31,7 +31,7 @@ pub struct Server {
     pub broker: Arc<Broker>,
     runtime: Option<Runtime>,
     executor: Arc<Executor>,
-    threads: Option<Threads>,
+    threads: Option<WriterThreads>,
     _dir: TempDir,
 }
 
