@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use compat_tests::page_cache;
 
 use crate::pair::Pair;
 use crate::process;
@@ -41,7 +42,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         let fill = ["-n".into(), records.to_string(), "-s".into(), RECORD_BYTES.to_string()];
         bench.span(&server, "produce", "old", &fill, &["acks=all", "linger.ms=5"])?;
         for run in 0..=bench.runs {
-            process::drop_page_cache(&server.data())?;
+            page_cache::drop_below(&server.data())?;
             std::thread::sleep(SETTLED);
             let quiet = watched(bench, &server, seconds)?;
             let (busy, rate) = beside_a_reader(bench, &server, records, seconds)?;
@@ -73,7 +74,7 @@ fn watched(bench: &Bench, server: &Server, seconds: u64) -> Result<Watched> {
 
 /// The watched load again while everything old is read from the disk; and how fast that went.
 fn beside_a_reader(bench: &Bench, server: &Server, records: u64, seconds: u64) -> Result<(Watched, f64)> {
-    process::drop_page_cache(&server.data())?;
+    page_cache::drop_below(&server.data())?;
     let read_before = process::disk_bytes_read(server.pid())?;
     let begun = Instant::now();
     let arguments = ["-n".into(), records.to_string()];

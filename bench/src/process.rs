@@ -1,7 +1,6 @@
 //! What a process has used, from /proc.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -57,20 +56,6 @@ pub fn raise_descriptors() -> Result<()> {
 /// How many files this process, and so a server started by it, may open.
 pub fn descriptors_max() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
-/// Takes the clean pages of all files below a folder out of the page cache, as a machine does that needs them.
-pub fn drop_page_cache(dir: &Path) -> Result<()> {
-    rustix::fs::sync(); // dirty pages would stay
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            drop_page_cache(&entry.path())?;
-        } else if let Ok(file) = fs::File::open(entry.path()) {
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-        }
-    }
-    Ok(())
 }
 
 /// Resident memory in MB (10^6 bytes).

@@ -16,6 +16,7 @@ pub mod kafka_node;
 pub mod kcat;
 pub mod kill_all;
 pub mod load;
+pub mod page_cache;
 pub mod paths;
 pub mod program;
 pub mod raw;

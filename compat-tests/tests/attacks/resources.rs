@@ -1,4 +1,6 @@
 //! Attacks 6, 11 and 12: clients that are slow, that do not read, or that ask faster than they read.
+//!
+//! Owns no bound on memory: `target` has it, for every row.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use compat_tests::program::{unique, wait_until};
-use compat_tests::raw::{Client, Reader, Writer, is_closed, key, request};
+use compat_tests::raw::{Client, Reader, WAIT_MAX, Writer, is_closed, key, request};
 
 use crate::batch::{Batch, Record};
 use crate::requests;
@@ -22,6 +24,13 @@ const PIPELINED: i32 = 10_000;
 const FETCH_BYTES: i32 = 50 << 20;
 /// A server closes a client that takes nothing after 60 s.
 const UNREAD_MAX: Duration = Duration::from_secs(180);
+
+/// Fetches of records that lie on the device alone, sent before one answer is taken; all of them would be four times the topic.
+const COLD_FETCHES: i32 = 150;
+const COLD_FETCH_BYTES: i32 = 4 << 20;
+const COLD_TOPIC_BYTES: i32 = 150 << 20;
+/// Less is what a server reads by itself.
+const READ_BYTES_MIN: u64 = 1 << 20;
 
 /// A connection that sends one byte in a second.
 struct Slow {
@@ -138,9 +147,43 @@ fn requests_that_come_faster_than_their_answers_are_read_wait_in_the_socket() ->
     target.finish()
 }
 
-fn fill(client: &mut Client, topic: &str) -> Result<()> {
+#[test]
+fn fetches_of_cold_records_are_not_read_before_it_is_their_turn_to_be_answered() -> Result<()> {
+    let mut target = Target::start("attack-cold", &[])?;
+    if !target.is_ours() {
+        return target.finish(); // nobody can look at its memory, nor empty its page cache
+    }
+    let topic = format!("cold-{}", unique());
+    requests::create_topic(&mut target.connect()?, &topic, 1, &[])?;
+    fill(&mut target.connect()?, &topic, COLD_TOPIC_BYTES)?;
+    target.restart_cold()?;
+    target.row("11: 150 fetches from the device, no answer taken", |target| {
+        let cold_before = target.metric("weir_cold_reads_total ")?;
+        let mut client = target.connect()?;
+        for id in 0..COLD_FETCHES {
+            let body = requests::fetch_body(&[(topic.as_bytes(), 0, i64::from(id))], COLD_FETCH_BYTES);
+            client.send(&request(key::FETCH, requests::FETCH_VERSION, id, b"cold", &body))?;
+        }
+        // What is in the page cache proves nothing, as on a file system in memory.
+        wait_until("a fetch waits for the device", WAIT_MAX, || {
+            Ok(target.metric("weir_cold_reads_total ")? > cold_before)
+        })?;
+        let (mut last, mut since) = (target.bytes_read()?, Instant::now());
+        wait_until("the server reads no more", UNREAD_MAX, || {
+            let now = target.bytes_read()?;
+            if now > last + READ_BYTES_MIN {
+                (last, since) = (now, Instant::now());
+            }
+            Ok(since.elapsed() > Duration::from_secs(2))
+        })
+    })?;
+    target.finish()
+}
+
+/// Records of a megabyte, each in a batch, a little more than so many bytes.
+fn fill(client: &mut Client, topic: &str, bytes: i32) -> Result<()> {
     let batch = Batch::of(&[Record::of(b"k", &vec![7; 1_000_000])]).encode();
-    for _ in 0..=FETCH_BYTES / 1_000_000 {
+    for _ in 0..=bytes / 1_000_000 {
         let wrote = requests::produce(client, topic.as_bytes(), 0, &batch)?;
         ensure!(wrote.error == 0, "{wrote:?}");
     }
@@ -155,7 +198,7 @@ fn a_client_that_never_reads_its_answer_is_closed() -> Result<()> {
     }
     let topic = format!("unread-{}", unique());
     requests::create_topic(&mut target.connect()?, &topic, 1, &[])?;
-    fill(&mut target.connect()?, &topic)?;
+    fill(&mut target.connect()?, &topic, FETCH_BYTES)?;
     target.rebase()?;
     target.row("12: a fetch of 50 MiB that is never read", |target| {
         target.counts("write_timeout", 1, |target| {
@@ -177,8 +220,5 @@ fn a_client_that_never_reads_its_answer_is_closed() -> Result<()> {
 
 /// How often the server closed a client that took nothing.
 fn gave_up(target: &Target) -> Result<u64> {
-    let text = target.metrics()?;
-    let name = "weir_invalid_requests_total{reason=\"write_timeout\"} ";
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).context("no such metric")?;
-    Ok(value.parse()?)
+    target.metric("weir_invalid_requests_total{reason=\"write_timeout\"} ")
 }

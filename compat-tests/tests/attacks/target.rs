@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use compat_tests::broker::Broker;
+use compat_tests::page_cache;
 use compat_tests::program::{unique, wait_until};
 use compat_tests::raw::{Client, WAIT_MAX, http_get};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -62,6 +63,25 @@ impl Target {
 
     pub fn connect(&self) -> Result<Client> {
         Client::connect(&self.broker.kafka)
+    }
+
+    /// Starts the broker again with nothing of its data in memory, its own or the kernel's: what is fetched now comes from the device.
+    pub fn restart_cold(&mut self) -> Result<()> {
+        self.broker.stop()?;
+        self.broker.up()?;
+        self.process = Some(Process { pid: self.broker.pid()?, start_kib: 0 });
+        self.witness = Client::connect(&self.broker.kafka)?;
+        wait_until("the witness is served again", WAIT_MAX, || Ok(self.check_witness().is_ok()))?;
+        page_cache::drop_below(self.folder.path())?;
+        self.rebase()
+    }
+
+    /// Bytes that the process has read from files, cached or not.
+    pub fn bytes_read(&self) -> Result<u64> {
+        let pid = self.process.as_ref().context("an outside broker cannot be looked at")?.pid;
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let value = io.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar")?;
+        Ok(value.trim().parse()?)
     }
 
     /// Measures growth from here: for a row that first loads what any client may load.
@@ -124,9 +144,13 @@ impl Target {
         if !self.is_ours() {
             return Ok(0);
         }
-        let name = format!("weir_invalid_requests_total{{reason=\"{reason}\"}} ");
+        self.metric(&format!("weir_invalid_requests_total{{reason=\"{reason}\"}} "))
+    }
+
+    /// The value of the line of `/metrics` that begins so.
+    pub fn metric(&self, line: &str) -> Result<u64> {
         let text = self.metrics()?;
-        let value = text.lines().find_map(|line| line.strip_prefix(&name)).with_context(|| format!("no {name}"))?;
+        let value = text.lines().find_map(|found| found.strip_prefix(line)).with_context(|| format!("no {line}"))?;
         Ok(value.parse()?)
     }
 
