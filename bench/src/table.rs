@@ -32,7 +32,8 @@ impl Report {
 
     pub fn markdown(&self) -> String {
         let mut out = String::from(
-            "| figure | Weir: median (min-max) | Kafka 4.3.1: median (min-max) | Weir / Kafka | asked | held | others used |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+            "| figure | Weir: median (min-max) | Kafka 4.3.1: median (min-max) | Weir / Kafka | asked | held | others used |\n\
+             | --- | --- | --- | --- | --- | --- | --- |\n",
         );
         self.lines.iter().for_each(|line| {
             let _ = writeln!(out, "{}", render(line));

@@ -69,7 +69,10 @@ mod tests {
 
     #[test]
     fn a_line_of_kcat_is_a_record() {
-        let line = r#"{"topic":"t","partition":2,"offset":7,"tstype":"create","ts":1700000000000,"broker":1,"headers":["a","1","a",null],"key":"k","payload":null}"#;
+        let line = concat!(
+            r#"{"topic":"t","partition":2,"offset":7,"tstype":"create","ts":1700000000000,"broker":1,"#,
+            r#""headers":["a","1","a",null],"key":"k","payload":null}"#
+        );
         let want = Record {
             partition: 2,
             offset: 7,

@@ -1,7 +1,8 @@
 //! Every command of the README, executed.
 //!
 //! Owns the list of what is expected of each `sh` block. Replaced are: fixed ports by free ones, folders below /tmp by temporary ones,
-//! `cargo run --release --` and `weir` by the built binary, and `kafka-*.sh` by the tools that the suites fetch; nothing else. Invariant: a block that no rule knows fails the test, so the README cannot grow past it.
+//! `cargo run --release --` and `weir` by the built binary, and `kafka-*.sh` by the tools that the suites fetch; nothing else.
+//! Invariant: a block that no rule knows fails the test, so the README cannot grow past it.
 
 use std::path::Path;
 use std::process::Command;

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LINES_MAX: usize = 500;
+const LINE_COLUMNS_MAX: usize = 160;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files that a program writes. They need a head and are not counted.
@@ -49,6 +50,7 @@ fn every_file_of_rust_keeps_the_house_rules() {
         if GENERATED.iter().any(|generated| name.starts_with(generated)) {
             continue;
         }
+        check_columns(&name, &text, &mut faults);
         check_length(&name, &text, &mut faults, &mut long_files);
         check_functions(&name, &text, &mut faults, &mut long_functions);
     }
@@ -94,7 +96,8 @@ fn every_crate_of_the_workspace_is_under_these_rules() {
 
 #[test]
 fn the_measure_of_a_function_is_its_body() {
-    let text = "impl A {\n    fn short(&self) {\n        x();\n    }\n\n    pub(crate) async fn long(\n        a: u8,\n    ) {\n        y();\n        z();\n    }\n}\nfn declared();\n";
+    let text = "impl A {\n    fn short(&self) {\n        x();\n    }\n\n\
+                \x20   pub(crate) async fn long(\n        a: u8,\n    ) {\n        y();\n        z();\n    }\n}\nfn declared();\n";
     let found = functions(text);
     assert_eq!(found, [("short".to_owned(), 2, 3), ("long".to_owned(), 6, 6)]);
 }
@@ -142,6 +145,16 @@ fn check_words(name: &str, text: &str, faults: &mut Vec<String>) {
             if issue.is_none_or(|issue| issue.is_empty() || !issue.bytes().all(|byte| byte.is_ascii_digit())) {
                 faults.push(format!("{name}:{number}: TODO without the number of an issue, as in TODO(#12)"));
             }
+        }
+    }
+}
+
+/// The formatter leaves comments and texts as they are.
+fn check_columns(name: &str, text: &str, faults: &mut Vec<String>) {
+    for (line, number) in text.lines().zip(1..) {
+        let columns = line.chars().count();
+        if columns > LINE_COLUMNS_MAX {
+            faults.push(format!("{name}:{number}: {columns} columns, {LINE_COLUMNS_MAX} are allowed"));
         }
     }
 }

@@ -17,8 +17,8 @@
 //!         cleaned i64                                                       (from version 3 on)
 //!         producers offset i64 (−1: none) · producers size u32, bytes
 //!         epochs u32 · { epoch i32, offset i64 }…
-//!         segments u32 · { base i64, generation u32 (from version 3 on), size u32, first timestamp i64, newest timestamp i64, newest offset i64, newest exact u8,
-//!                          offset index entries u32, crc u32, time index entries u32, crc u32 }…
+//!         segments u32 · { base i64, generation u32 (from version 3 on), size u32, first timestamp i64, newest timestamp i64,
+//!                          newest offset i64, newest exact u8, offset index entries u32, crc u32, time index entries u32, crc u32 }…
 //! 20 + body length: crc32c of everything before u32
 //! ```
 
