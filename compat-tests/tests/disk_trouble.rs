@@ -12,11 +12,13 @@ mod batch;
 mod requests;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use compat_tests::broker::Broker;
 use compat_tests::faults::inject::{Broken, SmallDisk, packages};
+use compat_tests::paths;
 use compat_tests::program::wait_until;
 use compat_tests::raw::{Client, http_get};
 
@@ -109,6 +111,29 @@ fn write_until_refused(client: &mut Client, journal: &mut Journal, disk_bytes: u
     anyhow::bail!("{disk_bytes} bytes went onto a disk of that size, and none was refused")
 }
 
+/// The value of one of the broker's own figures.
+fn figure(broker: &Broker, name: &str) -> Result<String> {
+    let metrics = http_get(&broker.http, "/metrics")?;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("{name} is not in the metrics"))?.to_owned())
+}
+
+/// What `weir doctor` says.
+fn doctor(broker: &Broker) -> Result<String> {
+    let output = Command::new(paths::weir()?).args(["doctor", "--bootstrap", &broker.kafka]).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Who runs the node sees that its disk is full, and that it is no more.
+fn check_told(broker: &Broker, full: bool) -> Result<()> {
+    let gauge = figure(broker, "weir_disk_full")?;
+    ensure!(gauge == if full { "1" } else { "0" }, "weir_disk_full is {gauge}");
+    for said in [doctor(broker)?, http_get(&broker.http, "/ready")?] {
+        ensure!(said.contains("the disk is full") == full, "full: {full}, and it says {said}");
+    }
+    Ok(())
+}
+
 fn delete(client: &mut Client, topic: &str) -> Result<()> {
     let error = requests::delete_topic(client, topic.as_bytes())?;
     ensure!(error == 0, "a delete on a full disk: error {error}");
@@ -130,6 +155,7 @@ fn a_disk_that_its_own_clients_fill_refuses_them_alone_and_heals_when_a_topic_is
     let error = kept.produce(&mut client, 1 << 19)?;
     ensure!(error == STORAGE_ERROR, "a produce to another topic: {error}");
     check_alive(&mut client, &kept, 1)?;
+    check_told(&broker, true)?;
     large.check(&mut client)?;
     requests::create_topic(&mut client, "made-meanwhile", 1, &[])?;
     broker.kill_and_restart().context("a start on a full disk")?;
@@ -139,6 +165,7 @@ fn a_disk_that_its_own_clients_fill_refuses_them_alone_and_heals_when_a_topic_is
     delete(&mut client, "large")?;
     let since = Instant::now();
     kept.wait_healed(&mut client, since)?;
+    check_told(&broker, false)?;
     check_alive(&mut client, &kept, 3)?;
     broker.stop()
 }
@@ -284,9 +311,39 @@ fn a_segment_that_cannot_be_written_takes_its_own_log_offline_and_no_other() -> 
     ensure!(error == STORAGE_ERROR, "a log behind a failed write took a record: error {error}");
     bed.other.must_produce(&mut bed.client, 1_000)?;
     bed.other.check(&mut bed.client)?;
-    let metrics = http_get(&bed.broker.http, "/metrics")?;
-    let offline = metrics.lines().find_map(|line| line.strip_prefix("weir_partitions_offline "));
-    ensure!(offline == Some("1"), "weir_partitions_offline is {offline:?}");
+    let offline = figure(&bed.broker, "weir_partitions_offline")?;
+    ensure!(offline == "1", "weir_partitions_offline is {offline}");
+    let told = doctor(&bed.broker)?;
+    ensure!(told.contains("1 partition offline on node 1: one/0 ("), "{told}");
     bed.broker.kill()?;
+    bed.check_after_restart()
+}
+
+#[test]
+fn a_segment_that_holds_other_bytes_is_named_by_metrics_and_doctor_and_served_but_for_these() -> Result<()> {
+    let mut bed = bed("segment-rots")?;
+    // read from the disk from now on, and written there
+    bed.broker.kill_and_restart()?;
+    bed.client = Client::connect(&bed.broker.kafka)?;
+    let segment = bed.segment("one");
+    let good = std::fs::read(&segment)?;
+    let mut bad = good.clone();
+    let last = bad.last_mut().context("the segment is empty")?;
+    *last ^= 0x10;
+    std::fs::write(&segment, &bad)?;
+    let (offset, _) = *bed.one.acked.last().context("nothing was acknowledged")?;
+    let read = requests::fetch(&mut bed.client, b"one", 0, offset, 1)?;
+    ensure!(read.error != 0, "other bytes than were written are served");
+    let damaged = figure(&bed.broker, "weir_partitions_damaged")?;
+    ensure!(damaged == "1", "weir_partitions_damaged is {damaged}");
+    let told = doctor(&bed.broker)?;
+    let place = format!("damaged on the disk of node 1: one/0 ({} at byte ", segment.display());
+    ensure!(told.contains(&place) && told.contains("move the file away"), "{told}");
+    let (first, value) = bed.one.acked.first().context("nothing was acknowledged")?;
+    let read = requests::fetch(&mut bed.client, b"one", 0, *first, 1)?;
+    ensure!(read.records.windows(value.len()).any(|window| window == value), "what is not damaged is not served");
+    bed.other.check(&mut bed.client)?;
+    bed.broker.kill()?;
+    std::fs::write(&segment, &good)?;
     bed.check_after_restart()
 }
