@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::config::network::{ClientListener, machine_name};
 use crate::disk::cold_reads::ColdReads;
 use crate::disk::give_way::GiveWay;
-use crate::disk::side_by_side::Cores;
+use crate::disk::side_by_side::{Cores, cores};
 use crate::disk::writers::{Executor, WriterThreads};
 use crate::metrics::Metrics;
 use crate::net::listener::{self, bind};
@@ -157,7 +157,7 @@ pub fn open(
     seed: u64,
 ) -> anyhow::Result<Opened> {
     let lock = DirLock::acquire(dir)?;
-    let turns = Arc::new(GiveWay::default());
+    let turns = Arc::new(GiveWay::new(cores()));
     let disk = RealDisk::new(dir, OPEN_FILES_MAX).with_turns(turns.clone()).with_threads(Arc::new(Cores));
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let metrics = Arc::new(Metrics::default());
@@ -233,8 +233,7 @@ async fn serve(config: &Config, dir: &Path, broker: Arc<Broker>, sockets: Socket
     let alive = tokio::spawn(service::keep_alive());
     let line = ready_line(config, dir, &sockets)?;
     let http = tokio::spawn(http::serve(TcpListener::from_std(sockets.http)?, broker.clone()));
-    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
-    let shards = Shards::start(cores, &broker).context("no threads to serve clients")?;
+    let shards = Shards::start(cores(), &broker).context("no threads to serve clients")?;
     tokio::select! {
         biased;
         () = signals.first() => {}

@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn an_answer_beside_writes_is_small_for_a_client_that_is_near_and_larger_for_one_that_is_far() {
-        let turns = Arc::new(GiveWay::default());
+        let turns = Arc::new(GiveWay::new(1));
         let reads = ColdReads::new(turns.clone());
         assert_eq!(reads.answer_bytes(Duration::ZERO), u64::MAX);
         let _write = turns.write();

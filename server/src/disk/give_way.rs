@@ -3,20 +3,25 @@
 //! Owns when a read in turn may ask the device, and for how much. Does not read.
 //! A device does what it is asked one after the other: a write that comes behind megabytes of reads waits for all of them. So as long as
 //! somebody writes now and then, one piece is read at a time among all readers, and it waits for the end of the write that it finds under
-//! way: then at most one piece is before a write. Where nobody has written for long, readers do as they like.
+//! way: then at most one piece is before a write. And readers keep a pace: what they read costs time of the processors that producers
+//! need too, here, in the kernel and at the client. Where nobody has written for long, readers do as they like.
 //! Invariant: a write waits for nobody here. Readers come in the order in which they asked, so whoever reads on and on gets as much as the
-//! others do. Of each one before it a reader waits for a piece and for one write, of that never longer than `WAIT_MAX`: it is slow beside
-//! writers, and does not starve.
+//! others do. Of each one before it a reader waits for a piece, its rest and one write, of that never longer than `WAIT_MAX`: it is slow
+//! beside writers, and does not starve.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use storage::disk::{Piece, Turn, Turns};
 
+use super::pace::Pace;
+
 /// Bytes that a reader asks for at once while one write follows the other: a fraction of a millisecond for a device.
 const PIECE_BYTES: usize = 256 * 1024;
 /// And when the last write was a moment ago: those that come are few.
 const LARGE_PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes a second that all readers together get for each core while one write follows the other.
+const PACE_PER_CORE: u64 = 64 << 20;
 const MOMENT: Duration = Duration::from_millis(100);
 /// So long after a write another one is expected.
 const WRITES_EXPECTED: Duration = Duration::from_secs(30);
@@ -31,12 +36,13 @@ pub struct GiveWay {
     read_ended: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Writes under way, and how many have ended.
     writing: u32,
     ended: u64,
     last_end: Option<Instant>,
+    pace: Pace,
     /// Readers get numbers when they ask; the one with `served` has its turn.
     asked: u64,
     served: u64,
@@ -44,9 +50,17 @@ struct State {
     waiting: bool,
 }
 
-impl Default for GiveWay {
-    fn default() -> GiveWay {
-        GiveWay { wait_max: WAIT_MAX, state: Mutex::default(), write_ended: Condvar::new(), read_ended: Condvar::new() }
+impl GiveWay {
+    /// On a machine with so many cores.
+    pub fn new(cores: usize) -> GiveWay {
+        let pace = Pace::new(PACE_PER_CORE.saturating_mul(cores.max(1) as u64));
+        let state = State { writing: 0, ended: 0, last_end: None, pace, asked: 0, served: 0, waiting: false };
+        GiveWay {
+            wait_max: WAIT_MAX,
+            state: Mutex::new(state),
+            write_ended: Condvar::new(),
+            read_ended: Condvar::new(),
+        }
     }
 }
 
@@ -85,6 +99,18 @@ impl GiveWay {
         state.writing > 0 || state.last_end.is_some_and(|last| last.elapsed() < MOMENT)
     }
 
+    /// Until the write that is under way has ended, if there is one.
+    fn wait_for_write(&self, mut state: MutexGuard<'_, State>) {
+        if state.writing == 0 {
+            return;
+        }
+        state.waiting = true;
+        let ended = state.ended;
+        let is_under_way = |state: &mut State| state.ended == ended;
+        let waited = self.write_ended.wait_timeout_while(state, self.wait_max, is_under_way);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting = false;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,33 +122,37 @@ impl Turns for GiveWay {
         Box::new(Writing(self))
     }
 
-    fn read(&self) -> Option<Piece<'_>> {
+    fn read(&self, wanted: usize) -> Option<Piece<'_>> {
         let mut state = self.lock();
         let number = state.asked;
         state.asked += 1;
         let before = |state: &mut State| state.served != number;
         state = self.read_ended.wait_while(state, before).unwrap_or_else(PoisonError::into_inner);
         let turn = Reading(self);
-        let since = state.last_end.map(|last| last.elapsed());
         if state.writing == 0 {
-            let bytes = match since {
-                Some(since) if since < MOMENT => PIECE_BYTES,
-                Some(since) if since <= WRITES_EXPECTED => LARGE_PIECE_BYTES,
+            let since = state.last_end.map(|last| last.elapsed());
+            match since {
+                Some(since) if since < MOMENT => {}
+                Some(since) if since <= WRITES_EXPECTED => {
+                    drop(state);
+                    return Some(Piece { bytes: LARGE_PIECE_BYTES, turn: Box::new(turn) });
+                }
                 // The turn ends with the call: others need not wait for the read.
                 _ => {
                     drop(state);
                     return None;
                 }
-            };
-            drop(state);
-            return Some(Piece { bytes, turn: Box::new(turn) });
+            }
         }
-        state.waiting = true;
-        let ended = state.ended;
-        let is_under_way = |state: &mut State| state.ended == ended;
-        let waited = self.write_ended.wait_timeout_while(state, self.wait_max, is_under_way);
-        waited.unwrap_or_else(PoisonError::into_inner).0.waiting = false;
-        Some(Piece { bytes: PIECE_BYTES, turn: Box::new(turn) })
+        let bytes = wanted.min(PIECE_BYTES);
+        let rest = state.pace.take(Instant::now(), bytes);
+        if !rest.is_zero() {
+            drop(state);
+            std::thread::sleep(rest);
+            state = self.lock();
+        }
+        self.wait_for_write(state);
+        Some(Piece { bytes, turn: Box::new(turn) })
     }
 }
 
@@ -133,28 +163,32 @@ mod tests {
 
     use super::*;
 
+    fn at_any_pace() -> GiveWay {
+        GiveWay::new(usize::MAX)
+    }
+
     #[test]
     fn readers_do_as_they_like_where_nobody_writes() {
-        let turns = GiveWay::default();
-        let (one, other) = (turns.read(), turns.read());
+        let turns = at_any_pace();
+        let (one, other) = (turns.read(usize::MAX), turns.read(usize::MAX));
         assert!(one.is_none() && other.is_none());
     }
 
     #[test]
     fn a_reader_beside_a_write_that_does_not_end_goes_on_with_a_piece() {
-        let turns = GiveWay::default();
+        let turns = at_any_pace();
         let _write = turns.write();
         for _ in 0..3 {
-            assert_eq!(turns.read().map(|piece| piece.bytes), Some(PIECE_BYTES));
+            assert_eq!(turns.read(usize::MAX).map(|piece| piece.bytes), Some(PIECE_BYTES));
         }
     }
 
     #[test]
     fn a_reader_waits_for_the_end_of_the_write_that_it_finds_under_way() {
-        let turns = GiveWay { wait_max: Duration::from_secs(600), ..GiveWay::default() };
+        let turns = GiveWay { wait_max: Duration::from_secs(600), ..at_any_pace() };
         let write = turns.write();
         thread::scope(|scope| {
-            let reader = scope.spawn(|| turns.read().map(|piece| piece.bytes));
+            let reader = scope.spawn(|| turns.read(usize::MAX).map(|piece| piece.bytes));
             while !turns.lock().waiting {
                 assert!(!reader.is_finished(), "it did not wait");
                 thread::yield_now();
@@ -168,7 +202,7 @@ mod tests {
     fn readers_that_read_on_and_on_get_as_much_as_each_other() {
         const READERS: usize = 5;
         const PIECES: u64 = 1000;
-        let turns = GiveWay::default();
+        let turns = at_any_pace();
         drop(turns.write());
         let (reading, total) = (AtomicU64::new(0), AtomicU64::new(0));
         // Until all others wait as well: only then it shows who comes next.
@@ -179,7 +213,7 @@ mod tests {
         let read_on = || {
             let mut pieces = 0u64;
             while total.load(Ordering::SeqCst) < PIECES {
-                let piece = turns.read().expect("somebody has written");
+                let piece = turns.read(usize::MAX).expect("somebody has written");
                 assert_eq!(reading.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
                 while total.load(Ordering::SeqCst) < PIECES && !all_wait() {
                     thread::yield_now();

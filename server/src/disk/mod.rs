@@ -2,5 +2,6 @@
 
 pub mod cold_reads;
 pub mod give_way;
+mod pace;
 pub mod side_by_side;
 pub mod writers;

@@ -7,13 +7,18 @@ use std::thread::Builder;
 
 use storage::disk::{Job, Threads};
 
-/// As many as the machine has cores for this process.
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get())
+}
+
+/// As many threads as that.
 #[derive(Debug)]
 pub struct Cores;
 
 impl Threads for Cores {
     fn count(&self) -> usize {
-        std::thread::available_parallelism().map_or(1, |cores| cores.get())
+        cores()
     }
 
     fn run_all(&self, jobs: Vec<Job<'_>>) {

@@ -34,7 +34,7 @@ impl Turns for Pieces {
     fn write(&self) -> Box<dyn Turn + '_> {
         Box::new(Counts(&self.writes))
     }
-    fn read(&self) -> Option<Piece<'_>> {
+    fn read(&self, _: usize) -> Option<Piece<'_>> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Some(Piece { bytes: PIECE, turn: Box::new(Counts(&self.ended)) })
     }

@@ -9,9 +9,9 @@
 pub trait Turns: Send + Sync + 'static {
     /// A write that an answer waits for. It is never held up.
     fn write(&self) -> Box<dyn Turn + '_>;
-    /// A read in turn of what is not in the page cache: returns when it may begin. `None`: it may ask for as much as it likes, and for
-    /// more ahead.
-    fn read(&self) -> Option<Piece<'_>>;
+    /// A read in turn of so many bytes that are not in the page cache: returns when it may begin. `None`: it may ask for as much as it
+    /// likes, and for more ahead.
+    fn read(&self, wanted: usize) -> Option<Piece<'_>>;
 }
 
 /// Is over when it is dropped.
@@ -33,7 +33,7 @@ impl Turns for AllAtOnce {
         Box::new(())
     }
 
-    fn read(&self) -> Option<Piece<'_>> {
+    fn read(&self, _: usize) -> Option<Piece<'_>> {
         None
     }
 }

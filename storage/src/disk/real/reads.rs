@@ -70,7 +70,7 @@ impl RealDisk {
         read: &mut dyn FnMut(usize, bool) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let in_turn = mode == ReadMode::InTurn && self.tells_cached();
-        let piece = if in_turn { self.turns.read() } else { None };
+        let piece = if in_turn { self.turns.read(left) } else { None };
         let part = piece.as_ref().map_or(left, |piece| piece.bytes.min(left));
         let ahead = match (&piece, in_turn) {
             (Some(_), _) => 0,
