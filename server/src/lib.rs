@@ -10,6 +10,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod durations;
 pub mod exporter;
 pub mod http;
 pub mod memory;

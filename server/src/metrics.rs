@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use model::ErrorCode;
+
+use crate::durations::Durations;
 
 /// Kafka 4.4 has keys 0 to 94.
 const API_KEYS: usize = 95;
@@ -70,6 +73,8 @@ impl Invalid {
 #[derive(Debug)]
 pub struct Metrics {
     requests: [AtomicU64; API_KEYS],
+    /// From a request that was read to its answer, what it waited for included.
+    took: [Durations; API_KEYS],
     invalid: [AtomicU64; Invalid::ALL.len()],
     /// Batches that were not appended. A refusal is rare: one lock for all codes harms nobody.
     refused: Mutex<BTreeMap<ErrorCode, u64>>,
@@ -83,12 +88,15 @@ pub struct Metrics {
     pub journal_operations: AtomicU64,
     pub segment_operations: AtomicU64,
     pub disk_errors: AtomicU64,
+    /// Each operation of the journal: a group written and synced, mostly.
+    pub journal_took: Durations,
 }
 
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics {
             requests: [const { AtomicU64::new(0) }; API_KEYS],
+            took: [const { Durations::new() }; API_KEYS],
             invalid: [const { AtomicU64::new(0) }; Invalid::ALL.len()],
             refused: Mutex::default(),
             connections_opened: AtomicU64::new(0),
@@ -101,6 +109,7 @@ impl Default for Metrics {
             journal_operations: AtomicU64::new(0),
             segment_operations: AtomicU64::new(0),
             disk_errors: AtomicU64::new(0),
+            journal_took: Durations::new(),
         }
     }
 }
@@ -113,6 +122,12 @@ impl Metrics {
     pub fn request(&self, api_key: i16) {
         if let Some(counter) = usize::try_from(api_key).ok().and_then(|key| self.requests.get(key)) {
             add(counter, 1);
+        }
+    }
+
+    pub fn answered(&self, api_key: i16, took: Duration) {
+        if let Some(durations) = usize::try_from(api_key).ok().and_then(|key| self.took.get(key)) {
+            durations.record(took);
         }
     }
 
@@ -141,6 +156,20 @@ impl Metrics {
                 let _ = writeln!(text, "weir_requests_total{{api=\"{name}\"}} {value}");
             }
         }
+        let help = "From a request that was read to its answer, what it waited for included (records, replicas, those before it).";
+        series_head(&mut text, "weir_request_seconds", "histogram", help);
+        for (key, took) in (0i16..).zip(&self.took) {
+            if let Some(name) = api_name(key) {
+                took.put(&mut text, "weir_request_seconds", &format!("api=\"{name}\","));
+            }
+        }
+        series_head(
+            &mut text,
+            "weir_journal_seconds",
+            "histogram",
+            "Operations of the journal: a group written and synced.",
+        );
+        self.journal_took.put(&mut text, "weir_journal_seconds", "");
         series_head(&mut text, "weir_invalid_requests_total", "counter", "Connections closed for what they sent.");
         for (reason, counter) in Invalid::ALL.iter().zip(&self.invalid) {
             let value = counter.load(Ordering::Relaxed);

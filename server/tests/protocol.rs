@@ -313,9 +313,15 @@ fn http_says_whether_the_node_lives_and_what_it_did() {
     assert!(get("GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
     assert!(get("POST /live HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
     let metrics = get("GET /metrics?x=1 HTTP/1.1\r\n\r\n");
-    for line in
-        ["weir_ready 1\n", "weir_topics 1\n", "weir_partitions 3\n", "weir_requests_total{api=\"CreateTopics\"} 1\n"]
-    {
+    for line in [
+        "weir_ready 1\n",
+        "weir_topics 1\n",
+        "weir_partitions 3\n",
+        "weir_requests_total{api=\"CreateTopics\"} 1\n",
+        "weir_request_seconds_bucket{api=\"CreateTopics\",le=\"+Inf\"} 1\n",
+        "weir_request_seconds_count{api=\"CreateTopics\"} 1\n",
+        "weir_journal_seconds_bucket{le=\"+Inf\"} ",
+    ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
 }

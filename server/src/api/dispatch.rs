@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::context::{Api, Reply, RequestContext};
 use crate::broker::Broker;
+use crate::clock;
 use crate::memory::Charge;
 use crate::metrics::Invalid;
 use crate::net::connection::Connection;
@@ -192,8 +193,13 @@ fn start_one<A: Api>(ctx: RequestContext, body: Bytes) -> Result<Started, Refuse
     let (version, correlation_id) = (ctx.version, ctx.correlation_id);
     let refused = |error| Refused::Body { key: <A::Request as Request>::KEY, name: A::NAME, version, error };
     let request = wire::decode_request::<A::Request>(version, body).map_err(refused)?;
+    let (broker, begun) = (ctx.broker.clone(), clock::mono());
     let handling = A::handle(ctx, request);
-    let mut future = Box::pin(async move { finish::<A>(version, correlation_id, handling.await) });
+    let mut future = Box::pin(async move {
+        let answered = finish::<A>(version, correlation_id, handling.await);
+        broker.metrics.answered(<A::Request as Request>::KEY, clock::mono().saturating_sub(begun));
+        answered
+    });
     // Whoever takes a waiting request over polls it again, so no wake is lost.
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answered) => Ok(Started::Done(answered)),

@@ -118,7 +118,11 @@ impl Executor {
     fn work(&self, op: DiskOp) {
         let node = self.node.get().expect("threads start after the node was set");
         self.call(|fx| {
+            let begun = clock::mono();
             let result = op.run(&*self.disk);
+            if op.lane == Lane::Journal {
+                self.metrics.journal_took.record(clock::mono().saturating_sub(begun));
+            }
             if let Err(error) = &result {
                 add(&self.metrics.disk_errors, 1);
                 warn!("disk: {error}");
