@@ -227,32 +227,3 @@ fn damage_that_a_read_meets_is_told_until_the_file_is_fetched_again() {
     bed.check_whole();
     assert_eq!(bed.cluster.node(victim).stats().partitions_damaged, 0);
 }
-
-#[test]
-fn damage_at_a_leader_hands_over_that_partition_and_no_other() {
-    let mut bed = Bed::new(3);
-    let others = create(&mut bed.cluster, "u", 6, 3).topic;
-    bed.cluster.pass(CHECKPOINT_MILLIS);
-    let of_others = |bed: &Bed| {
-        let image = bed.cluster.image(1);
-        let topic = image.topic_by_id(others).expect("created");
-        topic.partitions().map(|(_, info)| info.as_ref().clone()).collect::<Vec<_>>()
-    };
-    let (victim, partition, before) = (bed.leader(), bed.partition, of_others(&bed));
-    assert!(before.iter().all(|info| info.isr.len() == 3));
-    assert!(before.iter().any(|info| info.leader.is_some_and(|leader| leader.0 == victim)));
-    let segment = bed.segment(victim);
-    let mut bytes = std::fs::read(&segment).expect("it can be read");
-    *bytes.last_mut().expect("it has records") ^= 0x10;
-    std::fs::write(&segment, &bytes).expect("it can be written");
-    let from = i64::from(RECORDS) - 1;
-    let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
-    let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower: false };
-    let fetched = bed.cluster.node(victim).fetch(&[part], limits, ReadMode::Blocking);
-    assert!(matches!(fetched.parts[0].error, Some(FetchError::Corrupt { .. })), "{:?}", fetched.parts[0].error);
-    bed.cluster.until("another leads", 5_000, |cluster| {
-        cluster.image(1).partition(partition).is_some_and(|info| info.leader.is_some_and(|leader| leader.0 != victim))
-    });
-    bed.cluster.pass(1_000);
-    assert_eq!(of_others(&bed), before);
-}

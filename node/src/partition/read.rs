@@ -40,7 +40,7 @@ impl Partition {
             "a segment is damaged on the disk: what it holds there is not served"
         );
         if leads {
-            core.replicas.asks().hand_over_damaged(self.id);
+            core.replicas.asks().hand_over(self.id);
         }
     }
 

@@ -25,10 +25,7 @@ const FULL_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaAsks {
     isr: BTreeMap<TopicPartition, IsrWish>,
-    /// Their leader's disk hangs.
     hand_over: BTreeSet<TopicPartition>,
-    /// Led here, and damaged on the disk: no other partition is the worse for it.
-    damaged: BTreeSet<TopicPartition>,
     /// The disk is full: everything that is led here is to be handed over. And when that may be asked for again.
     full: bool,
     full_again_at: Duration,
@@ -43,10 +40,6 @@ impl ReplicaAsks {
 
     pub(crate) fn hand_over(&mut self, partition: TopicPartition) {
         self.hand_over.insert(partition);
-    }
-
-    pub(crate) fn hand_over_damaged(&mut self, partition: TopicPartition) {
-        self.damaged.insert(partition);
     }
 
     /// Clients are refused here since the disk is full: others may have room.
@@ -99,7 +92,6 @@ impl ReplicaAsks {
             // The disk hangs. The leaders of what this node follows wait for it too, and clients for their answers, in order.
             partitions.extend(in_sync_with_others(node, image).map(|(id, _)| id));
         }
-        partitions.append(&mut self.damaged);
         if std::mem::take(&mut self.full) {
             tracing::warn!("the disk is full: other replicas are to lead what this node leads");
             let led = in_sync_with_others(node, image).filter(|(_, info)| info.leader == Some(node));
