@@ -1,15 +1,15 @@
 //! How long things took, counted for a histogram of Prometheus.
 //!
-//! Owns the bounds and the text of one histogram. Invariant: it has `BOUNDS_US.len() + 3` series, whatever is recorded.
+//! Owns the bounds and the text of one histogram. Invariant: it has `BOUNDS_US.len() + 3` series, and none before something was recorded.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds, in microseconds. Above the last one: 10 s is longer than what a client waits for by default.
-const BOUNDS_US: [u64; 15] = [
+/// Upper bounds, in microseconds: from a write that a fast device takes to the longest that a client waits for by default.
+const BOUNDS_US: [u64; 17] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    10_000_000,
+    10_000_000, 30_000_000, 60_000_000,
 ];
 
 #[derive(Debug)]
@@ -19,11 +19,13 @@ pub struct Durations {
     sum_us: AtomicU64,
 }
 
-impl Durations {
-    pub const fn new() -> Durations {
+impl Default for Durations {
+    fn default() -> Durations {
         Durations { counts: [const { AtomicU64::new(0) }; BOUNDS_US.len() + 1], sum_us: AtomicU64::new(0) }
     }
+}
 
+impl Durations {
     pub fn record(&self, took: Duration) {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let at = BOUNDS_US.partition_point(|bound| *bound < took_us);
@@ -62,8 +64,8 @@ mod tests {
 
     #[test]
     fn each_bound_counts_all_that_took_no_longer() {
-        let durations = Durations::new();
-        for took_us in [0, 100, 101, 1_000, 9_999_999, 10_000_001] {
+        let durations = Durations::default();
+        for took_us in [0, 100, 101, 1_000, 9_999_999, 60_000_001] {
             durations.record(Duration::from_micros(took_us));
         }
         let text = text(&durations, "");
@@ -74,8 +76,9 @@ mod tests {
             "took_seconds_bucket{le=\"0.001\"} 4\n",
             "took_seconds_bucket{le=\"2.5\"} 4\n",
             "took_seconds_bucket{le=\"10\"} 5\n",
+            "took_seconds_bucket{le=\"60\"} 5\n",
             "took_seconds_bucket{le=\"+Inf\"} 6\n",
-            "took_seconds_sum 20.001201\n",
+            "took_seconds_sum 70.001201\n",
             "took_seconds_count 6\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
@@ -85,7 +88,7 @@ mod tests {
 
     #[test]
     fn labels_stand_before_the_bound_and_nothing_recorded_is_nothing_told() {
-        let durations = Durations::new();
+        let durations = Durations::default();
         assert_eq!(text(&durations, "api=\"Fetch\","), "");
         durations.record(Duration::MAX);
         let text = text(&durations, "api=\"Fetch\",");

@@ -96,7 +96,7 @@ impl Default for Metrics {
     fn default() -> Metrics {
         Metrics {
             requests: [const { AtomicU64::new(0) }; API_KEYS],
-            took: [const { Durations::new() }; API_KEYS],
+            took: std::array::from_fn(|_| Durations::default()),
             invalid: [const { AtomicU64::new(0) }; Invalid::ALL.len()],
             refused: Mutex::default(),
             connections_opened: AtomicU64::new(0),
@@ -109,7 +109,7 @@ impl Default for Metrics {
             journal_operations: AtomicU64::new(0),
             segment_operations: AtomicU64::new(0),
             disk_errors: AtomicU64::new(0),
-            journal_took: Durations::new(),
+            journal_took: Durations::default(),
         }
     }
 }

@@ -184,6 +184,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_beside_writes_rests_as_the_pace_says_and_pays_only_for_what_it_wants() {
+        const PIECE_TAKES: Duration = Duration::from_millis(50);
+        let turns = at_any_pace();
+        turns.lock().pace = Pace::new(PIECE_BYTES as u64 * 20);
+        let _write = turns.write();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(turns.read(usize::MAX).map(|piece| piece.bytes), Some(PIECE_BYTES));
+        }
+        // Less than what a moment's credit may be, and never more than was asked for.
+        assert!(begun.elapsed() >= 2 * PIECE_TAKES - PIECE_TAKES / 2, "{:?}", begun.elapsed());
+        assert_eq!(turns.read(4096).map(|piece| piece.bytes), Some(4096));
+    }
+
+    #[test]
     fn a_reader_waits_for_the_end_of_the_write_that_it_finds_under_way() {
         let turns = GiveWay { wait_max: Duration::from_secs(600), ..at_any_pace() };
         let write = turns.write();

@@ -1,7 +1,7 @@
 //! How fast readers of cold data go on beside producers.
 //!
 //! Owns the arithmetic: who asks is told how long to rest. Reads no clock and waits for nothing.
-//! Invariant: over any span no more is given than the pace allows for it, and what is given for `BEHIND_MAX`.
+//! Invariant: over any span no more is given than the pace allows for it and for `BEHIND_MAX`, and one read more.
 
 use std::time::{Duration, Instant};
 
