@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::broker::Broker;
 use crate::clock;
-use crate::scrape::{Scrapes, disk_full};
+use crate::scrape::{Scrapes, disk_full, disk_space};
 
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 const WAIT: Duration = Duration::from_secs(5);
@@ -125,7 +125,7 @@ async fn respond(head: &[u8], broker: &Broker, scrapes: &Scrapes) -> Response {
         b"/live" => Response::short("200 OK", "live\n"),
         b"/ready" => match not_ready(broker) {
             // Without room the node still serves reads, and elsewhere it would not be better: it says so and stays ready.
-            None => match broker.node.disk_space(clock::now()).and_then(|space| disk_full(&space)) {
+            None => match disk_space(broker).await.and_then(|space| disk_full(&space)) {
                 None => Response::short("200 OK", "ready\n"),
                 Some(full) => Response::short("200 OK", &format!("ready, but {full}\n")),
             },

@@ -15,7 +15,7 @@ use node::DiskSpace;
 use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
 use replication::group::GroupConfig;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::api::dispatch;
 use crate::broker::Broker;
@@ -27,6 +27,8 @@ use crate::metrics::{counter, gauge, series_head};
 const SAME_TIME: Duration = Duration::from_secs(1);
 /// Each may have tens of megabytes.
 const TEXTS_MAX: usize = 2;
+/// For the figures of the file system.
+const SPACE_WAIT: Duration = Duration::from_secs(1);
 /// For what has to be asked for, such as offsets of groups.
 const GATHER_WAIT: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,13 @@ impl Scrapes {
         held.push(Finished { at: clock(), text: Arc::downgrade(&text) });
         text
     }
+}
+
+/// `None`: not told in time. A file system may hang, and who asks runs on the thread that keeps the node's time.
+pub async fn disk_space(broker: &Broker) -> Option<DiskSpace> {
+    let node = broker.node.clone();
+    let asked = tokio::task::spawn_blocking(move || node.disk_space(clock::now()));
+    timeout(SPACE_WAIT, asked).await.ok()?.ok()?
 }
 
 /// Why appends of clients are refused, if they are.
@@ -106,7 +115,7 @@ async fn gather(broker: &Broker) -> String {
     for (name, help, value) in gauges {
         gauge(&mut text, name, help, value);
     }
-    if let Some(space) = broker.node.disk_space(clock::now()) {
+    if let Some(space) = disk_space(broker).await {
         let gauges = [
             ("weir_disk_bytes", "Size of the file system of the data directory.", space.total_bytes),
             ("weir_disk_free_bytes", "What is free of it.", space.free_bytes),
