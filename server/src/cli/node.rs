@@ -142,8 +142,8 @@ fn ensure_heir(cluster: &Cluster, node: i32) -> anyhow::Result<()> {
         others().any(|other| !other.fenced),
         "no node but {node} is alive: nobody could take over; start another node first"
     );
-    let is_heir = |other: &&NodeShown| !other.fenced && !GOING.contains(&other.duty.as_str());
-    if others().all(|other| !is_heir(&other)) {
+    let is_heir = |other: &NodeShown| !other.fenced && !GOING.contains(&other.duty.as_str());
+    if !others().any(is_heir) {
         let going = others().filter(|other| !other.fenced);
         let going: Vec<String> = going.map(|other| format!("{} is {}", other.id, other.duty)).collect();
         bail!(
@@ -160,13 +160,11 @@ impl Change {
         let mut client = self.at.client()?;
         let before = Cluster::ask(&mut client)?;
         let known = || before.nodes.iter().map(|node| node.id.to_string()).collect::<Vec<_>>().join(", ");
-        ensure!(
-            before.node(self.node).is_some(),
-            "node {} is not in the cluster; its nodes are {}",
-            self.node,
-            known()
-        );
-        if wish.hands_over {
+        let Some(shown) = before.node(self.node) else {
+            bail!("node {} is not in the cluster; its nodes are {}", self.node, known());
+        };
+        // A wish that was granted before has found its heirs.
+        if wish.hands_over && shown.duty != wish.duty {
             ensure_heir(&before, self.node)?;
         }
         cluster::set_duty(&mut client, self.node, wish.duty)?;
