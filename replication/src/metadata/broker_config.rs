@@ -147,9 +147,10 @@ impl BrokerConfig {
         // These first: the bounds of many a setting of a node are wider than what a topic can take over.
         for key in KEYS_OF_TOPICS {
             for synonym in key.synonyms {
-                let of_topic = (synonym.times == 1).then_some(key.default);
                 if let Some(value) = settings.get(synonym.name) {
-                    check(synonym.name, key.kind, &synonym.scale(value), usual(synonym.name).or(of_topic))?;
+                    let of_topic = synonym.unscale(key.default);
+                    let usual = usual(synonym.name).or(of_topic.as_deref());
+                    check(synonym.name, key.kind, &synonym.scale(value), usual)?;
                 }
             }
         }

@@ -3,6 +3,11 @@
 //! Owns bounds and messages. Invariant: a refusal names key, value, what is allowed, and an example. A bound that is but the end of what
 //! its type can hold is named only to those who went beyond it.
 
+/// What the types of whole numbers can hold.
+const SHORT: (i64, i64) = (i16::MIN as i64, i16::MAX as i64);
+const INT: (i64, i64) = (i32::MIN as i64, i32::MAX as i64);
+const LONG: (i64, i64) = (i64::MIN, i64::MAX);
+
 /// The type of a value, with its bounds.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Kind {
@@ -58,16 +63,10 @@ impl Kind {
 
     /// In words, to be followed by "is allowed".
     pub fn allowed(self) -> String {
-        if let Some((min, max, all)) = self.range() {
-            return match (min == all.0, max == all.1) {
-                (true, true) => "a whole number".to_owned(),
-                (false, true) => format!("a whole number of at least {min}"),
-                (true, false) => format!("a whole number of at most {max}"),
-                (false, false) => format!("a whole number from {min} to {max}"),
-            };
-        }
         match self {
-            Kind::Short { .. } | Kind::Int { .. } | Kind::Long { .. } => unreachable!("they have a range"),
+            Kind::Short { min, max } => whole_number(min, max, SHORT),
+            Kind::Int { min, max } => whole_number(min, max, INT),
+            Kind::Long { min, max } => whole_number(min, max, LONG),
             Kind::Boolean => "true or false".to_owned(),
             Kind::Text | Kind::Class => "text".to_owned(),
             Kind::Password => "text that is never shown".to_owned(),
@@ -83,7 +82,7 @@ impl Kind {
     }
 
     /// As `allowed`, for somebody who gave this value.
-    fn allowed_instead(self, value: &str) -> String {
+    pub fn allowed_instead(self, value: &str) -> String {
         match (self.range(), value.parse::<i128>()) {
             (Some((min, max, all)), Ok(number)) if number > max.into() || number < all.0.into() => {
                 format!("a whole number from {min} to {max}")
@@ -95,9 +94,9 @@ impl Kind {
     /// Of a whole number: the least, the greatest, and what the type can hold.
     fn range(self) -> Option<(i64, i64, (i64, i64))> {
         match self {
-            Kind::Short { min, max } => Some((min, max, (i16::MIN.into(), i16::MAX.into()))),
-            Kind::Int { min, max } => Some((min, max, (i32::MIN.into(), i32::MAX.into()))),
-            Kind::Long { min, max } => Some((min, max, (i64::MIN, i64::MAX))),
+            Kind::Short { min, max } => Some((min, max, SHORT)),
+            Kind::Int { min, max } => Some((min, max, INT)),
+            Kind::Long { min, max } => Some((min, max, LONG)),
             _ => None,
         }
     }
@@ -183,6 +182,16 @@ pub fn is_one(kind: Kind, value: &str) -> bool {
             };
             value.is_empty() || value == "*" || value.split(',').all(pair)
         }
+    }
+}
+
+/// `all`: what its type can hold.
+fn whole_number(min: i64, max: i64, all: (i64, i64)) -> String {
+    match (min == all.0, max == all.1) {
+        (true, true) => "a whole number".to_owned(),
+        (false, true) => format!("a whole number of at least {min}"),
+        (true, false) => format!("a whole number of at most {max}"),
+        (false, false) => format!("a whole number from {min} to {max}"),
     }
 }
 

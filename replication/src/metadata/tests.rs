@@ -449,7 +449,7 @@ fn a_nodes_settings_are_checked() {
         (
             "log.retention.minutes",
             "-7",
-            "a whole number of at least -1 is allowed; for example log.retention.minutes=1",
+            "a whole number of at least -1 is allowed; for example log.retention.minutes=10080",
         ),
         ("connections.max.idle.ms", "zz", "a whole number is allowed; for example connections.max.idle.ms=600000"),
         (

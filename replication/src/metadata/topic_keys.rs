@@ -41,6 +41,15 @@ impl Synonym {
             _ => value.trim().to_owned(),
         }
     }
+
+    /// A topic's default as it would be written here, if it can be.
+    pub fn unscale(&self, default: &str) -> Option<String> {
+        if self.times == 1 {
+            return Some(default.to_owned());
+        }
+        let number = default.parse::<i64>().ok().filter(|number| *number > 0 && number % self.times == 0)?;
+        Some((number / self.times).to_string())
+    }
 }
 
 const fn key(

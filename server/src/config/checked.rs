@@ -136,7 +136,7 @@ impl<'a> Settings<'a> {
         number.ok_or_else(|| {
             let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
             let kind = Kind::Long { min: bound(min), max: bound(max) };
-            self.refuse(key, format!("{} is allowed", kind.allowed()), default.to_string())
+            self.refuse(key, format!("{} is allowed", kind.allowed_instead(text)), default.to_string())
         })
     }
 
