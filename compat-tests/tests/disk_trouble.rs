@@ -121,6 +121,9 @@ fn figure(broker: &Broker, name: &str) -> Result<String> {
 /// What `weir doctor` says.
 fn doctor(broker: &Broker) -> Result<String> {
     let output = Command::new(paths::weir()?).args(["doctor", "--bootstrap", &broker.kafka]).output()?;
+    // 10: it found something.
+    let is_told = matches!(output.status.code(), Some(0 | 10)) && !output.stdout.is_empty();
+    ensure!(is_told, "the doctor ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use compat_tests::broker::Broker;
 use compat_tests::page_cache;
+use compat_tests::paths;
 use compat_tests::program::{unique, wait_until};
 use compat_tests::raw::{Client, WAIT_MAX, http_get};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -40,7 +41,8 @@ struct Process {
 impl Target {
     pub fn start(name: &str, settings: &[&str]) -> Result<Target> {
         raise_descriptors()?;
-        let folder = tempfile::tempdir()?;
+        // Not where the system has its own: that is often in memory, and some attacks need a device.
+        let folder = tempfile::tempdir_in(paths::target()?)?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data)?;
         let broker = Broker::on_data(name, &data, settings)?;
