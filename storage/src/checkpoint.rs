@@ -35,7 +35,7 @@ use crate::offset_index::{IndexFile, IndexFiles};
 use crate::segment::{Newest, SegmentFacts};
 
 const MAGIC: &[u8; 8] = b"weirckp1";
-const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 3;
 
 /// What a producer table was, and up to which offset it counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,9 +111,7 @@ pub struct Checkpoint {
 pub enum CheckpointError {
     #[error("the file is no checkpoint")]
     Magic,
-    #[error(
-        "checkpoint version {version} is newer than {VERSION}: start the version of weir that wrote it, or else it is damaged"
-    )]
+    #[error("checkpoint version {version} is newer than {VERSION}")]
     Version { version: u32 },
     #[error("checkpoint crc is {stored:#010x}, its bytes give {computed:#010x}")]
     Crc { stored: u32, computed: u32 },

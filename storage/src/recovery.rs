@@ -105,8 +105,15 @@ pub enum OpenError {
         "{dir}: this directory holds the data of another program ({found}); nothing was changed: give weir one of its own with --data-dir"
     )]
     Foreign { dir: PathBuf, found: String },
-    #[error("{dir}: written by a newer weir (version {version}, known {known}); nothing was changed")]
+    #[error(
+        "{dir}: written by a newer weir (version {version}, known {known}); nothing was changed: start the version of weir that wrote it"
+    )]
     Newer { dir: PathBuf, version: u32, known: u32 },
+    #[error(
+        "{path}: written by a newer weir (version {version}, known {known}); nothing was changed: start the version of weir that wrote it; \
+         if none newer than this one ever ran here, the file is damaged: put it back from a copy"
+    )]
+    NewerCheckpoint { path: PathBuf, version: u32, known: u32 },
     #[error("{dir}/meta.properties: {what}; nothing was changed: {WAY_OUT}")]
     Meta { dir: PathBuf, what: &'static str },
     #[error(

@@ -16,7 +16,7 @@ use super::fold::{Folded, Layout, Source, fold};
 use super::rewrite::{check_trusted, direct_batch};
 use super::settle::{Settled, SettledLog, look_at_files, producers_from, settle_all};
 use super::{Damage, Judge, Look, OpenError, Recovered, RecoveredLog, Report, identity, scan};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, CheckpointError, VERSION};
 use crate::disk::{Disk, DiskError, Step};
 use crate::durable;
 use crate::journal::files::{FIRST_FILE_BYTES, Files, JournalFile, dir as journal_dir, file_path, growth_steps};
@@ -183,7 +183,10 @@ fn check_unused(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
 fn read_state(disk: &dyn Disk, root: &Path) -> Result<(Checkpoint, Replay), OpenError> {
     let path = checkpoint_path(root);
     let Some(bytes) = durable::read(disk, &path, u64::MAX)? else { return Err(OpenError::NoCheckpoint { path }) };
-    let checkpoint = Checkpoint::decode(&bytes).map_err(|error| OpenError::Checkpoint { path, error })?;
+    let checkpoint = Checkpoint::decode(&bytes).map_err(|error| match error {
+        CheckpointError::Version { version } => OpenError::NewerCheckpoint { path, version, known: VERSION },
+        error => OpenError::Checkpoint { path, error },
+    })?;
     if checkpoint.clean {
         return Ok((checkpoint, Replay::default()));
     }
