@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use replication::partition::replica::{Action, Limits, Replica};
-use storage::log::{Log, SegmentWrite, SyncWork};
+use storage::Entry;
+use storage::log::{CutPoint, Log, SegmentWrite, SyncWork};
 
 use super::delete_records::WaitingDeletion;
 use super::produce::Waiter;
@@ -198,10 +199,30 @@ impl State {
         }
     }
 
-    /// Where the log is damaged, as far as reads have met it: until retention or compaction takes the file away.
+    /// Where the log is damaged, as far as reads have met it: until retention or compaction takes the file away, or a cut the place.
     pub(crate) fn damage(&self) -> Option<(&Path, u64)> {
         let Damage { segment, file, at } = self.damage.as_ref()?;
         self.log.has_data_file(*segment, file, *at).then_some((file, *at))
+    }
+
+    /// As of `Log::truncate_to`. What takes the place of damage that is cut away is not damaged.
+    pub(crate) fn truncate_to(&mut self, point: CutPoint) -> Entry {
+        let entry = self.log.truncate_to(point);
+        self.forget_damage_cut_away();
+        entry
+    }
+
+    /// As of `Log::reset`.
+    pub(crate) fn reset(&mut self, start: Offset) -> Entry {
+        let entry = self.log.reset(start);
+        self.forget_damage_cut_away();
+        entry
+    }
+
+    fn forget_damage_cut_away(&mut self) {
+        if self.damage().is_none() {
+            self.damage = None;
+        }
     }
 
     /// What the producers were, of which all is in the synced files and nothing was cut away since.

@@ -104,7 +104,7 @@ impl Partition {
     ) -> Result<(), FollowError> {
         state.replica.may_cut(start, unclean)?;
         tracing::info!(partition = %self.id, %start, had = %state.log.log_end(), "the log begins anew where the leader's does");
-        let entry = state.log.reset(start);
+        let entry = state.reset(start);
         let mut actions = std::mem::take(&mut state.actions);
         state.replica.begin_at(start, &mut actions);
         self.was_cut(core, now, state, entry, actions, fx);
@@ -154,7 +154,7 @@ impl Partition {
         fx: &mut Effects,
     ) {
         tracing::info!(partition = %self.id, to = %point.end, from = %state.log.log_end(), "the log is cut to its leader's");
-        let entry = state.log.truncate_to(point);
+        let entry = state.truncate_to(point);
         let latest = state.log.epochs().latest();
         let mut actions = std::mem::take(&mut state.actions);
         state.replica.cut(point.end, latest, producers, &mut actions);
