@@ -19,6 +19,10 @@ use crate::core::FULL_RETRY;
 const RESERVE_BYTES_MAX: u64 = 128 * MIB;
 /// On a small file system a sixteenth of it.
 const BALLAST_BYTES_MAX: u64 = 32 * MIB;
+/// So long an append counts that was refused: whoever still wants it has tried again by then.
+const REFUSAL_COUNTS: Duration = Duration::from_secs(10);
+/// So long it is told that a write found the disk full, so that the tries in between do not show.
+const FOUND_FULL_TOLD: Duration = FULL_RETRY.saturating_mul(3);
 /// How often the ballast is tried to be made while there is none.
 const BALLAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -31,12 +35,26 @@ pub(crate) struct Room {
     left: AtomicU64,
     /// When the next append reads again, in nanoseconds of `Now::mono`.
     read_at: AtomicU64,
-    /// The largest append that was refused since there was room for it.
-    refused: AtomicU64,
-    /// Until then a write that found the disk full is not tried again, in nanoseconds of `Now::mono`.
+    refused: Mutex<Refused>,
+    /// Until then all appends are called refused, since a write found the disk full, in nanoseconds of `Now::mono`.
     full_until: AtomicU64,
     ballast_bytes: u64,
     ballast: Mutex<Ballast>,
+}
+
+/// The largest append that was refused lately, since there was room for it.
+#[derive(Clone, Copy, Default, Debug)]
+struct Refused {
+    bytes: u64,
+    /// By `Now::mono`.
+    until: Duration,
+}
+
+impl Refused {
+    /// 0: none.
+    fn bytes_at(self, now: Now) -> u64 {
+        if now.mono < self.until { self.bytes } else { 0 }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +83,7 @@ impl Room {
             free: AtomicU64::default(),
             left: AtomicU64::default(),
             read_at: AtomicU64::default(),
-            refused: AtomicU64::default(),
+            refused: Mutex::default(),
             full_until: AtomicU64::default(),
             ballast_bytes: if size == u64::MAX { 0 } else { BALLAST_BYTES_MAX.min(size / 16) },
             ballast: Mutex::new(Ballast::None { try_at: Duration::ZERO }),
@@ -87,7 +105,9 @@ impl Room {
         }
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         taken.map(drop).map_err(|_| {
-            self.refused.fetch_max(bytes, Ordering::Relaxed);
+            let mut refused = self.refused();
+            let until = now.mono.saturating_add(REFUSAL_COUNTS);
+            *refused = Refused { bytes: refused.bytes_at(now).max(bytes), until };
             NoRoom { asked: bytes, free: self.free.load(Ordering::Relaxed), reserve: self.reserve }
         })
     }
@@ -97,12 +117,15 @@ impl Room {
         self.reserve
     }
 
-    /// Whether clients are refused: what is `free` now leaves nothing above the reserve, or less than the last of them wanted, or a
-    /// write has just found the disk full. `owed` as in `take`.
-    pub(crate) fn refuses(&self, now: Now, free: u64, owed: u64) -> bool {
+    /// Appends of more bytes are refused: what is `free` now leaves nothing above the reserve, or less than one of them wanted lately, or
+    /// a write has just found the disk full. `owed` as in `take`. `None`: none is refused.
+    pub(crate) fn refuses_above(&self, now: Now, free: u64, owed: u64) -> Option<u64> {
+        if nanos(now.mono) < self.full_until.load(Ordering::Relaxed) {
+            return Some(0);
+        }
         let room = free.saturating_sub(self.reserve).saturating_sub(owed);
-        let found_full = nanos(now.mono) < self.full_until.load(Ordering::Relaxed);
-        found_full || room < self.refused.load(Ordering::Relaxed).max(1)
+        let wanted = self.refused().bytes_at(now).max(1);
+        (room < wanted).then_some(room)
     }
 
     /// Takes room for another file of the journal, if that leaves the reserve alone.
@@ -117,10 +140,13 @@ impl Room {
 
     /// A write found the disk full: nothing is let in before the next reading.
     pub(crate) fn found_full(&self, now: Now) {
-        let until = nanos(now.mono.saturating_add(FULL_RETRY));
-        self.read_at.store(until, Ordering::Relaxed);
-        self.full_until.store(until, Ordering::Relaxed);
+        self.read_at.store(nanos(now.mono.saturating_add(FULL_RETRY)), Ordering::Relaxed);
+        self.full_until.store(nanos(now.mono.saturating_add(FOUND_FULL_TOLD)), Ordering::Relaxed);
         self.left.store(0, Ordering::Relaxed);
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ballast(&self) -> MutexGuard<'_, Ballast> {
@@ -172,9 +198,10 @@ impl Room {
         self.free.store(free, Ordering::Relaxed);
         let left = free.saturating_sub(self.reserve).saturating_sub(owed);
         self.left.store(left, Ordering::Relaxed);
-        let has_room = |refused: u64| (refused <= left).then_some(0);
-        // Where it has none, what was refused stays.
-        let _still_refused = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room);
+        let mut refused = self.refused();
+        if refused.bytes <= left {
+            *refused = Refused::default();
+        }
     }
 }
 

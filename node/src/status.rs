@@ -16,8 +16,8 @@ pub struct DiskSpace {
     pub free_bytes: u64,
     /// What is kept free of clients' appends, for all else that must go on.
     pub reserve_bytes: u64,
-    /// Clients' appends are refused for want of room.
-    pub refuses_appends: bool,
+    /// Clients' appends of more bytes are refused for want of room; 0: all are. `None`: none that was tried lately.
+    pub refuses_above: Option<u64>,
 }
 
 /// What is wrong with a log on this disk.
@@ -68,8 +68,7 @@ impl Node {
     pub fn disk_space(&self, now: Now) -> Option<DiskSpace> {
         let core = &self.core;
         let (total_bytes, free_bytes) = (core.disk.size_bytes().ok()?, core.disk.free_bytes().ok()?);
-        let (reserve_bytes, refuses_appends) =
-            (core.room.reserve_bytes(), core.room.refuses(now, free_bytes, core.owed_bytes()));
-        Some(DiskSpace { total_bytes, free_bytes, reserve_bytes, refuses_appends })
+        let refuses_above = core.room.refuses_above(now, free_bytes, core.owed_bytes());
+        Some(DiskSpace { total_bytes, free_bytes, reserve_bytes: core.room.reserve_bytes(), refuses_above })
     }
 }

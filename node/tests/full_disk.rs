@@ -71,9 +71,9 @@ fn with_little_room_clients_are_refused_and_groups_metadata_deletes_and_reads_go
     world.call(|node, now, fx| node.group_coordinator(now, &group, fx));
     world.pass(Duration::from_secs(2));
 
-    assert!(!space(&world).refuses_appends);
+    assert_eq!(space(&world).refuses_above, None);
     disk.set_free(RESERVE / 2);
-    assert!(space(&world).refuses_appends, "also before somebody was refused");
+    assert_eq!(space(&world).refuses_above, Some(0), "also before somebody was refused");
     let refused = world.send(partition, Acks::All, batch(&["b"]));
     let reason = reason(world.answer(refused));
     let space_now = space(&world);
@@ -94,9 +94,9 @@ fn with_little_room_clients_are_refused_and_groups_metadata_deletes_and_reads_go
     assert!(world.node.stats().checkpoints > checkpoints);
     assert!(!dir.path().join("old-0").exists());
 
-    assert!(space(&world).refuses_appends);
+    assert_eq!(space(&world).refuses_above, Some(0));
     disk.set_free(8 * RESERVE);
-    assert!(!space(&world).refuses_appends, "also before somebody has tried again");
+    assert_eq!(space(&world).refuses_above, None, "also before somebody has tried again");
     world.pass(Duration::from_secs(2));
     assert_eq!(world.produce(partition, Acks::All, batch(&["c"])), 1);
 }
@@ -110,12 +110,21 @@ fn that_large_appends_alone_find_no_room_is_told_as_well() {
     disk.set_free(RESERVE + 100_000);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.produce(partition, Acks::All, batch(&["a"])), 0);
-    assert!(!space(&world).refuses_appends);
+    assert_eq!(space(&world).refuses_above, None);
     let refused = world.send(partition, Acks::All, batch(&[&"v".repeat(600_000)]));
     reason(world.answer(refused));
-    assert!(space(&world).refuses_appends);
+    let refuses_some = |world: &World| matches!(space(world).refuses_above, Some(1..=100_000));
+    assert!(refuses_some(&world));
     disk.set_free(RESERVE + MIB);
-    assert!(!space(&world).refuses_appends);
+    assert_eq!(space(&world).refuses_above, None);
+    disk.set_free(RESERVE + 100_000);
+    assert!(refuses_some(&world), "nobody has tried again");
+    for offset in 1..=10 {
+        assert!(refuses_some(&world));
+        world.pass(Duration::from_secs(1));
+        assert_eq!(world.produce(partition, Acks::All, batch(&["smaller"])), offset);
+    }
+    assert_eq!(space(&world).refuses_above, None, "smaller ones were not refused");
 }
 
 #[test]
@@ -153,6 +162,9 @@ fn a_large_append_that_finds_the_disk_full_keeps_others_from_queueing_behind_it(
     world.pass(Duration::from_secs(2));
     assert!(world.answer(waiting).expect("answered").is_ok());
     assert_eq!(world.produce(small, Acks::All, batch(&["b"])), 0);
+    assert_eq!(space(&world).refuses_above, Some(0), "it may be full again at once");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(space(&world).refuses_above, None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use model::limits::REQUEST_PARTITIONS_MAX;
-use model::units::MIB;
+use model::units::{KIB, MIB};
 use node::DiskSpace;
 use replication::controller::topics::{CLUSTER_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
 use replication::group::GroupConfig;
@@ -75,15 +75,15 @@ pub async fn disk_space(broker: &Broker) -> Option<DiskSpace> {
 
 /// Why appends of clients are refused, if they are.
 pub fn disk_full(space: &DiskSpace) -> Option<String> {
-    let DiskSpace { free_bytes, reserve_bytes, refuses_appends, .. } = *space;
-    refuses_appends.then(|| {
-        format!(
-            "the disk is full: {} MiB are free and {} MiB are kept in reserve, so clients append nothing more; reads, commits and \
-             deletes go on",
-            free_bytes / MIB,
-            reserve_bytes / MIB
-        )
-    })
+    let DiskSpace { free_bytes, reserve_bytes, refuses_above, .. } = *space;
+    let (what, so) = match refuses_above? / KIB {
+        0 => (String::new(), ", so clients append nothing more; reads"),
+        kib => (format!(" for appends of more than {kib} KiB"), "; smaller appends, reads"),
+    };
+    let (free, reserve) = (free_bytes / MIB, reserve_bytes / MIB);
+    Some(format!(
+        "the disk is full{what}: {free} MiB are free and {reserve} MiB are kept in reserve{so}, commits and deletes go on"
+    ))
 }
 
 async fn gather(broker: &Broker) -> String {
@@ -122,8 +122,8 @@ async fn gather(broker: &Broker) -> String {
             ("weir_disk_reserve_bytes", "What is kept free: appends of clients do not get it.", space.reserve_bytes),
             (
                 "weir_disk_full",
-                "1 while clients' appends are refused for want of room.",
-                u64::from(space.refuses_appends),
+                "1 while clients' appends, or the large ones among them, are refused for want of room.",
+                u64::from(space.refuses_above.is_some()),
             ),
         ];
         for (name, help, value) in gauges {
@@ -179,6 +179,18 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+
+    #[test]
+    fn a_full_disk_says_whether_it_refuses_all_or_what_is_large() {
+        let space =
+            |refuses_above| DiskSpace { total_bytes: 0, free_bytes: 9 * MIB, reserve_bytes: 8 * MIB, refuses_above };
+        assert_eq!(disk_full(&space(None)), None);
+        let all = disk_full(&space(Some(0))).expect("it refuses");
+        assert!(all.contains("the disk is full: 9 MiB") && all.contains("nothing more; reads"), "{all}");
+        let large = disk_full(&space(Some(MIB))).expect("it refuses");
+        assert!(large.contains("full for appends of more than 1024 KiB: 9 MiB"), "{large}");
+        assert!(large.contains("; smaller appends, reads, commits and deletes go on"), "{large}");
+    }
 
     #[tokio::test]
     async fn those_who_ask_at_the_same_time_share_a_text_and_no_more_than_two_are_held() {
