@@ -12,10 +12,12 @@ use bytes::Bytes;
 use cluster::{Cluster, name};
 use model::batch::BatchBuilder;
 use model::{PartitionIndex, TopicPartition};
-use node::LogTrouble;
 use node::requests::{
-    Acks, Answer, AppendError, Appended, FetchError, FetchLimits, FetchPart, NewTopic, Produce, ProducePart,
+    Acks, Answer, AppendError, Appended, FetchError, FetchLimits, FetchPart, ListError, NewTopic, Position, Produce,
+    ProducePart,
 };
+use node::{LogTrouble, Node};
+use replication::metadata::PartitionInfo;
 use storage::disk::ReadMode;
 
 const THREE: [i32; 3] = [1, 2, 3];
@@ -28,7 +30,7 @@ struct Bed {
     partition: TopicPartition,
 }
 
-/// Gives the topic's first partition.
+/// The topic's first partition.
 fn create(cluster: &mut Cluster, topic: &str, partitions: u32, replicas: u16) -> TopicPartition {
     let defaults = NewTopic::with_defaults(name(topic));
     let new = NewTopic { partitions: Some(partitions), replication_factor: Some(replicas), ..defaults };
@@ -111,6 +113,15 @@ impl Bed {
         self.cluster.dir(node).join("t-0/00000000000000000000.log")
     }
 
+    /// One byte of the first segment is another from now on. Gives how many it has.
+    fn damage(&self, node: i32, byte: impl FnOnce(&mut [u8]) -> Option<&mut u8>) -> u64 {
+        let segment = self.segment(node);
+        let mut bytes = std::fs::read(&segment).expect("it can be read");
+        *byte(&mut bytes).expect("it has records") ^= 0x10;
+        std::fs::write(&segment, &bytes).expect("it can be written");
+        bytes.len() as u64
+    }
+
     /// Whatever was acknowledged is at all nodes, and more can be appended.
     fn check_whole(&mut self) {
         self.until_in_sync(3, 30_000);
@@ -119,6 +130,15 @@ impl Bed {
         assert!(!all[0].is_empty());
         assert!(all[0] == all[1] && all[1] == all[2], "the replicas differ");
     }
+}
+
+/// Whether a fetch of the last record is refused since the disk has other bytes.
+fn meets_damage(node: &Node, partition: TopicPartition) -> bool {
+    let from = i64::from(RECORDS) - 1;
+    let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
+    let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower: true };
+    let fetched = node.fetch(&[part], limits, ReadMode::Blocking);
+    matches!(fetched.parts[0].error, Some(FetchError::Corrupt { .. }))
 }
 
 #[test]
@@ -199,22 +219,14 @@ fn damage_that_a_read_meets_is_told_until_the_file_is_fetched_again() {
     let victim = bed.leader();
     bed.cluster.kill(victim);
     let segment = bed.segment(victim);
-    let mut bytes = std::fs::read(&segment).expect("it can be read");
-    *bytes.last_mut().expect("it has records") ^= 0x10;
-    std::fs::write(&segment, &bytes).expect("it can be written");
+    let bytes = bed.damage(victim, |bytes| bytes.last_mut());
     bed.cluster.start(victim);
     bed.until_in_sync(3, 30_000);
     let partition = bed.partition;
     assert_eq!(bed.cluster.node(victim).log_trouble(partition), None, "nobody has read it");
-    let from = i64::from(RECORDS) - 1;
-    let part = FetchPart { partition, from, bytes_max: 1 << 20, current_epoch: None, last_fetched_epoch: None };
-    let limits = FetchLimits { bytes_max: 1 << 20, committed_only: false, at_follower: true };
-    bed.cluster.until("a read meets it", 5_000, |cluster| {
-        let fetched = cluster.node(victim).fetch(std::slice::from_ref(&part), limits, ReadMode::Blocking);
-        matches!(fetched.parts[0].error, Some(FetchError::Corrupt { .. }))
-    });
+    bed.cluster.until("a read meets it", 5_000, |cluster| meets_damage(cluster.node(victim), partition));
     let trouble = bed.cluster.node(victim).log_trouble(partition).expect("a read met it");
-    assert!(matches!(&trouble, LogTrouble::Damaged { file, at } if *file == segment && *at < bytes.len() as u64));
+    assert!(matches!(&trouble, LogTrouble::Damaged { file, at } if *file == segment && *at < bytes));
     assert!(trouble.to_string().contains("t-0/00000000000000000000.log at byte "), "{trouble}");
     assert_eq!(bed.cluster.node(victim).stats().partitions_damaged, 1);
     for other in THREE.into_iter().filter(|node| *node != victim) {
@@ -226,4 +238,52 @@ fn damage_that_a_read_meets_is_told_until_the_file_is_fetched_again() {
     bed.cluster.start(victim);
     bed.check_whole();
     assert_eq!(bed.cluster.node(victim).stats().partitions_damaged, 0);
+}
+
+#[test]
+fn damage_at_a_leader_moves_everything_where_another_replica_is_in_sync_and_nothing_where_it_has_the_only_copy() {
+    for replicas in [1, 3] {
+        let mut bed = Bed::new(replicas);
+        let others = create(&mut bed.cluster, "u", 6, 3).topic;
+        bed.cluster.pass(CHECKPOINT_MILLIS);
+        let of_others = |cluster: &Cluster| {
+            let image = cluster.image(1);
+            let topic = image.topic_by_id(others).expect("created");
+            topic.partitions().map(|(_, info)| info.as_ref().clone()).collect::<Vec<_>>()
+        };
+        let (victim, partition, before) = (bed.leader(), bed.partition, of_others(&bed.cluster));
+        let leads = |info: &PartitionInfo| info.leader.is_some_and(|leader| leader.0 == victim);
+        assert!(before.iter().all(|info| info.isr.len() == 3) && before.iter().any(leads));
+        bed.damage(victim, |bytes| bytes.last_mut());
+        if replicas == 1 {
+            // More than once in so many reads it would ask for another leader.
+            for _ in 0..200 {
+                assert!(meets_damage(bed.cluster.node(victim), partition));
+                bed.cluster.pass(50);
+            }
+            assert_eq!(of_others(&bed.cluster), before);
+            assert_eq!(bed.leader(), victim);
+        } else {
+            assert!(meets_damage(bed.cluster.node(victim), partition));
+            bed.cluster.until("others lead", 5_000, |cluster| {
+                let image = cluster.image(1);
+                !image.partition(partition).is_some_and(|info| leads(info)) && !of_others(cluster).iter().any(leads)
+            });
+            bed.until_in_sync(3, 30_000);
+        }
+    }
+}
+
+#[test]
+fn damage_that_a_search_by_time_meets_is_told_as_well() {
+    let bed = Bed::new(1);
+    let (holder, partition) = (bed.leader(), bed.partition);
+    // In the first batch, behind its header.
+    bed.damage(holder, |bytes| bytes.get_mut(100));
+    let node = bed.cluster.node(holder);
+    let found = node.list_offset(partition, None, Position::AtTime(1_000), ReadMode::Blocking);
+    assert!(matches!(found, Err(ListError::Corrupt { .. })), "{found:?}");
+    let trouble = node.log_trouble(partition);
+    assert!(matches!(trouble, Some(LogTrouble::Damaged { at: 0, .. })), "{trouble:?}");
+    assert_eq!(node.stats().partitions_damaged, 1);
 }

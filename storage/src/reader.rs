@@ -27,6 +27,9 @@ pub enum ReadError {
     AboveLimit { limit: Offset, end: Offset, got: Offset },
     #[error("the segment {segment} holds bytes at {at} that are no batch of it")]
     Corrupt { segment: Offset, at: u64 },
+    /// It is as it was written: the disk is not to blame.
+    #[error("a batch in the segment {segment} has the right checksum, but its records cannot be read")]
+    Records { segment: Offset },
     #[error(transparent)]
     Disk(#[from] DiskError),
 }

@@ -54,7 +54,7 @@ impl TimePlan {
     /// Searches; may read many batches, so it belongs on a thread that may wait. Also gives indexes for `Log::learn`.
     ///
     /// # Errors
-    /// As a read; a batch whose records cannot be read is `Corrupt`.
+    /// As a read; a batch that is as it was written but whose records cannot be read is `Records`.
     pub fn run(&self, disk: &dyn Disk, mode: ReadMode) -> Result<(Option<TimeFound>, Vec<Learned>), ReadError> {
         let mut learned = Vec::new();
         let found = match self.target {
@@ -176,9 +176,9 @@ impl TimePlan {
         timestamp_ms: i64,
         segment: Offset,
     ) -> Result<Option<TimeFound>, ReadError> {
-        let corrupt = |_| ReadError::Corrupt { segment, at: 0 };
-        let mut reader = RecordReader::new(header, records, ReadLimits::default()).map_err(corrupt)?;
-        while let Some(record) = reader.next().map_err(corrupt)? {
+        let unreadable = |_| ReadError::Records { segment };
+        let mut reader = RecordReader::new(header, records, ReadLimits::default()).map_err(unreadable)?;
+        while let Some(record) = reader.next().map_err(unreadable)? {
             let in_range = record.offset >= self.start && record.offset < self.limit;
             if in_range && record.timestamp >= timestamp_ms {
                 let epoch = LeaderEpoch::from_wire(header.leader_epoch);

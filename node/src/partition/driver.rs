@@ -174,6 +174,7 @@ impl Partition {
             }
             Action::Report(position) => self.report(core, state, position),
             Action::AlterIsr(wish) => core.replicas.asks().alter_isr(self.id, wish),
+            // Damage that a read meets takes the same way: `found_damage`.
             Action::HandOver => {
                 tracing::warn!(partition = %self.id, "the disk of this leader hangs: another replica is to lead");
                 core.replicas.asks().hand_over(self.id);

@@ -21,8 +21,9 @@ use crate::requests::{EpochEnd, FetchError, FetchLimits, FetchPart, FetchedPart,
 const ASK_EVERY_READS: u64 = 64;
 
 impl Partition {
-    /// A segment holds other bytes than were written. Nothing of them is handed out; another replica in sync, which has them right, is
-    /// to lead. To be called without the partition's lock. `segment`, `at`: where the bytes lie.
+    /// A segment holds other bytes than were written. Nothing of them is handed out. Where another replica is in sync it is to lead, and
+    /// this node leaves all in-sync sets that have others, as where its disk hangs: a disk that lies must be replaceable. To be called
+    /// without the partition's lock. `segment`, `at`: where the bytes lie.
     pub(crate) fn found_damage(&self, core: &Core, segment: Offset, at: u64) {
         let before = self.published.count_damaged_read();
         let (partition, file) = {
@@ -40,7 +41,7 @@ impl Partition {
             "a segment is damaged on the disk: what it holds there is not served"
         );
         if leads {
-            core.replicas.asks().hand_over(self.id);
+            core.replicas.asks().hand_over_damaged(self.id);
         }
     }
 
@@ -236,7 +237,12 @@ impl Partition {
             match plan.run(&*core.disk, mode) {
                 Ok(found) => break found,
                 Err(error) if is_replaced(&error, plans) => {}
-                Err(error) => return Err(list_error(&error)),
+                Err(error) => {
+                    if let ReadError::Corrupt { segment, at } = error {
+                        self.found_damage(core, segment, at);
+                    }
+                    return Err(list_error(&error));
+                }
             }
         };
         self.keep(core, &learned);
@@ -260,8 +266,8 @@ fn fetch_error(error: &ReadError, got: i64) -> FetchError {
     match error {
         ReadError::BelowStart { start, .. } => FetchError::OutOfRange { start: *start, end: *start, got },
         ReadError::AboveLimit { limit, end, .. } => FetchError::OutOfRange { start: *limit, end: *end, got },
-        ReadError::Disk(error) => FetchError::Disk { reason: error.to_string() },
         ReadError::Corrupt { segment, at } => FetchError::Corrupt { segment: *segment, at: *at },
+        error @ (ReadError::Disk(_) | ReadError::Records { .. }) => FetchError::Disk { reason: error.to_string() },
     }
 }
 
@@ -269,6 +275,7 @@ fn list_error(error: &ReadError) -> ListError {
     match error {
         ReadError::Disk(DiskError::NotCached) => ListError::Cold,
         ReadError::Corrupt { segment, at } => ListError::Corrupt { segment: *segment, at: *at },
+        ReadError::Records { segment } => ListError::Corrupt { segment: *segment, at: 0 },
         other => ListError::Disk { reason: other.to_string() },
     }
 }

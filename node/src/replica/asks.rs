@@ -25,7 +25,10 @@ const FULL_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaAsks {
     isr: BTreeMap<TopicPartition, IsrWish>,
+    /// Their leader's disk hangs.
     hand_over: BTreeSet<TopicPartition>,
+    /// Led here, and damaged on the disk.
+    damaged: BTreeSet<TopicPartition>,
     /// The disk is full: everything that is led here is to be handed over. And when that may be asked for again.
     full: bool,
     full_again_at: Duration,
@@ -40,6 +43,11 @@ impl ReplicaAsks {
 
     pub(crate) fn hand_over(&mut self, partition: TopicPartition) {
         self.hand_over.insert(partition);
+    }
+
+    /// Nothing comes of it where no other replica is in sync.
+    pub(crate) fn hand_over_damaged(&mut self, partition: TopicPartition) {
+        self.damaged.insert(partition);
     }
 
     /// Clients are refused here since the disk is full: others may have room.
@@ -88,8 +96,20 @@ impl ReplicaAsks {
 
     fn due_to_hand_over(&mut self, node: NodeId, image: &Image) -> BTreeSet<TopicPartition> {
         let mut partitions = std::mem::take(&mut self.hand_over);
+        let mut damaged = std::mem::take(&mut self.damaged);
+        // An only copy would stay here, and all else would leave in vain, again and again.
+        damaged.retain(|id| image.partition(*id).is_some_and(|info| info.leader == Some(node) && info.isr.len() > 1));
+        if !damaged.is_empty() {
+            tracing::warn!(
+                count = damaged.len(),
+                "what is led here is damaged: this node leaves the in-sync sets that have others"
+            );
+        }
+        partitions.append(&mut damaged);
         if !partitions.is_empty() {
-            // The disk hangs. The leaders of what this node follows wait for it too, and clients for their answers, in order.
+            // The disk hangs: the leaders of what this node follows wait for it too, and clients for their answers, in order. Or it gives
+            // other bytes than were written: nothing must be on it alone, so that it can be replaced (seed 33 of the simulator's lying
+            // disks).
             partitions.extend(in_sync_with_others(node, image).map(|(id, _)| id));
         }
         if std::mem::take(&mut self.full) {

@@ -137,9 +137,11 @@ fn open_logs(
             }
             Err(ReadError::Disk(error)) => return Err(error.into()),
             Err(ReadError::Corrupt { segment, at }) => Damage::Bytes { segment, at },
-            Err(ReadError::BelowStart { start: end, .. } | ReadError::AboveLimit { end, .. }) => {
-                Damage::Bytes { segment: end, at: 0 }
-            }
+            Err(
+                ReadError::BelowStart { start: offset, .. }
+                | ReadError::AboveLimit { end: offset, .. }
+                | ReadError::Records { segment: offset },
+            ) => Damage::Bytes { segment: offset, at: 0 },
         };
         damaged.insert(id, damage);
     }
