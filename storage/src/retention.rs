@@ -1,7 +1,8 @@
 //! Which segments are too old or too many.
 //!
 //! Owns the choice, which is pure. Does not remove anything: `Log::delete_before` does.
-//! Invariant: the last segment always stays, and so does everything at or above the high watermark.
+//! Invariant: everything at or above the high watermark stays. The last segment stays on the disk, as the one that grows, but when all of
+//! it is too old the log begins at its end, as Kafka's does: an idle topic keeps nothing for longer than it promised.
 
 use model::Offset;
 
@@ -13,29 +14,33 @@ pub fn choose(
     segments: &[&SegmentFacts],
     config: &LogConfig,
     wall_ms: i64,
-    log_start: Offset,
+    (log_start, log_end): (Offset, Offset),
     high_watermark: Offset,
 ) -> Option<Offset> {
+    // Records without time do not age.
+    let is_too_old = |segment: &SegmentFacts| {
+        let age = wall_ms.saturating_sub(segment.newest.timestamp_ms);
+        segment.newest.timestamp_ms >= 0 && config.retention_ms.is_some_and(|kept| age > kept)
+    };
     let total: u64 = segments.iter().map(|segment| u64::from(segment.size)).sum();
     let mut excess = config.retention_bytes.map_or(0, |bytes| total.saturating_sub(bytes));
     let mut start = None;
-    for pair in segments.windows(2) {
-        let [segment, next] = pair else { break };
-        if next.base > high_watermark {
+    let ends = segments.iter().skip(1).map(|next| next.base).chain([log_end]);
+    for (at, (segment, end)) in segments.iter().zip(ends).enumerate() {
+        if end > high_watermark {
             break;
         }
-        let age = wall_ms.saturating_sub(segment.newest.timestamp_ms);
-        // Records without time do not age.
-        let too_old = segment.newest.timestamp_ms >= 0 && config.retention_ms.is_some_and(|kept| age > kept);
+        let is_last = at + 1 == segments.len();
+        let too_old = is_too_old(segment);
         // As Kafka: a segment goes only if the rest still holds what was promised.
-        let too_many = excess > 0 && excess >= u64::from(segment.size);
+        let too_many = !is_last && excess > 0 && excess >= u64::from(segment.size);
         // What an earlier deletion already hides goes with the next segment.
-        let hidden = next.base <= log_start;
+        let hidden = end <= log_start;
         if !(too_old || too_many || hidden) {
             break;
         }
         excess = excess.saturating_sub(u64::from(segment.size));
-        start = Some(next.base);
+        start = Some(end);
     }
     start.filter(|start| *start > log_start)
 }
@@ -52,7 +57,8 @@ mod tests {
         };
         let all: Vec<_> = [0, 10, 20, 30].map(segment).into();
         let all: Vec<_> = all.iter().collect();
-        let start = choose(&all, &config, 1_000, Offset::ZERO, Offset::new(high_watermark));
+        let ends = (Offset::ZERO, Offset::new(40));
+        let start = choose(&all, &config, 1_000, ends, Offset::new(high_watermark));
         assert_eq!(start, expected.map(Offset::new));
     }
 
@@ -68,8 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_segment_stays_however_old_it_is() {
-        check(config(Some(0), Some(0)), 40, Some(30));
+    fn a_log_of_which_all_is_too_old_begins_at_its_end() {
+        check(config(Some(0), None), 40, Some(40));
+        check(config(Some(0), None), 39, Some(30));
+    }
+
+    #[test]
+    fn the_last_segment_stays_however_large_it_is() {
+        check(config(None, Some(0)), 40, Some(30));
     }
 
     #[test]

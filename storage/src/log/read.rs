@@ -134,10 +134,10 @@ impl Log {
         found.index.loaded.take_if(|loaded| Arc::ptr_eq(loaded, index))
     }
 
-    /// The start that retention by time and size asks for. Nothing at or above `high_watermark` goes, nor the last segment.
+    /// The start that retention by time and size asks for. Nothing at or above `high_watermark` goes.
     pub fn retention_start(&self, wall_ms: i64, high_watermark: Offset) -> Option<Offset> {
         let facts: Vec<_> = self.segments.iter().map(|segment| &segment.facts).collect();
-        crate::retention::choose(&facts, &self.config, wall_ms, self.log_start, high_watermark)
+        crate::retention::choose(&facts, &self.config, wall_ms, (self.log_start, self.log_end), high_watermark)
     }
 
     /// Where the batch after the last one will be put, if it does not roll.

@@ -67,8 +67,8 @@ fn directory(node: i32, dir: &DescribeLogDirsResult) -> Option<Found> {
         return Some(Found::problem(
             "disks",
             format!("{place}: {full}"),
-            "make room now: delete a topic, shorten retention.ms or retention.bytes, remove what else lies on this disk, or enlarge it; \
-             then appends go on by themselves",
+            "make room now: delete a topic (a shorter retention.ms or retention.bytes frees whole segments, but not the last one of a \
+             partition), remove what else lies on this disk, or enlarge it; then appends go on by themselves",
         ));
     }
     let free = hundredths_free(dir).filter(|free| *free < FREE_MIN)?;
