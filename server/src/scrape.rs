@@ -66,7 +66,7 @@ impl Scrapes {
     }
 }
 
-/// `None`: not told in time. A file system may hang, and who asks runs on the thread that keeps the node's time.
+/// `None`: not told in time. A file system may hang, and who asks runs on the thread that keeps the node's time, or one that serves clients.
 pub async fn disk_space(broker: &Broker) -> Option<DiskSpace> {
     let node = broker.node.clone();
     let asked = tokio::task::spawn_blocking(move || node.disk_space(clock::now()));

@@ -13,8 +13,7 @@ use replication::metadata::Topic;
 
 use super::context::{Api, Reply, RequestContext};
 use super::topics::{find_name, text};
-use crate::clock;
-use crate::scrape::disk_full;
+use crate::scrape::{disk_full, disk_space};
 use crate::wire::messages::DescribeLogDirsRequest;
 use crate::wire::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use crate::wire::messages::describe_log_dirs_response::{
@@ -32,6 +31,7 @@ impl Api for DescribeLogDirs {
     const VERSIONS: RangeInclusive<i16> = 1..=5;
 
     async fn handle(ctx: RequestContext, request: DescribeLogDirsRequest) -> Reply<DescribeLogDirsResponse> {
+        let space = disk_space(&ctx.broker).await;
         let image = ctx.broker.image();
         let topics: Vec<DescribeLogDirsTopic> = match &request.topics {
             None => image.topics().filter_map(|topic| show(&ctx, topic, None)).collect(),
@@ -42,7 +42,6 @@ impl Api for DescribeLogDirs {
         };
         let dir = ctx.broker.node.data_dir().display().to_string();
         let mut shown = DescribeLogDirsResult::default().with_log_dir(text(&dir)).with_topics(topics);
-        let space = ctx.broker.node.disk_space(clock::now());
         if ctx.version >= 4
             && let Some(space) = space
         {
